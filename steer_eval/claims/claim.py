@@ -1,0 +1,47 @@
+"""What a claim is.
+
+Invariant: a claim is data, never code: words, a named measure, what it is measured on, and the number as printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steer_eval.claims.printed import Printed
+
+
+@dataclass(frozen=True)
+class Selector:
+    """What a measure is taken on; a part that a measure does not use stays None."""
+
+    model: str | None = None
+    label: str | None = None
+    layer: int | None = None
+    coef: float | None = None
+
+    def __str__(self) -> str:
+        parts = [self.model, self.label]
+        if self.layer is not None:
+            parts.append(f"L={self.layer}")
+        if self.coef is not None:
+            parts.append(f"c={self.coef:+g}")
+        return " ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a study.
+
+    Args:
+        id: Name, unique within the study.
+        text: The claim in words.
+        measure: Name of the measure in the registry.
+        select: What it is measured on.
+        expected: The truth value, or the number as it is printed.
+    """
+
+    id: str
+    text: str
+    measure: str
+    select: Selector
+    expected: bool | Printed

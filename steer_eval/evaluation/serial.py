@@ -1,0 +1,58 @@
+"""The plain path: one cell, one prompt, one forward hook, `model.generate`.
+
+Invariant: nothing is shared, batched or skipped here. This is what a study's own script does, it is the oracle that the
+grid is held to, and it decides what counts as the same text.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from steer_eval.evaluation.corpus import TokenisedCorpus
+from steer_eval.evaluation.generation import Generation, Request
+from steer_eval.model import LanguageModel
+from steer_eval.steering.hooks import RowEdits
+from steer_eval.steering.interventions import Intervention, row_deltas
+
+
+@torch.no_grad()
+def perplexity_serial(lm: LanguageModel, corpus: TokenisedCorpus, intervention: Intervention) -> NDArray[np.float64]:
+    """Negative log-likelihood in nats of every scored token of a corpus, float64 `[scored_tokens]`."""
+    edits = RowEdits(row_deltas([intervention], hidden_size=lm.hidden_size))
+    scores = []
+    for window in corpus.windows:
+        ids = torch.tensor([[*window.context, *window.ids]], device=lm.device)
+        with edits.applied(lm.blocks):
+            logits = lm.module(input_ids=ids, use_cache=False).logits.double()
+        first = len(window.context)
+        nll = torch.nn.functional.cross_entropy(logits[0, first:-1], ids[0, first + 1 :], reduction="none")
+        scores.append(nll.cpu().numpy())
+    return np.concatenate(scores)
+
+
+@torch.no_grad()
+def generate_serial(lm: LanguageModel, request: Request, *, max_new_tokens: int) -> Generation:
+    """One greedy continuation of one prompt."""
+    from transformers import GenerationConfig
+
+    eos = sorted(lm.eos_ids)
+    # A configuration of our own: the model's may sample or penalise repetition.
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=eos or None,
+        pad_token_id=eos[0] if eos else 0,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    ids = torch.tensor([request.ids], device=lm.device)
+    edits = RowEdits(row_deltas([request.intervention], hidden_size=lm.hidden_size))
+    with edits.applied(lm.blocks):
+        output = lm.module.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+    tokens = [int(token) for token in output.sequences[0, ids.shape[1] :]]
+    best = torch.stack([logits[0].float().topk(2).values for logits in output.logits])
+    gaps = tuple(float(first - second) for first, second in best)
+    ended = bool(tokens) and tokens[-1] in lm.eos_ids
+    return Generation(tuple(tokens[:-1] if ended else tokens), gaps, "eos" if ended else "length")

@@ -1,0 +1,72 @@
+"""JSON Schema validation with messages that name the field.
+
+Invariant: every schema used by the package lives in `schemas/NAME.schema.json` (draft 2020-12) and is checked against
+its meta-schema when it is first used.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from steer_eval.errors import FormatError
+from steer_eval.resources import folder
+
+
+@cache
+def load_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema called `name`, for example `sweep_row`."""
+    text = (folder("schemas") / f"{name}.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    Draft202012Validator.check_schema(schema)
+    return schema
+
+
+@cache
+def _registry() -> Registry[Any]:
+    names = sorted(path.name.removesuffix(".schema.json") for path in folder("schemas").glob("*.schema.json"))
+    resources = [Resource(contents=load_schema(name), specification=DRAFT202012) for name in names]
+    return Registry().with_resources((resource.contents["$id"], resource) for resource in resources)
+
+
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(load_schema(name), registry=_registry())
+
+
+def check(value: Any, schema: str, *, file: str, where: str = "") -> None:
+    """Check one value against a schema.
+
+    Args:
+        value: What was read from the file.
+        schema: Name of the schema.
+        file: The file's name, for the message.
+        where: The place of `value` inside the file, for the message.
+
+    Raises:
+        FormatError: The value does not satisfy the schema; the message names the most telling field.
+    """
+    error = best_match(_validator(schema).iter_errors(value))
+    if error is not None:
+        place = _pointer(error)
+        raise FormatError(
+            file,
+            ": ".join(part for part in (where, place) if part),
+            _shorten(error.message),
+            expected=error.validator_value if error.validator in {"type", "enum", "const", "minimum"} else None,
+            fix=f"make it match schemas/{schema}.schema.json",
+        )
+
+
+def _pointer(error: ValidationError) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+
+
+def _shorten(message: str, limit: int = 240) -> str:
+    return message if len(message) <= limit else f"{message[: limit - 1]}…"

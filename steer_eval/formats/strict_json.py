@@ -1,0 +1,186 @@
+"""Strict JSON and JSON Lines.
+
+Invariant: what is accepted is JSON as RFC 8259 has it (no NaN, no duplicate keys), bounded in size, in UTF-8; what is
+written ends in a newline, keeps the key order it was given and replaces the target in one step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from steer_eval.errors import FormatError
+from steer_eval.formats.schema import check
+
+MAX_FILE_BYTES = 256 * 2**20
+MAX_LINE_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a JSON Lines file.
+
+    Args:
+        line: Line number, from 1.
+        value: The parsed object.
+    """
+
+    line: int
+    value: dict[str, Any]
+
+
+def read_json(path: Path, *, name: str | None = None) -> Any:
+    """Read one JSON document.
+
+    Args:
+        path: The file.
+        name: What to call it in messages; the path by default.
+
+    Raises:
+        FormatError: The file is missing, too large, or is no strict JSON.
+    """
+    name = name or str(path)
+    return _parse(_bounded_text(path, name), name, "")
+
+
+def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[Row | FormatError]:
+    """Read a JSON Lines file row by row, going on after a bad row.
+
+    Args:
+        path: The file.
+        schema: Name of the schema that every row satisfies.
+        name: What to call the file in messages; the path by default.
+
+    Yields:
+        A `Row` for each good line and a `FormatError` for each bad one; blank lines are bad.
+    """
+    name = name or str(path)
+    try:
+        text = _bounded_text(path, name)
+    except FormatError as error:
+        yield error
+        return
+    if not text.strip():
+        yield FormatError(name, "line 1", "the file has no rows", expected="one JSON object per line")
+        return
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        where = f"line {number}"
+        try:
+            if len(line) > MAX_LINE_BYTES:
+                raise FormatError(name, where, f"the line is longer than {MAX_LINE_BYTES} characters")
+            value = _parse(line, name, where)
+            check(value, schema, file=name, where=where)
+            yield Row(number, value)
+        except FormatError as error:
+            yield error
+
+
+def read_jsonl(path: Path, *, schema: str, name: str | None = None) -> list[Row]:
+    """Read a JSON Lines file that must be good throughout.
+
+    Args:
+        path: The file.
+        schema: Name of the schema that every row satisfies.
+        name: What to call the file in messages; the path by default.
+
+    Raises:
+        FormatError: The first thing that is wrong with the file.
+    """
+    rows = []
+    for item in scan_jsonl(path, schema=schema, name=name):
+        if isinstance(item, FormatError):
+            raise item
+        rows.append(item)
+    return rows
+
+
+def dumps(value: Any) -> str:
+    """One value as one line of strict JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one indented JSON document, atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def write_jsonl(path: Path, values: Iterable[dict[str, Any]]) -> None:
+    """Write JSON Lines, atomically."""
+    write_text(path, "".join(f"{dumps(value)}\n" for value in values))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one step: a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; published ones follow the umask like any other.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _bounded_text(path: Path, name: str) -> str:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise FormatError(name, "", f"the file has {size} bytes, more than the {MAX_FILE_BYTES} that are read")
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise FormatError(name, "", "the file is absent") from None
+    except IsADirectoryError:
+        raise FormatError(name, "", "a folder stands where a file is expected") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(name, f"byte {error.start}", "the file is not UTF-8 text", fix="save it as UTF-8") from None
+
+
+def _parse(text: str, name: str, where: str) -> Any:
+    def refuse_constant(constant: str) -> NoReturn:
+        raise FormatError(
+            name,
+            where,
+            f"{constant} is not JSON",
+            expected="a finite number or null",
+            observed=constant,
+            fix="write null",
+        )
+
+    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            raise FormatError(name, where, f"the key {twice[0]!r} stands twice in one object", fix="keep one of them")
+        return value
+
+    def refuse_overflow(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise FormatError(name, where, f"{number} is too large for a number", expected="a finite number")
+        return value
+
+    try:
+        return json.loads(
+            text, parse_float=refuse_overflow, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates
+        )
+    except json.JSONDecodeError as error:
+        place = where or f"line {error.lineno}"
+        raise FormatError(name, place, f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise FormatError(name, where, "the value is nested too deeply") from None
+    except ValueError as error:
+        raise FormatError(name, where, f"not JSON: {error}") from None

@@ -1,0 +1,181 @@
+"""A causal language model with its residual stream in reach.
+
+Invariant: nothing here depends on one architecture. Decoder blocks are found by their place in the module tree, chat
+text comes from the tokenizer's template, and logits come from the model's own forward, so that scaling and soft-capping
+are the model's. No remote code is run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steer_eval.errors import SteerEvalError
+from steer_eval.steering.hooks import replaced
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A loaded model and its tokenizer.
+
+    Args:
+        module: The `...ForCausalLM` module, in evaluation mode.
+        tokenizer: Its tokenizer.
+    """
+
+    module: Any
+    tokenizer: Any
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder blocks, in order."""
+        return decoder_blocks(self.module)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+        return int(self.module.config.get_text_config().hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        device: torch.device = self.module.device
+        return device
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights, for example `float32`."""
+        return str(self.module.dtype).removeprefix("torch.")
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end a generation."""
+        ids = self.module.generation_config.eos_token_id
+        if ids is None:
+            ids = self.tokenizer.eos_token_id
+        return frozenset([] if ids is None else [ids] if isinstance(ids, int) else ids)
+
+    def chat_ids(self, user: str, *, system: str | None = None) -> list[int]:
+        """Tokens of a conversation up to the point where the assistant's reply begins.
+
+        Args:
+            user: The user's turn.
+            system: A system turn before it; None leaves the template's own default.
+
+        Raises:
+            SteerEvalError: The tokenizer has no chat template.
+        """
+        turns = [{"role": "user", "content": user}]
+        if system is not None:
+            turns.insert(0, {"role": "system", "content": system})
+        return self._templated(turns, add_generation_prompt=True)
+
+    def system_ids(self, system: str) -> list[int]:
+        """Tokens of a conversation that consists of a system turn only."""
+        return self._templated([{"role": "system", "content": system}], add_generation_prompt=False)
+
+    def _templated(self, turns: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
+        if not self.tokenizer.chat_template:
+            raise SteerEvalError(
+                f"{self.tokenizer.name_or_path} has no chat template", "steer an instruction-tuned model"
+            )
+        # Templates that know no `enable_thinking` ignore it.
+        text = self.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+        )
+        return self.text_ids(text, special_tokens=False)
+
+    def text_ids(self, text: str, *, special_tokens: bool) -> list[int]:
+        """Tokens of a plain text, with or without the tokenizer's default special tokens."""
+        return list(self.tokenizer(text, add_special_tokens=special_tokens).input_ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of some tokens, special tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    @torch.no_grad()
+    def final_hidden(self, ids: Tensor) -> Tensor:
+        """What the LM head sees for some tokens.
+
+        Args:
+            ids: Token ids, int64 `[rows, tokens]`, no padding.
+
+        Returns:
+            Hidden states after the final norm, `[rows, tokens, hidden_size]`.
+        """
+        hidden: Tensor = self._backbone(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
+        return hidden
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The model's own logits for what `final_hidden` returned.
+
+        Args:
+            hidden: `[rows, tokens, hidden_size]`.
+
+        Returns:
+            Logits `[rows, tokens, vocabulary]`.
+        """
+        from transformers.modeling_outputs import BaseModelOutputWithPast
+
+        unused = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        with replaced(self.module, self.module.base_model_prefix, BaseModelOutputWithPast(last_hidden_state=hidden)):
+            logits: Tensor = self.module(input_ids=unused, use_cache=False).logits
+        return logits
+
+    @property
+    def _backbone(self) -> Any:
+        return getattr(self.module, self.module.base_model_prefix)
+
+
+def load_model(folder: Path, *, dtype: str = "float32", device: str | None = None) -> LanguageModel:
+    """Load a model folder.
+
+    Args:
+        folder: Folder with `config.json`, the tokenizer and safetensors weights.
+        dtype: Precision of the weights in memory.
+        device: Where to compute; `STEER_EVAL_DEVICE`, else the CPU.
+
+    Raises:
+        SteerEvalError: The folder holds no model that transformers can load.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    device = device or os.environ.get("STEER_EVAL_DEVICE", "cpu")
+    # A second progress bar would fight with ours for the line.
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        module = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
+        return LanguageModel(module.to(device).eval(), tokenizer)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SteerEvalError(
+            f"{folder}: transformers can't load a causal language model: {str(error).splitlines()[0]}",
+            "check that the folder has config.json, a tokenizer and .safetensors weights",
+        ) from error
+
+
+def decoder_blocks(module: nn.Module) -> nn.ModuleList:
+    """Find the list of decoder blocks of a causal language model.
+
+    It is the one `ModuleList` with as many children as the text configuration has layers, and if there are several
+    (vision towers, per-layer projections), the one with the most parameters.
+
+    Raises:
+        SteerEvalError: There is none.
+    """
+    config: Any = module.config
+    count = config.get_text_config().num_hidden_layers
+    candidates = [child for child in module.modules() if isinstance(child, nn.ModuleList) and len(child) == count]
+    if not candidates:
+        raise SteerEvalError(
+            f"{type(module).__name__} has no list of {count} decoder blocks", "report the architecture"
+        )
+    return max(candidates, key=lambda blocks: sum(parameter.numel() for parameter in blocks.parameters()))

@@ -1,0 +1,17 @@
+"""Where the schemas and card templates are.
+
+Invariant: they are written once, in the top-level folders `schemas/` and `cards/`. A wheel carries copies under
+`steer_eval/_data`; a source checkout reads the folders themselves, so the two can't disagree.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def folder(name: str) -> Path:
+    """The folder of shipped data called `name` (`schemas` or `cards`)."""
+    packaged = _PACKAGE / "_data" / name
+    return packaged if packaged.is_dir() else _PACKAGE.parent / name
