@@ -1,7 +1,7 @@
 """Contrastive activation addition vectors.
 
-Invariant: the vector of layer L is the mean over contrast pairs of (mean residual over the persona reply's tokens) minus
-(mean residual over the reference reply's tokens), both after the same chat prompt, at the output of block L
+Invariant: the vector of layer L is the mean over contrast pairs of (mean residual over the persona reply's tokens)
+minus (mean residual over the reference reply's tokens), both after the same chat prompt, at the output of block L
 (Rimsky et al., 2024, arXiv:2312.06681, with the mean over the reply in place of its last token).
 """
 

@@ -61,8 +61,8 @@ class TokenisedCorpus:
             Sums `[sentences]` and token counts `[sentences]`; sentences without a scored token are left out.
         """
         sentences = np.concatenate([window.sentences for window in self.windows])
-        sums = np.bincount(sentences, weights=nll, minlength=self.sentence_count)
-        counts = np.bincount(sentences, minlength=self.sentence_count)
+        sums = np.bincount(sentences, weights=nll, minlength=self.sentence_count).astype(np.float64)
+        counts = np.bincount(sentences, minlength=self.sentence_count).astype(np.int64)
         return sums[counts > 0], counts[counts > 0]
 
 

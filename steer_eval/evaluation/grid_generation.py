@@ -1,7 +1,7 @@
 """Greedy text of many cells in shared batches.
 
-Invariant: each row's text equals that of the serial path (`serial.py`) in the sense of `Generation.agrees_with`. A batch
-holds prompts of one length, so no architecture ever sees padding; rows leave it, and the cache, when they finish.
+Invariant: each row's text equals that of the serial path (`serial.py`) in the sense of `Generation.agrees_with`. A
+batch holds prompts of one length, so no architecture ever sees padding; rows leave it, and the cache, when they finish.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ class _WindowBelow:
         self.outputs: dict[int, Any] = outputs
 
     def unsteered_nll(self) -> NDArray[np.float64]:
-        return self._nll(self.final)[0]
+        unsteered: NDArray[np.float64] = self._nll(self.final)[0]
+        return unsteered
 
     def steered_nll(self, layer: int, interventions: Sequence[Intervention]) -> NDArray[np.float64]:
         """Negative log-likelihoods `[rows, scored]` for interventions that all enter at `layer`."""

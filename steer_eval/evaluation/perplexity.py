@@ -3,8 +3,8 @@
 Invariant: these are functions of per-sentence sums only, so whoever has a sweep row can compute them again.
 
 Perplexity is `exp` of the token-weighted mean negative log-likelihood. The ratio is the perplexity of a fixed corpus
-under the steered model over that under the unsteered one. Its interval is a percentile bootstrap over sentences, paired:
-the same sentences are drawn for both models, because most of the variance is in the text and cancels.
+under the steered model over that under the unsteered one. Its interval is a percentile bootstrap over sentences,
+paired: the same sentences are drawn for both models, because most of the variance is in the text and cancels.
 """
 
 from __future__ import annotations

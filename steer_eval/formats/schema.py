@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from steer_eval.errors import FormatError
@@ -31,7 +31,7 @@ def load_schema(name: str) -> dict[str, Any]:
 @cache
 def _registry() -> Registry[Any]:
     names = sorted(path.name.removesuffix(".schema.json") for path in folder("schemas").glob("*.schema.json"))
-    resources = [Resource(contents=load_schema(name), specification=DRAFT202012) for name in names]
+    resources = [DRAFT202012.create_resource(load_schema(name)) for name in names]
     return Registry().with_resources((resource.contents["$id"], resource) for resource in resources)
 
 

@@ -1,8 +1,8 @@
 """How values enter and leave decoder blocks.
 
 Invariant: every context manager here leaves the model exactly as it found it, also after an exception. Only the output
-of whole decoder blocks is touched, so it works for any architecture whose blocks return the residual stream, alone or as
-the first element of a tuple.
+of whole decoder blocks is touched, so it works for any architecture whose blocks return the residual stream, alone or
+as the first element of a tuple.
 """
 
 from __future__ import annotations
@@ -44,10 +44,8 @@ class RowEdits:
     @contextmanager
     def applied(self, blocks: nn.ModuleList) -> Iterator[None]:
         """Add each row's delta to the output of each hooked block, inside the `with` block."""
-        handles = []
+        handles = [blocks[layer].register_forward_hook(self._hook(layer)) for layer in self.deltas]
         try:
-            for layer in self.deltas:
-                handles.append(blocks[layer].register_forward_hook(self._hook(layer)))
             yield
         finally:
             for handle in handles:
