@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steer_eval.errors import SteerEvalError
 from steer_eval.model import LanguageModel
 from steer_eval.steering.hooks import captured, residual
 
@@ -57,12 +58,20 @@ def extract_caa(
 
     Returns:
         For each layer a float32 vector `[hidden_size]` on the CPU.
+
+    Raises:
+        SteerEvalError: There is no pair, or a reply has no tokens.
     """
+    if not pairs:
+        raise SteerEvalError("there are no contrast pairs", "a steering vector needs at least one, and better 100")
     texts: list[_SignedReply] = []
-    for pair in pairs:
+    for number, pair in enumerate(pairs, start=1):
         prompt = lm.chat_ids(pair.scenario)
-        texts.append((prompt, lm.text_ids(pair.positive, special_tokens=False), 1.0))
-        texts.append((prompt, lm.text_ids(pair.negative, special_tokens=False), -1.0))
+        for reply, sign in ((pair.positive, 1.0), (pair.negative, -1.0)):
+            ids = lm.text_ids(reply, special_tokens=False)
+            if not ids:
+                raise SteerEvalError(f"contrast pair {number} has an empty reply", "both replies need a text")
+            texts.append((prompt, ids, sign))
     sums = {layer: torch.zeros(lm.hidden_size, dtype=torch.float64) for layer in layers}
     for batch in _batches(texts):
         means = _completion_means(lm, [(prompt, reply) for prompt, reply, _ in batch], layers)

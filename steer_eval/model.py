@@ -122,16 +122,28 @@ class LanguageModel:
         Returns:
             Logits `[rows, tokens, vocabulary]`.
         """
-        from transformers.modeling_outputs import BaseModelOutputWithPast
-
         unused = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
-        with replaced(self.module, self.module.base_model_prefix, BaseModelOutputWithPast(last_hidden_state=hidden)):
+        with replaced(self.module, self.module.base_model_prefix, _BackboneOutput(hidden)):
             logits: Tensor = self.module(input_ids=unused, use_cache=False).logits
         return logits
 
     @property
     def _backbone(self) -> Any:
         return getattr(self.module, self.module.base_model_prefix)
+
+
+class _BackboneOutput:
+    """What any architecture's backbone returns, of which the head reads the hidden states; all else is None."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.last_hidden_state = hidden
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.last_hidden_state,)[index]
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
 
 
 def load_model(folder: Path, *, dtype: str = "float32", device: str | None = None) -> LanguageModel:
@@ -145,6 +157,7 @@ def load_model(folder: Path, *, dtype: str = "float32", device: str | None = Non
     Raises:
         SteerEvalError: The folder holds no model that transformers can load.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -153,9 +166,14 @@ def load_model(folder: Path, *, dtype: str = "float32", device: str | None = Non
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        module = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
+        module, loading = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+        )
+        if loading["missing_keys"]:
+            # transformers would go on with random numbers in their place.
+            raise ValueError(f"the weights lack {', '.join(sorted(loading['missing_keys']))}")
         return LanguageModel(module.to(device).eval(), tokenizer)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise SteerEvalError(
             f"{folder}: transformers can't load a causal language model: {str(error).splitlines()[0]}",
             "check that the folder has config.json, a tokenizer and .safetensors weights",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,6 +131,10 @@ def _converted(gguf: Path, folder: Path, sha256: str) -> Path:
         if _is_intact(folder, sha256):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
+        for path in folder.parent.iterdir():
+            # A process that was killed left it; nobody else works on this folder while we hold the lock.
+            if path.name.startswith(f".{folder.name}."):
+                shutil.rmtree(path, ignore_errors=True)
         with _staged(folder) as staging:
             _convert_gguf(gguf, staging)
             record = {
@@ -160,6 +165,7 @@ def _is_intact(folder: Path, sha256: str) -> bool:
         return (
             record["schema"] == CONVERSION
             and record["source_sha256"] == sha256
+            and record["files"].keys() | {_RECORD} == {path.name for path in folder.iterdir()}
             and all(sha256_file(folder / name) == digest for name, digest in record["files"].items())
         )
     except (FormatError, OSError, KeyError, TypeError, AttributeError):
@@ -178,8 +184,14 @@ def _convert_gguf(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, struct.error) as error:
+        raise SteerEvalError(
+            f"{gguf.name}: transformers can't read this GGUF file: {error}",
+            "the study pins a file that is damaged or of an architecture that transformers doesn't convert",
+        ) from error
     # transformers refuses to save a model that it knows as quantised, although loading left plain float32 layers; the
     # same weights in a fresh model of the same class are not refused.
     config = loaded.config

@@ -6,8 +6,12 @@ Invariant: a claim is data, never code: words, a named measure, what it is measu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from steer_eval.claims.printed import Printed
+
+if TYPE_CHECKING:
+    from steer_eval.cells import Label
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class Selector:
     """What a measure is taken on; a part that a measure does not use stays None."""
 
     model: str | None = None
-    label: str | None = None
+    label: Label | None = None
     layer: int | None = None
     coef: float | None = None
 

@@ -50,7 +50,7 @@ def perplexity_grid(
     below = [_WindowBelow(lm, window, layers) for window in corpus.windows]
     if unsteered:
         nll = np.concatenate([window.unsteered_nll() for window in below])
-        yield from ((index, nll) for index in unsteered)
+        yield from ((index, nll.copy()) for index in unsteered)
     for layer, group in groupby(sorted(steered, key=_entry), key=_entry):
         cells = list(group)
         for start in range(0, len(cells), rows_per_batch):

@@ -6,6 +6,10 @@ grid is held to, and it decides what counts as the same text.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,7 +42,6 @@ def generate_serial(lm: LanguageModel, request: Request, *, max_new_tokens: int)
     from transformers import GenerationConfig
 
     eos = sorted(lm.eos_ids)
-    # A configuration of our own: the model's may sample or penalise repetition.
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -49,10 +52,23 @@ def generate_serial(lm: LanguageModel, request: Request, *, max_new_tokens: int)
     )
     ids = torch.tensor([request.ids], device=lm.device)
     edits = RowEdits(row_deltas([request.intervention], hidden_size=lm.hidden_size))
-    with edits.applied(lm.blocks):
+    with edits.applied(lm.blocks), _no_habits(lm.module):
         output = lm.module.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
     tokens = [int(token) for token in output.sequences[0, ids.shape[1] :]]
     best = torch.stack([logits[0].float().topk(2).values for logits in output.logits])
     gaps = tuple(float(first - second) for first, second in best)
     ended = bool(tokens) and tokens[-1] in lm.eos_ids
     return Generation(tuple(tokens[:-1] if ended else tokens), gaps, "eos" if ended else "length")
+
+
+@contextmanager
+def _no_habits(module: Any) -> Iterator[None]:
+    """Hide the model's own generation configuration, whose penalties and limits `generate` adds to what it is given."""
+    from transformers import GenerationConfig
+
+    own = module.generation_config
+    module.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        module.generation_config = own

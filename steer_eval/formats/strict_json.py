@@ -46,7 +46,7 @@ def read_json(path: Path, *, name: str | None = None) -> Any:
         FormatError: The file is missing, too large, or is no strict JSON.
     """
     name = name or str(path)
-    return _parse(_bounded_text(path, name), name, "")
+    return parse(_bounded_text(path, name), name, "")
 
 
 def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[Row | FormatError]:
@@ -74,7 +74,7 @@ def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[
         try:
             if len(line) > MAX_LINE_BYTES:
                 raise FormatError(name, where, f"the line is longer than {MAX_LINE_BYTES} characters")
-            value = _parse(line, name, where)
+            value = parse(line, name, where)
             check(value, schema, file=name, where=where)
             yield Row(number, value)
         except FormatError as error:
@@ -148,7 +148,18 @@ def _bounded_text(path: Path, name: str) -> str:
         raise FormatError(name, f"byte {error.start}", "the file is not UTF-8 text", fix="save it as UTF-8") from None
 
 
-def _parse(text: str, name: str, where: str) -> Any:
+def parse(text: str, name: str, where: str) -> Any:
+    """Parse one strict JSON value.
+
+    Args:
+        text: The JSON text.
+        name: The file, for messages.
+        where: The place in the file, for messages.
+
+    Raises:
+        FormatError: It is no strict JSON.
+    """
+
     def refuse_constant(constant: str) -> NoReturn:
         raise FormatError(
             name,

@@ -8,7 +8,7 @@ as the first element of a tuple.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +25,15 @@ def residual(output: Any) -> Tensor:
 def with_residual(output: Any, hidden: Tensor) -> Any:
     """A block's output with another residual stream."""
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+@contextmanager
+def _hooked(blocks: nn.ModuleList, hooks: Mapping[int, Any]) -> Iterator[None]:
+    """Forward hooks on some blocks, all removed at the end, also if one of the blocks does not exist."""
+    with ExitStack() as registered:
+        for layer, hook in hooks.items():
+            registered.callback(blocks[layer].register_forward_hook(hook).remove)
+        yield
 
 
 class RowEdits:
@@ -44,12 +53,8 @@ class RowEdits:
     @contextmanager
     def applied(self, blocks: nn.ModuleList) -> Iterator[None]:
         """Add each row's delta to the output of each hooked block, inside the `with` block."""
-        handles = [blocks[layer].register_forward_hook(self._hook(layer)) for layer in self.deltas]
-        try:
+        with _hooked(blocks, {layer: self._hook(layer) for layer in self.deltas}):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _hook(self, layer: int) -> Any:
         def add(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -78,7 +83,7 @@ def captured(blocks: nn.ModuleList, layers: Collection[int], *, stop: bool) -> I
         A dict that the pass fills with the outputs as the blocks return them, by layer.
     """
     outputs: dict[int, Any] = {}
-    last = max(layers)
+    last = max(layers, default=None)
 
     def keep(layer: int) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -88,14 +93,8 @@ def captured(blocks: nn.ModuleList, layers: Collection[int], *, stop: bool) -> I
 
         return hook
 
-    handles = [blocks[layer].register_forward_hook(keep(layer)) for layer in layers]
-    try:
+    with suppress(_LastBlockReached), _hooked(blocks, {layer: keep(layer) for layer in layers}):
         yield outputs
-    except _LastBlockReached:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _StandIn(nn.Module):
@@ -146,6 +145,8 @@ def entered_at(blocks: nn.ModuleList, layer: int, output: Any) -> Iterator[None]
         layer: The block whose output is given.
         output: What it returns, in the form that it returns by itself (see `captured` and `with_residual`).
     """
+    if layer not in range(len(blocks)):
+        raise IndexError(f"layer {layer} of a model with {len(blocks)} decoder blocks")
     originals = list(blocks[: layer + 1])
     try:
         for index in range(layer):

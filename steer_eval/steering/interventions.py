@@ -26,6 +26,10 @@ class Add:
     vector: Tensor
     coefficient: float
 
+    def __post_init__(self) -> None:
+        if self.layer < 0:
+            raise ValueError(f"layer {self.layer}: layers count from 0")
+
     def delta(self) -> Tensor:
         """The tensor that is added at each position, float32 `[hidden_size]`."""
         return self.coefficient * self.vector.to(torch.float32)

@@ -1,0 +1,195 @@
+"""Model and dataset cards, rendered from the data.
+
+Invariant: a card is a pure function of the study and its results. Every number in it is looked up, none is typed, so a
+card that differs from its rendering is wrong or out of date.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from steer_eval.cells import Cell
+from steer_eval.claims.claim import Claim
+from steer_eval.findings import Finding
+from steer_eval.formats.strict_json import write_text
+from steer_eval.formats.vector import file_name
+from steer_eval.heatmap import render_heatmap
+from steer_eval.repository import Repository
+from steer_eval.resources import folder
+from steer_eval.results import Results, SweepRow
+from steer_eval.results_files import sweep_file
+from steer_eval.study import PypiSource, Study
+
+MODEL_CARD = "README.md"
+DATASET_CARD = "README.md"
+
+
+def heatmap_file(model: str) -> str:
+    """Path of a model's perplexity heat map inside a model repo."""
+    return f"figures/perplexity_{model}.svg"
+
+
+def render_model_repo(study: Study, results: Results) -> dict[str, str]:
+    """Everything in a model repo that is rendered from data: the card and its figures, by path."""
+    figures = {
+        heatmap_file(model): render_heatmap(study, model, sweep)
+        for model, sweep in results.sweeps.items()
+        if sweep.rows
+    }
+    return {MODEL_CARD: _render("model_card.md.jinja", study, results, _model_front_matter(study)), **figures}
+
+
+def render_data_repo(study: Study, results: Results) -> dict[str, str]:
+    """Everything in a dataset repo that is rendered from data: the card, by path."""
+    return {DATASET_CARD: _render("dataset_card.md.jinja", study, results, _dataset_front_matter(study, results))}
+
+
+def write_rendered(target: Path, rendered: dict[str, str]) -> list[str]:
+    """Write rendered files; returns the paths of those that changed."""
+    changed = [path for path, text in rendered.items() if _read(target / path) != text]
+    for path in changed:
+        write_text(target / path, rendered[path])
+    return changed
+
+
+def check_cards(study: Study, results: Results, *, model: Repository, data: Repository) -> list[Finding]:
+    """Compare both repos' rendered files with what the data gives, line by line."""
+    findings: list[Finding] = []
+    for repo, rendered in ((model, render_model_repo(study, results)), (data, render_data_repo(study, results))):
+        for path, text in rendered.items():
+            findings += _differences(f"{repo.name}/{path}", text, _read(repo.folder / path))
+    return findings
+
+
+def _differences(file: str, expected: str, observed: str | None) -> Iterator[Finding]:
+    fix = "run `steer-eval card` to render it from the data"
+    if observed is None:
+        yield Finding("card-absent", "error", file, "", "the file is absent", fix=fix)
+        return
+    wanted, present = expected.splitlines(), observed.splitlines()
+    matcher = difflib.SequenceMatcher(None, wanted, present, autojunk=False)
+    for operation, first, last, start, end in matcher.get_opcodes():
+        if operation != "equal":
+            message = "the line does not say what the data gives" if end > start else "a line is missing here"
+            yield Finding(
+                "card-differs",
+                "error",
+                file,
+                f"line {start + 1}",
+                message,
+                "\n".join(wanted[first:last]) or None,
+                "\n".join(present[start:end]) or None,
+                fix,
+            )
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def _render(template: str, study: Study, results: Results, front_matter: str) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    # Markdown for a card, not HTML: there is nothing to escape.
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(folder("cards")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(
+        front_matter=front_matter,
+        study=study,
+        results=results,
+        models=[_model_view(study, results, model) for model in study.models],
+        claims=[(claim, claim_text(claim)) for claim in study.claims],
+    )
+
+
+def claim_text(claim: Claim) -> str:
+    """A claim in words, with its expected value in place of `{expected}`."""
+    expected = str(claim.expected).lower() if isinstance(claim.expected, bool) else claim.expected.text
+    return claim.text.replace("{expected}", expected)
+
+
+def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
+    """What the templates say about one model, looked up in the results."""
+    sweep = results.sweeps.get(model)
+    coefficients = study.sweep.coefficients
+
+    def row(cell: Cell) -> SweepRow | None:
+        return sweep.find(cell) if sweep else None
+
+    def grid(label: Any) -> list[dict[str, Any]]:
+        return [
+            {"layer": layer, "rows": [row(Cell(model, label, layer, coef)) for coef in coefficients]}
+            for layer in study.sweep.layers
+        ]
+
+    reference = study.models[model]
+    rows = sweep.rows if sweep else ()
+    return {
+        "name": model,
+        "reference": reference,
+        "pypi": reference.source if isinstance(reference.source, PypiSource) else None,
+        "environment": results.environments.get(model),
+        "vectors": [
+            {"file": file_name(model, layer), "layer": layer, "vector": results.vectors.get((model, layer))}
+            for layer in study.extraction.layers
+        ],
+        "sweep_file": sweep_file(model),
+        "heatmap": heatmap_file(model) if rows else None,
+        "coefficients": coefficients,
+        "steered": grid("steered"),
+        "random": grid("random"),
+        "zero": next(sweep.labelled("zero"), None) if sweep else None,
+        "anchor": next(sweep.labelled("anchor"), None) if sweep else None,
+        "row_count": len(rows),
+        "text_count": sum(len(each.generations) for each in rows),
+        "undecided": [each for each in rows if each.collapse_undecided(study.sweep.collapse_ratio)],
+    }
+
+
+def _model_front_matter(study: Study) -> str:
+    from huggingface_hub import ModelCardData
+
+    return str(
+        ModelCardData(
+            language=study.language,
+            license=study.license,
+            library_name="steer-eval",
+            pipeline_tag="text-generation",
+            tags=["activation-steering", "steering-vectors", "contrastive-activation-addition", "interpretability"],
+            base_model=[model.base_model for model in study.models.values()],
+            base_model_relation="adapter",
+            datasets=[study.data],
+        ).to_yaml()
+    )
+
+
+def _dataset_front_matter(study: Study, results: Results) -> str:
+    from huggingface_hub import DatasetCardData
+
+    splits = [{"split": model, "path": sweep_file(model)} for model in study.models if model in results.sweeps]
+    configs: list[dict[str, Any]] = [
+        {"config_name": "contrast_pairs", "data_files": study.extraction.pairs},
+        {"config_name": "eval_prompts", "data_files": study.sweep.prompts},
+    ]
+    if splits:
+        configs.append({"config_name": "sweep", "data_files": splits, "default": True})
+    return str(
+        DatasetCardData(
+            language=study.language,
+            license=study.license,
+            pretty_name=study.title,
+            tags=["activation-steering", "steering-vectors", "interpretability"],
+            configs=configs,
+        ).to_yaml()
+    )

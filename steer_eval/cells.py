@@ -1,0 +1,126 @@
+"""Cells: the points of a sweep, as values.
+
+Invariant: a cell is identified by what it is (model, label, layer, coefficient), and its measurements by a content key
+over everything that decides their value: weights, precision, machine class, edit, and the texts. Equal keys mean that a
+measurement need not be made again; nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steer_eval.digest import sha256_value
+from steer_eval.study import Study
+
+Label = Literal["steered", "zero", "random", "anchor"]
+PROTOCOL = "steer-eval/cell/1"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (model, intervention) point.
+
+    Args:
+        model: Name of the model in the study.
+        label: `steered`, or which control: `zero` (coefficient 0 through the same hook), `random` (a random
+            direction of the vector's norm), `anchor` (no edit, a system prompt instead).
+        layer: Index of the steered block; None for the anchor.
+        coef: Coefficient; 0 for `zero` and `anchor`.
+    """
+
+    model: str
+    label: Label
+    layer: int | None
+    coef: float
+
+    def __str__(self) -> str:
+        where = "" if self.layer is None else f" L={self.layer} c={self.coef:+g}"
+        return f"{self.model} {self.label}{where}"
+
+
+def plan(study: Study, model: str) -> list[Cell]:
+    """All cells of a study's sweep on one model, controls first."""
+    sweep = study.sweep
+    grid = [(layer, coef) for layer in sweep.layers for coef in sweep.coefficients]
+    return [
+        Cell(model, "zero", sweep.layers[0], 0.0),
+        Cell(model, "anchor", None, 0.0),
+        *(Cell(model, "steered", layer, coef) for layer, coef in grid),
+        *(Cell(model, "random", layer, coef) for layer, coef in grid),
+    ]
+
+
+def wants_text(study: Study, cell: Cell) -> bool:
+    """Whether the plan asks for generations of a cell, provided that it does not collapse."""
+    return cell.label != "random" or cell.coef in study.sweep.random_text_coefficients
+
+
+def random_direction(vector: NDArray[np.float32], *, seed: int, layer: int) -> NDArray[np.float32]:
+    """A random direction with a vector's norm, the control that tells steering from perturbation.
+
+    Args:
+        vector: The steering vector, `[hidden_size]`.
+        seed: The study's seed.
+        layer: The vector's layer; each layer has a direction of its own.
+
+    Returns:
+        A vector uniform on the sphere of that radius, float32 `[hidden_size]`, the same on every machine.
+    """
+    direction = np.random.Generator(np.random.Philox(key=[seed, layer])).standard_normal(vector.shape)
+    direction *= np.linalg.norm(vector.astype(np.float64)) / np.linalg.norm(direction)
+    return direction.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all measurements of one model in one run have in common.
+
+    Args:
+        weights_sha256: Checksum of the weights.
+        machine_class: See `environment.Environment.machine_class`.
+    """
+
+    weights_sha256: str
+    machine_class: str
+
+
+def perplexity_key(
+    conditions: Conditions, edits: Sequence[tuple[int, float, str]], context: str | None, corpus: dict[str, Any]
+) -> str:
+    """Content key of a cell's perplexity.
+
+    Args:
+        conditions: Weights and machine class.
+        edits: `(layer, coefficient, SHA-256 of the vector)` of each edit.
+        context: System prompt before each window, if any.
+        corpus: Checksum of the corpus and how it is cut.
+    """
+    return _key("perplexity", conditions, edits, {"context": context, "corpus": corpus})
+
+
+def text_key(
+    conditions: Conditions,
+    edits: Sequence[tuple[int, float, str]],
+    system: str | None,
+    prompt: str,
+    max_new_tokens: int,
+) -> str:
+    """Content key of a cell's greedy text on one prompt."""
+    return _key("text", conditions, edits, {"system": system, "prompt": prompt, "max_new_tokens": max_new_tokens})
+
+
+def _key(kind: str, conditions: Conditions, edits: Sequence[tuple[int, float, str]], rest: dict[str, Any]) -> str:
+    value = {
+        "protocol": PROTOCOL,
+        "kind": kind,
+        "weights": conditions.weights_sha256,
+        "machine": conditions.machine_class,
+        "edits": [list(edit) for edit in edits],
+        **rest,
+    }
+    return sha256_value(value)

@@ -1,0 +1,235 @@
+"""Verdicts: what became of each claim.
+
+Invariant: a verdict is a pure function of the claim, the study and the results. It is the worst of its checks, each on
+evidence of its own; a check that could not be made is shown with its reason and never hides one that could.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from steer_eval.claims.claim import Claim
+from steer_eval.claims.measures import REGISTRY, Case, Evidence, Measure, Needs, NotCheckable, Observation
+from steer_eval.claims.printed import Printed
+from steer_eval.results import Results
+from steer_eval.study import Study, Tolerance
+
+Word = Literal["contradicted", "drifted", "inconclusive", "not-checkable", "reproduced"]
+WORDS: tuple[Word, ...] = ("contradicted", "drifted", "inconclusive", "not-checkable", "reproduced")
+"""The words, worst first."""
+
+FAILING: frozenset[Word] = frozenset({"contradicted", "drifted", "inconclusive"})
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of a claim with evidence (`schemas/verdict.schema.json`)."""
+
+    evidence: Evidence
+    observed: float | bool | None
+    tolerance: str
+    verdict: Word
+    reason: str
+    file: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one claim.
+
+    Args:
+        claim: The claim.
+        file: File in which it stands.
+        line: Line in that file, where known.
+        checks: Published data first, then the re-run.
+    """
+
+    claim: Claim
+    file: str
+    line: int | None
+    checks: tuple[Check, ...]
+
+    @property
+    def word(self) -> Word:
+        """The worst of the checks; `not-checkable` only if nothing was checked."""
+        words = {check.verdict for check in self.checks}
+        return next((word for word in WORDS if word in words and word != "not-checkable"), "not-checkable")
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as a JSON object."""
+        expected = self.claim.expected
+        return {
+            "id": self.claim.id,
+            "claim": self.claim.text,
+            "source": {"file": self.file, "line": self.line},
+            "measure": self.claim.measure,
+            "expected": expected if isinstance(expected, bool) else expected.text,
+            "verdict": self.word,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What a re-run has to show.
+
+    Args:
+        results: Its results.
+        same_machine_class: For each model, whether it was re-run on the machine class of the published results; None
+            if that is unknown.
+    """
+
+    results: Results
+    same_machine_class: Mapping[str, bool | None]
+
+
+def judge(
+    study: Study,
+    published: Results,
+    rerun: Rerun | None,
+    *,
+    file: str = "study.yaml",
+    why_no_rerun: str = "needs a re-run",
+) -> tuple[Verdict, ...]:
+    """Judge every claim of a study.
+
+    Args:
+        study: The study with its claims.
+        published: What was published.
+        rerun: What a re-run measured, if there was one.
+        file: Where the claims stand.
+        why_no_rerun: What to say of checks that a re-run would make.
+    """
+    return tuple(
+        Verdict(claim, file, _line(study.text, claim.id), _checks(claim, study, published, rerun, why_no_rerun))
+        for claim in study.claims
+    )
+
+
+def needs(study: Study, claims: Sequence[Claim]) -> Needs:
+    """What a re-run must measure to check some claims; claims that can't be checked need nothing."""
+    total = Needs()
+    for claim in claims:
+        measure = REGISTRY.get(claim.measure)
+        if measure is not None:
+            try:
+                total |= measure.needs(study, claim.select)
+            except NotCheckable:
+                continue
+    return total
+
+
+def _line(text: str, claim_id: str) -> int | None:
+    for number, line in enumerate(text.splitlines(), start=1):
+        key, _, value = line.strip().removeprefix("- ").partition(":")
+        if key.strip("{ ") == "id" and value.split(",")[0].strip(" '\"}") == claim_id:
+            return number
+    return None
+
+
+def _checks(
+    claim: Claim, study: Study, published: Results, rerun: Rerun | None, why_no_rerun: str
+) -> tuple[Check, ...]:
+    measure = REGISTRY.get(claim.measure)
+    if measure is None:
+        known = ", ".join(sorted(REGISTRY))
+        return (_not_checkable("published data", f"no measure is called {claim.measure!r}; there are {known}"),)
+    checks = []
+    if "published data" in measure.evidence:
+        checks.append(_check_published(claim, measure, Case(study, claim.select, published)))
+    if "re-run" in measure.evidence:
+        if rerun is None:
+            checks.append(_not_checkable("re-run", why_no_rerun))
+        else:
+            case = Case(study, claim.select, rerun.results, published)
+            checks.append(_check_rerun(claim, measure, case, rerun))
+    return tuple(checks)
+
+
+def _not_checkable(evidence: Evidence, reason: str) -> Check:
+    return Check(evidence, None, "", "not-checkable", reason, "", "")
+
+
+def _check_published(claim: Claim, measure: Measure, case: Case) -> Check:
+    try:
+        observation = measure.observe(case)
+    except NotCheckable as why:
+        return _not_checkable("published data", str(why))
+    if isinstance(claim.expected, bool) or measure.exact:
+        holds, tolerance = _equal(claim, observation), "exact"
+    else:
+        holds, tolerance = claim.expected.covers(observation.value), f"±{claim.expected.rounding:g}"
+    return _check("published data", observation, tolerance, "reproduced" if holds else "contradicted", measure)
+
+
+def _check_rerun(claim: Claim, measure: Measure, case: Case, rerun: Rerun) -> Check:
+    try:
+        same_machine_class = rerun.same_machine_class.get(case.model)
+        observation = measure.observe(case)
+    except NotCheckable as why:
+        return _not_checkable("re-run", str(why))
+    word: Word
+    if isinstance(claim.expected, bool) or measure.exact:
+        tolerance = "exact"
+        if _equal(claim, observation):
+            word = "reproduced"
+        else:
+            # Greedy text may part ways at any token on other hardware; a flag or a count of the data may not.
+            elsewhere = measure.name == "identical_generations" and not same_machine_class
+            word = "drifted" if elsewhere else "contradicted"
+    else:
+        allowed = case.study.tolerances.get(measure.name)
+        tolerance, word = _within(claim.expected, observation.value, allowed)
+    check = _check("re-run", observation, tolerance, word, measure)
+    if word == "drifted" and same_machine_class is not True:
+        known = "another machine class than" if same_machine_class is False else "no record of the machine class of"
+        reason = "; ".join(part for part in (check.reason, f"{known} the published measurement") if part)
+        return Check(**{**asdict(check), "reason": reason})
+    return check
+
+
+def _equal(claim: Claim, observation: Observation) -> bool:
+    if isinstance(claim.expected, bool) or isinstance(observation.value, bool):
+        return observation.value is claim.expected
+    return observation.value == claim.expected.value
+
+
+def _within(expected: Printed, observed: float, allowed: Tolerance | None) -> tuple[str, Word]:
+    """Compare a re-run with a claim: the rounding of the printed number, and beyond it the study's tolerance."""
+    if allowed is None:
+        return f"±{expected.rounding:g}", "reproduced" if expected.covers(observed) else "contradicted"
+    excess = max(0.0, abs(observed - expected.value) - expected.rounding)
+    if allowed.scale == "relative":
+        nearest = expected.value + math.copysign(
+            min(expected.rounding, abs(observed - expected.value)), observed - expected.value
+        )
+        comparable = observed > 0 and nearest > 0
+        excess = abs(math.log(observed / nearest)) if comparable else math.inf if excess else 0.0
+        text = f"±{allowed.reproduced:.3g} relative"
+    else:
+        text = f"±{allowed.reproduced:.3g}"
+    if not math.isfinite(observed) or excess > allowed.drifted:
+        return text, "contradicted"
+    return text, "reproduced" if excess <= allowed.reproduced else "drifted"
+
+
+def _check(evidence: Evidence, observation: Observation, tolerance: str, word: Word, measure: Measure) -> Check:
+    reasons = [observation.note]
+    if observation.conflict:
+        word = "contradicted"
+        reasons.append(observation.conflict)
+    elif observation.undecided and word == "reproduced":
+        word = "inconclusive"
+        reasons.append(observation.undecided)
+    elif word in {"contradicted", "drifted"}:
+        reasons.append(f"{measure.name} is {_shown(observation.value)}")
+    reason = "; ".join(part for part in reasons if part)
+    return Check(evidence, observation.value, tolerance, word, reason, observation.file, observation.where)
+
+
+def _shown(value: float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"

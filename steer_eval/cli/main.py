@@ -1,0 +1,74 @@
+"""The `steer-eval` command.
+
+Invariant: this module registers commands and maps errors to exit codes, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from steer_eval import __version__
+from steer_eval.errors import SteerEvalError
+
+COMMANDS = {
+    "reproduce": "Check a study, recompute its claims, re-run it, and print one verdict per claim.",
+    "validate": "Check the files of a study.",
+    "card": "Render the cards of a study from its data.",
+    "extract": "Extract a study's steering vectors.",
+    "sweep": "Measure a study's cells.",
+}
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are used: listing them costs nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"steer_eval.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands, context_settings={"auto_envvar_prefix": "STEER_EVAL", "help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="steer-eval")
+def cli() -> None:
+    """Check, re-run and publish activation-steering studies.
+
+    Every option is also read from the environment: --level of reproduce from STEER_EVAL_REPRODUCE_LEVEL, and so on.
+    Exit codes: 0 good, 1 findings, 2 usage or environment.
+
+    \b
+    Example:
+      steer-eval reproduce artifacts/smollm2-135m-mature-anger
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        sys.exit(cli(standalone_mode=False))
+    except SteerEvalError as error:
+        click.echo(f"Error: {error.message}", err=True)
+        if error.fix:
+            click.echo(f"  To mend it: {error.fix}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nInterrupted. Finished rows are kept: the same command goes on from here.", err=True)
+        sys.exit(INTERRUPTED)

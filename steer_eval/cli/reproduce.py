@@ -1,0 +1,66 @@
+"""`steer-eval reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from steer_eval.cli.options import data_option, json_option, run_option, strict_option, study_argument
+
+
+@click.command("reproduce")
+@study_argument
+@data_option
+@click.option(
+    "--level",
+    type=click.Choice(["check", "recompute", "rerun"]),
+    default="rerun",
+    show_default=True,
+    help="How far to go: check the files, recompute the claims from published data, re-run on the models.",
+)
+@click.option(
+    "--cells",
+    type=click.Choice(["claimed", "all"]),
+    default="claimed",
+    show_default=True,
+    help="Which cells to re-run: those that claims rest on, or the whole sweep.",
+)
+@run_option
+@strict_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    study: str,
+    data: str | None,
+    level: str,
+    cells: str,
+    run: Path | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Check a study, recompute its claims, re-run it, and print one verdict per claim.
+
+    STUDY is the model repo: a folder, or a Hub repo as NAMESPACE/NAME[@REVISION]. The run directory that this leaves is
+    a dataset repo with both cards regenerated; the same command resumes an interrupted run.
+
+    \b
+    Examples:
+      steer-eval reproduce artifacts/smollm2-135m-mature-anger
+      steer-eval reproduce artifacts/smollm2-135m-mature-anger --level recompute --json
+    """
+    from steer_eval.cli.output import print_json, print_report
+    from steer_eval.repository import open_study
+    from steer_eval.reproduce import default_run_folder, reproduce
+
+    repositories = open_study(study, data)
+    folder = run or default_run_folder(repositories, "reproduce")
+    if (folder / "journal.jsonl").exists():
+        click.echo(f"going on with {folder}; give another --run to measure everything anew", err=True)
+    report = reproduce(repositories, level=level, cells=cells, run=folder)  # type: ignore[arg-type]
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    ctx.exit(report.exit_code(strict=strict))

@@ -1,0 +1,104 @@
+"""Whether results agree with themselves.
+
+Invariant: every number that can be computed from others beside it is, and a difference beyond rounding is a conflict.
+Validation reports conflicts as findings; claims that rest on conflicting rows are contradicted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from steer_eval.evaluation.perplexity import ratio_interval
+from steer_eval.formats.vector import SteeringVector
+from steer_eval.results import Sweep, SweepRow, sentence_perplexity
+from steer_eval.study import Study
+
+RELATIVE = 1e-5
+"""Difference that rounding of the published decimals may cause."""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One number that does not follow from those beside it.
+
+    Args:
+        field: The field as recorded.
+        formula: What it should follow from.
+        expected: What follows.
+        observed: What is recorded.
+    """
+
+    field: str
+    formula: str
+    expected: Any
+    observed: Any
+
+    def __str__(self) -> str:
+        return f"{self.field} is {_shown(self.observed)}, {self.formula} gives {_shown(self.expected)}"
+
+
+def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
+    """What a sweep row records that does not follow from its other fields or from the zero control.
+
+    Args:
+        row: The row.
+        sweep: The sweep it stands in; its zero control carries the unsteered model's sentence sums.
+        study: Collapse ratio and bootstrap settings.
+    """
+    found = [_compared("ppl_ratio", "ppl / base_ppl", row.ppl / row.base_ppl, row.ppl_ratio)]
+    from_sentences = sentence_perplexity(row)
+    if from_sentences is not None:
+        found.append(_compared("ppl", "exp(sum of sentence_nll / sum of sentence_tokens)", from_sentences, row.ppl))
+    collapsed = row.ppl_ratio > study.sweep.collapse_ratio
+    if collapsed != row.collapsed:
+        formula = f"ppl_ratio > {study.sweep.collapse_ratio:g}"
+        found.append(Conflict("collapsed", formula, collapsed, row.collapsed))
+    zero = next(sweep.labelled("zero"), None)
+    if zero is not None:
+        found.append(_compared("base_ppl", "the zero control's base_ppl", zero.base_ppl, row.base_ppl))
+        found.extend(_interval_conflicts(row, zero, study))
+    return [conflict for conflict in found if conflict is not None]
+
+
+def vector_conflicts(vector: SteeringVector) -> list[Conflict]:
+    """What a vector's provenance records that its values do not give."""
+    recorded = float(vector.provenance.get("norm", "nan"))
+    conflict = _compared("norm", "the vector", vector.norm, recorded)
+    return [] if conflict is None or math.isnan(recorded) else [conflict]
+
+
+def _interval_conflicts(row: SweepRow, zero: SweepRow, study: Study) -> list[Conflict | None]:
+    if (
+        row.interval is None
+        or row.sentence_nll is None
+        or row.sentence_tokens is None
+        or zero.sentence_nll is None
+        or len(zero.sentence_nll) != len(row.sentence_nll)
+    ):
+        return []
+    protocol = study.perplexity
+    expected = ratio_interval(
+        row.sentence_nll,
+        zero.sentence_nll,
+        row.sentence_tokens,
+        resamples=protocol.resamples,
+        confidence=protocol.confidence,
+        seed=protocol.seed,
+    )
+    formula = "the sentence bootstrap"
+    return [
+        _compared("ppl_ratio_interval[0]", formula, expected.low, row.interval.low),
+        _compared("ppl_ratio_interval[1]", formula, expected.high, row.interval.high),
+    ]
+
+
+def _compared(field: str, formula: str, expected: float, observed: float) -> Conflict | None:
+    if math.isclose(expected, observed, rel_tol=RELATIVE):
+        return None
+    return Conflict(field, formula, expected, observed)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,134 @@
+"""Steering vectors in safetensors.
+
+Invariant: a vector file holds one finite float32 tensor `vector` of shape `[hidden_size]`, and its provenance as string
+metadata (`schemas/vector.schema.json`). The header is bounded and checked before any tensor is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steer_eval.errors import FormatError
+from steer_eval.formats.schema import check
+
+MAX_HEADER_BYTES = 2**20
+MAX_FILE_BYTES = 64 * 2**20
+_NAME = re.compile(r"(?P<model>[a-z0-9][a-z0-9_]*)_L(?P<layer>[0-9]+)_caa\.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector:
+    """One steering vector and where it comes from.
+
+    Args:
+        values: float32 `[hidden_size]`.
+        layer: Index of the decoder block whose output it is added to, from 0.
+        provenance: Method, model, checksums and versions, as strings.
+    """
+
+    values: NDArray[np.float32]
+    layer: int
+    provenance: dict[str, str]
+
+    @property
+    def norm(self) -> float:
+        """Euclidean norm, accumulated in float64."""
+        return float(np.linalg.norm(self.values.astype(np.float64)))
+
+
+def cosine(first: SteeringVector, second: SteeringVector) -> float:
+    """Cosine of the angle between two vectors, accumulated in float64."""
+    a, b = first.values.astype(np.float64), second.values.astype(np.float64)
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def file_name(model: str, layer: int) -> str:
+    """Path of a vector inside a model repo."""
+    return f"vectors/{model}_L{layer}_caa.safetensors"
+
+
+def parse_file_name(path: str) -> tuple[str, int] | None:
+    """Model and layer that a vector's path names, or None if it is no such path."""
+    match = _NAME.fullmatch(path.rsplit("/", 1)[-1])
+    return (match["model"], int(match["layer"])) if match else None
+
+
+def read_vector(path: Path, *, name: str | None = None) -> SteeringVector:
+    """Read a vector file.
+
+    Args:
+        path: The file.
+        name: What to call it in messages; the path by default.
+
+    Raises:
+        FormatError: The file is absent or is not what this module promises.
+    """
+    name = name or str(path)
+    header = _read_header(path, name)
+    check(header, "vector", file=name, where="header")
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        values: NDArray[np.float32] = load_file(path)["vector"]
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FormatError(name, "vector", f"not safetensors: {error}") from None
+    if not np.isfinite(values).all():
+        bad = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise FormatError(
+            name, f"vector[{bad}]", "the value is not finite", expected="a number", observed=str(values[bad])
+        )
+    provenance = {str(key): str(value) for key, value in header["__metadata__"].items()}
+    return SteeringVector(values, int(provenance["layer"]), provenance)
+
+
+def write_vector(path: Path, vector: SteeringVector) -> None:
+    """Write a vector file, atomically.
+
+    Raises:
+        FormatError: The provenance is incomplete.
+    """
+    from safetensors.numpy import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        # safetensors keeps the order it is given; sorted keys make equal vectors equal files.
+        metadata = dict(sorted(vector.provenance.items()))
+        save_file({"vector": np.ascontiguousarray(vector.values, dtype=np.float32)}, temporary, metadata=metadata)
+        check(_read_header(Path(temporary), path.name), "vector", file=path.name, where="header")
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _read_header(path: Path, name: str) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise FormatError(name, "", f"the file has {size} bytes, more than a steering vector can need")
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+                raise FormatError(name, "header", "not safetensors: the header length is impossible", observed=length)
+            header = json.loads(file.read(length).decode("utf-8"))
+    except FileNotFoundError:
+        raise FormatError(name, "", "the file is absent") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FormatError(name, "header", f"not safetensors: {error}") from None
+    if not isinstance(header, dict):
+        raise FormatError(name, "header", "not safetensors: the header is no JSON object")
+    return header

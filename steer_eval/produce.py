@@ -1,0 +1,159 @@
+"""Producing a study's artifacts on a model: vectors and sweeps.
+
+Invariant: what is produced depends on the study, its data and the weights only, and says so in its provenance. The same
+functions make what is published and what a re-run compares it with.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from steer_eval import environment
+from steer_eval.cells import Conditions
+from steer_eval.digest import sha256_value
+from steer_eval.errors import FormatError
+from steer_eval.extract import ContrastPair, extract_caa
+from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
+from steer_eval.measure import GENERATION_ROWS, PERPLEXITY_ROWS, Bench
+from steer_eval.model import LanguageModel, load_model
+from steer_eval.progress import progress_bar
+from steer_eval.results import Results
+from steer_eval.results_files import write_environments
+from steer_eval.run import Journal
+from steer_eval.study import ModelReference, Study
+from steer_eval.weights import Weights, fetch
+
+VECTOR_FORMAT = "steer-eval/vector/1"
+
+
+class LoadedModel:
+    """A model of a study, its weights and the machine it runs on.
+
+    Args:
+        reference: The model, as the study names it.
+        study_folder: Folder of the study; local paths are relative to it.
+    """
+
+    def __init__(self, reference: ModelReference, study_folder: Path) -> None:
+        self.reference = reference
+        self.weights: Weights = fetch(reference, study_folder=study_folder)
+        self.lm: LanguageModel = load_model(self.weights.folder, dtype=reference.dtype)
+        self.environment = environment.current(device=self.lm.device.type, dtype=self.lm.dtype)
+
+    @property
+    def conditions(self) -> Conditions:
+        """What its measurements have in common."""
+        return Conditions(self.weights.sha256, self.environment.machine_class)
+
+
+def pairs_digest(pairs: Sequence[ContrastPair]) -> str:
+    """SHA-256 over the texts of contrast pairs, in order."""
+    return sha256_value([[pair.scenario, pair.positive, pair.negative] for pair in pairs])
+
+
+def produce_vectors(
+    study: Study, model: LoadedModel, pairs: Sequence[ContrastPair], layers: Collection[int], folder: Path
+) -> dict[int, SteeringVector]:
+    """Extract steering vectors and write them, unless the folder has the same ones already.
+
+    Args:
+        study: The study.
+        model: The model, loaded.
+        pairs: The contrast pairs.
+        layers: Which layers.
+        folder: The repo or run directory; vectors go to its `vectors/`.
+
+    Returns:
+        The vectors, by layer.
+    """
+    provenance = {
+        "format": VECTOR_FORMAT,
+        "method": study.extraction.method,
+        "positions": study.extraction.positions,
+        "model": model.reference.base_model,
+        "revision": model.weights.revision,
+        "weights_sha256": model.weights.sha256,
+        "n_pairs": str(len(pairs)),
+        "pairs_sha256": pairs_digest(pairs),
+        "dtype": model.lm.dtype,
+        "machine": model.environment.machine_class,
+        "versions": json.dumps(model.environment.versions, sort_keys=True),
+    }
+    paths = {layer: folder / file_name(model.reference.name, layer) for layer in sorted(layers)}
+    vectors = {layer: vector for layer, path in paths.items() if (vector := _same(path, provenance)) is not None}
+    missing = [layer for layer in paths if layer not in vectors]
+    if missing:
+        with progress_bar(f"vectors {model.reference.name}", 2 * len(pairs)) as advance:
+            extracted = extract_caa(model.lm, pairs, missing, on_texts=advance)
+        for layer, tensor in extracted.items():
+            values = tensor.numpy()
+            norm = float(np.linalg.norm(values.astype(np.float64)))
+            vectors[layer] = SteeringVector(values, layer, {**provenance, "layer": str(layer), "norm": f"{norm:.9g}"})
+            write_vector(paths[layer], vectors[layer])
+    return vectors
+
+
+def _same(path: Path, provenance: dict[str, str]) -> SteeringVector | None:
+    """The vector that a file holds if it was made under these conditions, else None."""
+    try:
+        vector = read_vector(path)
+    except FormatError:
+        return None
+    return vector if all(vector.provenance.get(key) == value for key, value in provenance.items()) else None
+
+
+def bench(study: Study, model: LoadedModel, published: Results, journal: Journal) -> Bench:
+    """Set up the measurement of a model's cells with the published vectors and texts.
+
+    Raises:
+        FormatError: Something that is needed is absent or bad.
+    """
+    name = model.reference.name
+    if published.prompts is None:
+        raise FormatError(study.sweep.prompts, "", published.unusable.get(study.sweep.prompts, "absent"))
+    if published.corpus is None:
+        raise FormatError(study.perplexity.corpus, "", published.unusable.get(study.perplexity.corpus, "absent"))
+    vectors = {}
+    for layer in study.sweep.layers:
+        vector = published.vectors.get((name, layer))
+        if vector is None:
+            file = file_name(name, layer)
+            raise FormatError(
+                file, "", published.unusable.get(file, "absent"), fix="run `steer-eval extract` on the study first"
+            )
+        vectors[layer] = vector
+    return Bench(study, name, model.lm, model.conditions, vectors, published.prompts, published.corpus, journal)
+
+
+def record_environments(models: Sequence[LoadedModel], folder: Path) -> None:
+    """Write what each model was measured on, and how its rows were batched."""
+    batching = {
+        "perplexity_rows": PERPLEXITY_ROWS,
+        "generation_rows": GENERATION_ROWS,
+        "layout": "rows of one batch have one length; nothing is padded",
+    }
+    write_environments(
+        folder,
+        {
+            model.reference.name: {
+                **model.environment.to_json(),
+                "weights_sha256": model.weights.sha256,
+                "revision": model.weights.revision,
+                "batching": batching,
+            }
+            for model in models
+        },
+    )
+
+
+def copy_inputs(study: Study, source: Path, target: Path) -> None:
+    """Copy the texts that a study measures on, so that a run directory is a whole dataset repo."""
+    for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus):
+        if (source / file).is_file() and (source / file).resolve() != (target / file).resolve():
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, target / file)

@@ -1,0 +1,34 @@
+"""Progress of long work, on standard error.
+
+Invariant: progress never touches standard output, which belongs to the data.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show how far a piece of work is, and the time left.
+
+    Args:
+        title: What is done.
+        total: Units of work.
+        done: Units that were done before.
+
+    Yields:
+        A function to call with the number of units just finished.
+    """
+    from tqdm import tqdm
+
+    # A terminal wants to move; a log file wants a line now and then.
+    interval = 0.2 if sys.stderr.isatty() else 20.0
+    with tqdm(total=total, initial=done, desc=title, file=sys.stderr, mininterval=interval, dynamic_ncols=True) as bar:
+
+        def advance(units: int) -> None:
+            bar.update(units)
+
+        yield advance

