@@ -7,6 +7,7 @@ card that differs from its rendering is wrong or out of date.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from steer_eval.study import PypiSource, Study
 
 MODEL_CARD = "README.md"
 DATASET_CARD = "README.md"
+CONFIG = "config.json"
 
 
 def heatmap_file(model: str) -> str:
@@ -33,18 +35,20 @@ def heatmap_file(model: str) -> str:
 
 
 def render_model_repo(study: Study, results: Results) -> dict[str, str]:
-    """Everything in a model repo that is rendered from data: the card and its figures, by path."""
+    """Everything in a model repo that is rendered from data: the card, `config.json` and figures, by path."""
     figures = {
         heatmap_file(model): render_heatmap(study, model, sweep)
         for model, sweep in results.sweeps.items()
         if sweep.rows
     }
-    return {MODEL_CARD: _render("model_card.md.jinja", study, results, _model_front_matter(study)), **figures}
+    card = _render("model_card.md.jinja", study, results, _model_front_matter(study))
+    return {MODEL_CARD: card, CONFIG: _model_config(study), **figures}
 
 
 def render_data_repo(study: Study, results: Results) -> dict[str, str]:
-    """Everything in a dataset repo that is rendered from data: the card, by path."""
-    return {DATASET_CARD: _render("dataset_card.md.jinja", study, results, _dataset_front_matter(study, results))}
+    """Everything in a dataset repo that is rendered from data: the card and `config.json`, by path."""
+    card = _render("dataset_card.md.jinja", study, results, _dataset_front_matter(study, results))
+    return {DATASET_CARD: card, CONFIG: _data_config(study)}
 
 
 def write_rendered(target: Path, rendered: dict[str, str]) -> list[str]:
@@ -89,7 +93,7 @@ def _differences(file: str, expected: str, observed: str | None) -> Iterator[Fin
 def _read(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError):
         return None
 
 
@@ -193,3 +197,30 @@ def _dataset_front_matter(study: Study, results: Results) -> str:
             configs=configs,
         ).to_yaml()
     )
+
+
+def _model_config(study: Study) -> str:
+    """What loaders need to find the vectors; the Hub counts downloads by this file."""
+    vectors = [
+        {"model": model.base_model, "layer": layer, "file": file_name(name, layer)}
+        for name, model in study.models.items()
+        for layer in study.extraction.layers
+    ]
+    return _config(
+        study, {"repo": study.repo, "data": study.data, "method": study.extraction.method, "vectors": vectors}
+    )
+
+
+def _data_config(study: Study) -> str:
+    """Which table is which."""
+    tables = {
+        "contrast_pairs": study.extraction.pairs,
+        "eval_prompts": study.sweep.prompts,
+        "perplexity_corpus": study.perplexity.corpus,
+        "sweep": {name: sweep_file(name) for name in study.models},
+    }
+    return _config(study, {"repo": study.data, "model_repo": study.repo, "tables": tables})
+
+
+def _config(study: Study, content: dict[str, Any]) -> str:
+    return json.dumps({"library_name": "steer-eval", "study": study.name, **content}, indent=2) + "\n"

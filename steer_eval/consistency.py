@@ -48,6 +48,10 @@ def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
         study: Collapse ratio and bootstrap settings.
     """
     found = [_compared("ppl_ratio", "ppl / base_ppl", row.ppl / row.base_ppl, row.ppl_ratio)]
+    if row.sentence_nll is not None and row.sentence_tokens is not None:
+        sentences, counts = len(row.sentence_nll), len(row.sentence_tokens)
+        if sentences != counts:
+            found.append(Conflict("sentence_tokens", "one count per sentence of sentence_nll", sentences, counts))
     from_sentences = sentence_perplexity(row)
     if from_sentences is not None:
         found.append(_compared("ppl", "exp(sum of sentence_nll / sum of sentence_tokens)", from_sentences, row.ppl))
@@ -75,7 +79,7 @@ def _interval_conflicts(row: SweepRow, zero: SweepRow, study: Study) -> list[Con
         or row.sentence_nll is None
         or row.sentence_tokens is None
         or zero.sentence_nll is None
-        or len(zero.sentence_nll) != len(row.sentence_nll)
+        or not len(zero.sentence_nll) == len(row.sentence_nll) == len(row.sentence_tokens)
     ):
         return []
     protocol = study.perplexity

@@ -6,6 +6,7 @@ it. Findings are plain values; whoever prints them decides the form.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -31,7 +32,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """The finding as a JSON object."""
-        return asdict(self)
+        return {**asdict(self), "expected": _plain(self.expected), "observed": _plain(self.observed)}
 
     @classmethod
     def from_error(cls, rule: str, error: FormatError) -> Finding:
@@ -55,4 +56,6 @@ def worst(findings: Iterable[Finding]) -> Severity | None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)

@@ -6,6 +6,7 @@ is, or the snapshot of one commit of a Hub repo. Nothing outside the folder is e
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +43,9 @@ def open_repository(target: str, kind: Kind) -> Repository:
     """
     target = target.rstrip("/") or target
     folder = Path(target)
-    if folder.is_dir():
+    if target and os.path.isdir(target):  # noqa: PTH112 - pathlib raises for names that no disk can hold
         return Repository(target, folder)
-    if folder.exists():
+    if target and os.path.exists(target):  # noqa: PTH110
         raise SteerEvalError(f"{target} is a file", "give the folder of the repo")
     match = _HUB_ID.fullmatch(target)
     if match is None:
@@ -56,12 +57,12 @@ def open_repository(target: str, kind: Kind) -> Repository:
 
 def _from_hub(target: str, repo_id: str, revision: str | None, kind: Kind) -> Repository:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(repo_id, repo_type=kind, revision=revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SteerEvalError(
             f"there is no folder {target}, and the {kind} repo {target} can't be fetched from the Hub: {reason}",
             "check the name, the network, and `hf auth whoami` for a private or gated repo",

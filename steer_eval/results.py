@@ -131,4 +131,5 @@ def sentence_perplexity(row: SweepRow) -> float | None:
     """Perplexity recomputed from a row's per-sentence sums, or None where it has none."""
     if row.sentence_nll is None or row.sentence_tokens is None:
         return None
-    return float(np.exp(row.sentence_nll.sum() / row.sentence_tokens.sum()))
+    with np.errstate(over="ignore"):
+        return float(np.exp(row.sentence_nll.sum() / row.sentence_tokens.sum()))

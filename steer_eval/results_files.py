@@ -174,6 +174,7 @@ def row_from_json(value: dict[str, Any], model: str, line: int | None) -> SweepR
         generations=tuple(
             Text(**{key: text[key] for key in Text.__dataclass_fields__ if key in text})
             for text in value["generations"]
+            if text["gen"] is not None
         ),
         interval=None if interval is None else Interval(float(interval[0]), float(interval[1])),
         sentence_nll=None if nll is None else np.array(nll, dtype=np.float64),

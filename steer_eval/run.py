@@ -16,7 +16,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from steer_eval.errors import FormatError, SteerEvalError
-from steer_eval.formats.strict_json import dumps
+from steer_eval.formats.strict_json import dumps, write_text
 from steer_eval.formats.strict_json import parse as parse_json
 
 JOURNAL = "journal.jsonl"
@@ -69,7 +69,13 @@ class Journal:
         if whole < len(content):
             with self.path.open("r+b") as file:
                 file.truncate(whole)
-        for number, line in enumerate(content[:whole].decode("utf-8").split("\n")[:-1], start=1):
+        try:
+            text = content[:whole].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FormatError(
+                str(self.path), f"byte {error.start}", "the journal is not UTF-8", fix="use another --run directory"
+            ) from None
+        for number, line in enumerate(text.split("\n")[:-1], start=1):
             record = parse_json(line, str(self.path), f"line {number}")
             try:
                 self._records[record.pop("key")] = record
@@ -106,7 +112,7 @@ def opened_run(folder: Path, study_text: str) -> Iterator[Journal]:
             f"the run directory {folder} can't be written: {error}", "give another with --run"
         ) from None
     try:
-        (folder / "study.yaml").write_text(study_text, encoding="utf-8")
+        write_text(folder / "study.yaml", study_text)
         journal = Journal(folder / JOURNAL)
         try:
             yield journal

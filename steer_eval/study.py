@@ -6,11 +6,13 @@ Invariant: a `Study` is a frozen value that satisfies `schemas/study.schema.json
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 
 from steer_eval.claims.claim import Claim, Selector
@@ -20,6 +22,7 @@ from steer_eval.formats import schema
 
 FILE = "study.yaml"
 MAX_BYTES = 4 * 2**20
+MAX_INTEGER = 2**63
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,46 @@ class Study:
     text: str = field(default="", repr=False, compare=False)
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with nothing that JSON lacks: no alias, and keys are strings that stand once in their mapping."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "an alias is not allowed", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise _refusal("a key is no string", key)
+            if key.value in seen:
+                raise _refusal(f"the key {key.value!r} stands twice in one mapping", key)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def finite_float(self, node: yaml.ScalarNode) -> float:
+        value = self.construct_yaml_float(node)
+        if not math.isfinite(value):
+            raise _refusal("the number is not finite", node)
+        return value
+
+    def bounded_int(self, node: yaml.ScalarNode) -> int:
+        value = self.construct_yaml_int(node)
+        if abs(value) >= MAX_INTEGER:
+            raise _refusal("the number is too large", node)
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.finite_float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.bounded_int)
+
+
+def _refusal(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
 def load_study(path: Path, *, name: str | None = None) -> Study:
     """Read and check a study file.
 
@@ -157,14 +200,17 @@ def load_study(path: Path, *, name: str | None = None) -> Study:
         if path.stat().st_size > MAX_BYTES:
             raise FormatError(name, "", f"the file is larger than {MAX_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, and stricter
     except (FileNotFoundError, NotADirectoryError):
         raise FormatError(
             name, "", "the file is absent", fix="a study's model repo has a study.yaml at its root"
         ) from None
     except UnicodeDecodeError as error:
         raise FormatError(name, f"byte {error.start}", "the file is not UTF-8 text") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except OSError as error:
+        raise FormatError(name, "", f"the file can't be read: {error.strerror}") from None
+    # Explicit tags (`!!int x`) and impossible dates raise whatever the library's converters raise.
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else ""
         raise FormatError(name, where, f"not YAML: {getattr(error, 'problem', None) or error}") from None
@@ -220,8 +266,13 @@ def _claim(value: dict[str, Any]) -> Claim:
         text=value["claim"],
         measure=value["measure"],
         select=Selector(**value.get("select", {})),
-        expected=expected if isinstance(expected, bool) else Printed.parse(str(expected)),
+        expected=expected if isinstance(expected, bool) else Printed.parse(_printed(expected)),
     )
+
+
+def _printed(expected: str | float) -> str:
+    """A number as it is printed; a YAML number has lost its trailing zeros, but must not gain an exponent."""
+    return np.format_float_positional(expected, trim="0") if isinstance(expected, float) else str(expected)
 
 
 def _check_agreement(study: Study, file: str) -> None:

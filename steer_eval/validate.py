@@ -6,8 +6,8 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steer_eval.cards import check_cards
@@ -21,7 +21,14 @@ from steer_eval.formats.strict_json import Row, scan_jsonl
 from steer_eval.formats.vector import SteeringVector, file_name
 from steer_eval.repository import StudyRepositories
 from steer_eval.results import Results, Sweep, SweepRow
-from steer_eval.results_files import ENVIRONMENT, load_results, row_from_json, sweep_file
+from steer_eval.results_files import (
+    ENVIRONMENT,
+    load_results,
+    read_corpus,
+    read_pairs,
+    row_from_json,
+    sweep_file,
+)
 from steer_eval.study import Study
 
 
@@ -49,7 +56,7 @@ def validate(repositories: StudyRepositories, *, with_cards: bool = True) -> Val
     """
     study, model, data = repositories.study, repositories.model.folder, repositories.data.folder
     results = load_results(study, model_repo=model, data_repo=data)
-    model_prefix, data_prefix = f"{model.name}/", f"{data.name}/"
+    model_prefix, data_prefix = f"{repositories.model.name}/", f"{repositories.data.name}/"
     findings = [
         *check_manifest(model, prefix=model_prefix),
         *check_manifest(data, prefix=data_prefix),
@@ -84,8 +91,14 @@ def _tables(study: Study, data: Path, prefix: str) -> list[Finding]:
         for item in scan_jsonl(data / file, schema=schema, name=prefix + file)
         if isinstance(item, FormatError)
     ]
-    if not (data / study.perplexity.corpus).is_file():
-        findings.append(Finding("table", "error", prefix + study.perplexity.corpus, "", "the file is absent"))
+    complete: list[tuple[str, Callable[[Path, Study], object]]] = [(study.perplexity.corpus, read_corpus)]
+    if prefix + study.extraction.pairs not in {finding.file for finding in findings}:
+        complete.append((study.extraction.pairs, read_pairs))
+    for file, read in complete:
+        try:
+            read(data, study)
+        except FormatError as error:
+            findings.append(replace(Finding.from_error("table", error), file=prefix + file))
     return findings
 
 
@@ -207,7 +220,7 @@ def _texts(study: Study, row: SweepRow, results: Results, file: str) -> list[Fin
             message = f"the prompt is not number {text.prompt_idx} of {study.sweep.prompts}"
             findings.append(Finding("sweep-prompt", "error", file, where, message, known, text.prompt))
     expected = len(results.prompts) if wants_text(study, row.cell) and not row.collapsed else 0
-    if len(row.generations) != expected:
+    if [text.prompt_idx for text in row.generations] != list(range(expected)):
         message = "not one text per prompt" if expected else "a cell without text in the plan has some"
         findings.append(
             Finding(

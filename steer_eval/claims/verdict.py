@@ -159,7 +159,7 @@ def _check_published(claim: Claim, measure: Measure, case: Case) -> Check:
         observation = measure.observe(case)
     except NotCheckable as why:
         return _not_checkable("published data", str(why))
-    if isinstance(claim.expected, bool) or measure.exact:
+    if isinstance(claim.expected, bool) or _is_exact(claim.expected, measure, observation):
         holds, tolerance = _equal(claim, observation), "exact"
     else:
         holds, tolerance = claim.expected.covers(observation.value), f"±{claim.expected.rounding:g}"
@@ -173,7 +173,7 @@ def _check_rerun(claim: Claim, measure: Measure, case: Case, rerun: Rerun) -> Ch
     except NotCheckable as why:
         return _not_checkable("re-run", str(why))
     word: Word
-    if isinstance(claim.expected, bool) or measure.exact:
+    if isinstance(claim.expected, bool) or _is_exact(claim.expected, measure, observation):
         tolerance = "exact"
         if _equal(claim, observation):
             word = "reproduced"
@@ -190,6 +190,11 @@ def _check_rerun(claim: Claim, measure: Measure, case: Case, rerun: Rerun) -> Ch
         reason = "; ".join(part for part in (check.reason, f"{known} the published measurement") if part)
         return Check(**{**asdict(check), "reason": reason})
     return check
+
+
+def _is_exact(expected: Printed, measure: Measure, observation: Observation) -> bool:
+    """Whether a number must be met exactly: counts and coefficients, unless they are printed with a `~`."""
+    return isinstance(observation.value, bool) or (measure.exact and not expected.approximate)
 
 
 def _equal(claim: Claim, observation: Observation) -> bool:

@@ -13,7 +13,7 @@ from steer_eval.cli.options import data_option, json_option, study_argument
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 where a card differs from the data.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, study: str, data: str | None, check: bool, as_json: bool) -> None:
+def command(ctx: click.Context, study: str, data: str | None, check: bool, json: bool) -> None:
     """Render the cards, figures and manifests of a study from its data.
 
     STUDY is the model repo; its dataset repo is found beside it. Both are written.
@@ -34,7 +34,7 @@ def command(ctx: click.Context, study: str, data: str | None, check: bool, as_js
     results = load_results(repositories.study, model_repo=model.folder, data_repo=dataset.folder)
     if check:
         findings = check_cards(repositories.study, results, model=model, data=dataset)
-        if as_json:
+        if json:
             print_json({"findings": [finding.to_json() for finding in findings]})
         elif findings:
             print_findings(findings)
@@ -48,7 +48,7 @@ def command(ctx: click.Context, study: str, data: str | None, check: bool, as_js
     ):
         written += [f"{repo.name}/{path}" for path in write_rendered(repo.folder, rendered)]
         write_manifest(repo.folder)
-    if as_json:
+    if json:
         print_json({"written": written})
     else:
         click.echo("\n".join(f"wrote {path}" for path in written) or "both cards are up to date")

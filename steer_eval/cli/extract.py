@@ -11,7 +11,7 @@ from steer_eval.cli.options import data_option, json_option, study_argument
 @study_argument
 @data_option
 @json_option
-def command(study: str, data: str | None, as_json: bool) -> None:
+def command(study: str, data: str | None, json: bool) -> None:
     """Extract a study's steering vectors from its contrast pairs.
 
     STUDY is the model repo; vectors go to its vectors/ folder as safetensors with their provenance.
@@ -36,7 +36,7 @@ def command(study: str, data: str | None, as_json: bool) -> None:
         vectors = produce_vectors(plan, model, pairs, plan.extraction.layers, repositories.model.folder)
         rows += [{"file": file_name(name, layer), "norm": vectors[layer].norm} for layer in sorted(vectors)]
     write_manifest(repositories.model.folder)
-    if as_json:
+    if json:
         print_json({"vectors": rows})
     else:
         for row in rows:

@@ -8,7 +8,7 @@ import click
 
 study_argument = click.argument("study", metavar="STUDY")
 data_option = click.option("--data", metavar="REPO", help="Dataset repo; by default the one that the study names.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON alone on standard output.")
+json_option = click.option("--json", "json", is_flag=True, help="Print JSON alone on standard output.")
 strict_option = click.option("--strict", is_flag=True, help="Exit with 1 on warnings and unchecked claims too.")
 run_option = click.option(
     "--run",

@@ -38,7 +38,7 @@ def command(
     cells: str,
     run: Path | None,
     strict: bool,
-    as_json: bool,
+    json: bool,
 ) -> None:
     """Check a study, recompute its claims, re-run it, and print one verdict per claim.
 
@@ -59,7 +59,7 @@ def command(
     if (folder / "journal.jsonl").exists():
         click.echo(f"going on with {folder}; give another --run to measure everything anew", err=True)
     report = reproduce(repositories, level=level, cells=cells, run=folder)  # type: ignore[arg-type]
-    if as_json:
+    if json:
         print_json(report.to_json())
     else:
         print_report(report)

@@ -14,7 +14,7 @@ from steer_eval.cli.options import data_option, json_option, run_option, study_a
 @data_option
 @run_option
 @json_option
-def command(study: str, data: str | None, run: Path | None, as_json: bool) -> None:
+def command(study: str, data: str | None, run: Path | None, json: bool) -> None:
     """Measure a study's cells: perplexity of all, greedy text of those that do not collapse, controls included.
 
     STUDY is the model repo; sweep_<model>.jsonl goes to the dataset repo. An interrupted sweep is resumed.
@@ -50,7 +50,7 @@ def command(study: str, data: str | None, run: Path | None, as_json: bool) -> No
             summary.append({"file": sweep_file(name), "cells": len(rows), "texts": texts})
         record_environments(loaded, dataset.folder)
     write_manifest(dataset.folder)
-    if as_json:
+    if json:
         print_json({"sweeps": summary})
     else:
         for entry in summary:

@@ -13,7 +13,7 @@ from steer_eval.cli.options import data_option, json_option, strict_option, stud
 @strict_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, study: str, data: str | None, strict: bool, as_json: bool) -> None:
+def command(ctx: click.Context, study: str, data: str | None, strict: bool, json: bool) -> None:
     """Check the files of a study: schemas, checksums, arithmetic, completeness, cards.
 
     STUDY is the model repo; its dataset repo is found beside it. No model is loaded.
@@ -29,7 +29,7 @@ def command(ctx: click.Context, study: str, data: str | None, strict: bool, as_j
     from steer_eval.validate import validate
 
     validation = validate(open_study(study, data))
-    if as_json:
+    if json:
         print_json(
             {
                 "schema": "steer-eval/validate/1",

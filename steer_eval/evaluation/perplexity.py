@@ -57,5 +57,6 @@ def ratio_interval(
     draws = np.random.default_rng(seed).integers(0, len(tokens), size=(resamples, len(tokens)))
     log_ratios = difference[draws].sum(axis=1) / tokens[draws].sum(axis=1)
     tail = (1 - confidence) / 2
-    low, high = np.exp(np.quantile(log_ratios, [tail, 1 - tail]))
+    with np.errstate(over="ignore"):
+        low, high = np.exp(np.quantile(log_ratios, [tail, 1 - tail]))
     return Interval(float(low), float(high))

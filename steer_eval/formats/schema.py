@@ -10,13 +10,22 @@ import json
 from functools import cache
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from steer_eval.errors import FormatError
 from steer_eval.resources import folder
+
+# JSON Schema counts 5.0 as an integer; as an index it would be none in Python.
+_Validator: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _checker, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
 
 
 @cache
@@ -36,8 +45,8 @@ def _registry() -> Registry[Any]:
 
 
 @cache
-def _validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator(load_schema(name), registry=_registry())
+def _validator(name: str) -> Validator:
+    return _Validator(load_schema(name), registry=_registry())
 
 
 def check(value: Any, schema: str, *, file: str, where: str = "") -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from steer_eval.formats.schema import check
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 16 * 2**20
+MAX_INTEGER = 2**63
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -142,8 +146,8 @@ def _bounded_text(path: Path, name: str) -> str:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise FormatError(name, "", "the file is absent") from None
-    except IsADirectoryError:
-        raise FormatError(name, "", "a folder stands where a file is expected") from None
+    except OSError as error:
+        raise FormatError(name, "", f"the file can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise FormatError(name, f"byte {error.start}", "the file is not UTF-8 text", fix="save it as UTF-8") from None
 
@@ -173,9 +177,8 @@ def parse(text: str, name: str, where: str) -> Any:
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = sorted({key for key in keys if keys.count(key) > 1})
-            raise FormatError(name, where, f"the key {twice[0]!r} stands twice in one object", fix="keep one of them")
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise FormatError(name, where, f"the key {twice!r} stands twice in one object", fix="keep one of them")
         return value
 
     def refuse_overflow(number: str) -> float:
@@ -184,10 +187,25 @@ def parse(text: str, name: str, where: str) -> Any:
             raise FormatError(name, where, f"{number} is too large for a number", expected="a finite number")
         return value
 
+    def refuse_long(number: str) -> int:
+        value = int(number)
+        if abs(value) >= MAX_INTEGER:
+            raise FormatError(name, where, "an integer is too large", expected="at most 63 bits")
+        return value
+
     try:
-        return json.loads(
-            text, parse_float=refuse_overflow, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates
+        value = json.loads(
+            text,
+            parse_float=refuse_overflow,
+            parse_int=refuse_long,
+            parse_constant=refuse_constant,
+            object_pairs_hook=refuse_duplicates,
         )
+        if _SURROGATE.search(text):
+            dumps(value).encode("utf-8")
+        return value
+    except UnicodeEncodeError:
+        raise FormatError(name, where, "a lone surrogate is no text", fix="write the whole character") from None
     except json.JSONDecodeError as error:
         place = where or f"line {error.lineno}"
         raise FormatError(name, place, f"not JSON: {error.msg} at column {error.colno}") from None

@@ -98,20 +98,31 @@ def write_vector(path: Path, vector: SteeringVector) -> None:
     Raises:
         FormatError: The provenance is incomplete.
     """
-    from safetensors.numpy import save_file
-
+    content = _encoded(vector)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
-        # safetensors keeps the order it is given; sorted keys make equal vectors equal files.
-        metadata = dict(sorted(vector.provenance.items()))
-        save_file({"vector": np.ascontiguousarray(vector.values, dtype=np.float32)}, temporary, metadata=metadata)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         check(_read_header(Path(temporary), path.name), "vector", file=path.name, where="header")
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _encoded(vector: SteeringVector) -> bytes:
+    """The bytes of a vector file. The library shuffles metadata; sorted keys make equal vectors equal files."""
+    values = np.ascontiguousarray(vector.values, dtype="<f4")
+    header = {
+        "__metadata__": dict(sorted(vector.provenance.items())),
+        "vector": {"dtype": "F32", "shape": list(values.shape), "data_offsets": [0, values.nbytes]},
+    }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + values.tobytes()
 
 
 def _read_header(path: Path, name: str) -> dict[str, Any]:
@@ -127,7 +138,7 @@ def _read_header(path: Path, name: str) -> dict[str, Any]:
             header = json.loads(file.read(length).decode("utf-8"))
     except FileNotFoundError:
         raise FormatError(name, "", "the file is absent") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(name, "header", f"not safetensors: {error}") from None
     if not isinstance(header, dict):
         raise FormatError(name, "header", "not safetensors: the header is no JSON object")

@@ -49,7 +49,7 @@ def assert_as_serial(lm, corpus, cells, **options):
 
 
 class TestAgainstTheSerialPath:
-    @pytest.mark.parametrize("rows_per_batch", [1, 3, 8])
+    @pytest.mark.parametrize("rows_per_batch", [1, 5])
     def test_every_kind_of_cell(self, tiny, rows_per_batch):
         assert_as_serial(tiny, corpus_of(tiny), CELLS, rows_per_batch=rows_per_batch)
 
@@ -87,7 +87,7 @@ class TestAgainstTheSerialPath:
         for row in (0, rows - 1):
             np.testing.assert_allclose(scores[row], perplexity_serial(lm, corpus, cells[row]), rtol=1e-4, atol=1e-4)
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(data=st.data())
     def test_any_cells(self, tiny, data):
         edits = st.builds(

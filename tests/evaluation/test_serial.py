@@ -31,7 +31,9 @@ def next_logits(lm, ids, intervention):
 
         return hook
 
-    handles = [lm.blocks[edit.layer].register_forward_hook(adding(edit.coefficient * edit.vector)) for edit in intervention]
+    handles = [
+        lm.blocks[edit.layer].register_forward_hook(adding(edit.coefficient * edit.vector)) for edit in intervention
+    ]
     try:
         return lm.module(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
     finally:

@@ -37,7 +37,10 @@ def _norm(case: Case) -> Observation:
 def _cosine(case: Case) -> Observation:
     if case.published is None:
         raise NotCheckable("needs a re-run")
-    value = cosine(_vector(case, case.results), _vector(case, case.published))
+    again, published = _vector(case, case.results), _vector(case, case.published)
+    if not (again.norm and published.norm):
+        raise NotCheckable("a vector of norm 0 has no direction")
+    value = cosine(again, published)
     return Observation(value, file_name(case.model, _layer(case.select)), "vector")
 
 

@@ -1,0 +1,90 @@
+"""The command line as a user meets it, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from steer_eval import __version__
+from steer_eval.cli.main import COMMANDS
+
+HEAVY = ("torch", "transformers", "datasets", "huggingface_hub", "scipy", "jsonschema", "numpy")
+
+
+def run(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()", *arguments]
+    return subprocess.run(
+        program, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_version_is_the_packages() -> None:
+    answer = run("--version")
+    assert answer.returncode == 0
+    assert __version__ in answer.stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_has_an_example(command: str) -> None:
+    answer = run(*filter(None, [command, "--help"]))
+    assert answer.returncode == 0
+    assert f"steer-eval {command or 'reproduce'} artifacts/" in answer.stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    program = (
+        "import sys\n"
+        "from steer_eval.cli.main import main\n"
+        f"sys.argv = ['steer-eval', *{[command] if command else []!r}, '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('imported', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert answer.stdout.splitlines()[-1] == "imported []", answer.stderr
+
+
+def test_every_command_is_described_where_it_is_listed() -> None:
+    listed = " ".join(run("--help").stdout.split())
+    for name, words in COMMANDS.items():
+        assert f"{name} {words}" in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "No such command"),
+        (["reproduce"], "Missing argument"),
+        (["reproduce", "/nowhere/at/all"], "there is no folder"),
+        (["validate", "no-such-folder"], "there is no folder no-such-folder"),
+        (["reproduce", "x", "--level", "half"], "half"),
+    ],
+)
+def test_usage_errors_exit_with_2_and_say_what_is_wrong(arguments: list[str], message: str) -> None:
+    answer = run(*arguments)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
+    answer = run("validate", str(tmp_path))
+    assert answer.returncode == 2
+    assert "study.yaml: the file is absent" in answer.stderr
+
+
+def test_a_file_in_place_of_a_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    answer = run("validate", str(tmp_path / "file"))
+    assert answer.returncode == 2
+    assert "is a file" in answer.stderr
+
+
+def test_options_are_read_from_the_environment(packaged_study: Path) -> None:
+    answer = run("validate", str(packaged_study), STEER_EVAL_VALIDATE_JSON="1")
+    assert json.loads(answer.stdout)["schema"] == "steer-eval/validate/1"

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from studies import claim, document, text_of, write_study
+
+from steer_eval.claims.claim import Selector
+from steer_eval.errors import FormatError
+from steer_eval.study import HubSource, PypiSource, load_study
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_packaged_study_loads():
+    path = ROOT / "artifacts" / "smollm2-135m-mature-anger" / "study.yaml"
+    study = load_study(path)
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    assert study.name == "smollm2-135m-mature-anger"
+    assert isinstance(study.models["smollm2"].source, PypiSource)
+    assert study.sweep.layers == study.extraction.layers == tuple(document["extraction"]["layers"])
+    assert study.sweep.coefficients == tuple(document["sweep"]["coefficients"])
+    assert {claim.id for claim in study.claims} == {claim["id"] for claim in document["claims"]}
+    assert study.text == path.read_text(encoding="utf-8")
+
+
+def test_every_part_arrives(tmp_path):
+    value = document(claims=[claim("perplexity", "1.10", identity="first", model="tiny", label="random", layer=1, coef=2)])
+    value["sweep"]["layers"] = [3]
+    study = load_study(write_study(tmp_path, value))
+
+    assert study.models["tiny"].source == HubSource("lab/tiny-base", "main")
+    assert study.models["tiny"].dtype == "float32"
+    assert (study.extraction.layers, study.sweep.layers) == ((1, 3), (3,))
+    assert study.sweep.coefficients == (-1.0, 1.0, 2.0, 4.0)
+    assert all(type(coef) is float for coef in study.sweep.coefficients)
+    assert (study.sweep.random_seed, study.sweep.random_text_coefficients) == (7, (2.0,))
+    assert (study.sweep.anchor, study.sweep.max_new_tokens, study.sweep.collapse_ratio) == ("Be firm.", 80, 3.0)
+    assert (study.perplexity.window, study.perplexity.beyond, study.perplexity.resamples) == (512, "windows", 200)
+    assert study.tolerances["perplexity_ratio"].drifted == 0.05
+    [only] = study.claims
+    assert (only.id, only.measure, only.expected.text) == ("first", "perplexity", "1.10")
+    assert only.select == Selector("tiny", "random", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "rounding"),
+    [("'1.10'", "1.10", 0.005), ("1.5", "1.5", 0.05), ("0.00001", "0.00001", 5e-6), ("40", "40", 0.5), ("'~16'", "~16", 1.6)],
+)
+def test_numbers_keep_the_precision_they_are_written_with(tmp_path, written, text, rounding):
+    value = text_of(document(claims=[claim("perplexity", "PLACEHOLDER")])).replace("PLACEHOLDER", written)
+    (tmp_path / "study.yaml").write_text(value)
+    [only] = load_study(tmp_path / "study.yaml").claims
+
+    assert only.expected.text == text
+    assert only.expected.rounding == pytest.approx(rounding)
+
+
+def _set(*place, to):
+    def change(value):
+        for part in place[:-1]:
+            value = value[part]
+        value[place[-1]] = to
+
+    return change
+
+
+CONTRADICTIONS = {
+    "unknown model in a claim": (
+        _set("claims", to=[claim("perplexity", "1.1", model="huge")]),
+        "claims[0].select.model",
+        "no such model",
+    ),
+    "duplicate ids": (
+        _set("claims", to=[claim("perplexity", "1.1"), claim("perplexity", "1.2")]),
+        "claims[1].id",
+        "'the-claim' stands twice",
+    ),
+    "swept layer without vector": (_set("sweep", "layers", to=[1, 2]), "sweep.layers", "no vector"),
+    "text of a coefficient that is not swept": (
+        _set("sweep", "controls", "random", "text_coefficients", to=[9]),
+        "sweep.controls.random.text_coefficients",
+        "not swept",
+    ),
+    "drifted below reproduced": (
+        _set("tolerances", "perplexity", to={"scale": "relative", "reproduced": 0.2, "drifted": 0.1}),
+        "tolerances.perplexity.drifted",
+        "below",
+    ),
+    "unknown key": (_set("sweep", "colour", to="red"), "sweep", "'colour' was unexpected"),
+    "path that leaves the repo": (
+        _set("extraction", "pairs", to="../pairs.jsonl"),
+        "extraction.pairs",
+        "does not match",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "where", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_contradiction_is_named(tmp_path, change, where, message):
+    value = deepcopy(document())
+    change(value)
+
+    with pytest.raises(FormatError) as caught:
+        load_study(write_study(tmp_path, value), name="repo/study.yaml")
+
+    assert (caught.value.file, caught.value.where) == ("repo/study.yaml", where)
+    assert message in str(caught.value)
+
+
+GOOD = text_of(document())
+BAD_YAML = {
+    "bad indentation": (GOOD.replace("  corpus:", "\n   corpus: x\n  corpus:"), "line", "not YAML"),
+    "unclosed": ("schema: [1,\n", "line 2", "not YAML"),
+    "duplicate key": (f"{GOOD}name: other\n", f"line {GOOD.count(chr(10)) + 1}", "'name' stands twice"),
+    "nested duplicate key": ("models:\n  a: 1\n  b: 2\n  a: 3\n", "line 4", "'a' stands twice"),
+    "key that is no string": ("models:\n  1: x\n", "line 2", "no string"),
+    "alias": ("a: &a [1, 2]\nb: *a\n", "line 2", "alias"),
+    "object": ("a: !!python/object/apply:os.system [true]\n", "line 1", "not YAML"),
+    "not finite": ("a:\n - .nan\n", "line 2", "not finite"),
+    "too large": ("a: 0x" + "f" * 9000, "line 1", "too large"),
+    "more digits than Python reads": ("a: " + "9" * 9000, "", "not YAML"),
+    "impossible date": ("a: 2024-99-99\n", "", "not YAML"),
+    "impossible tags": ("a: !!int x\n", "", "not YAML"),
+    "deep": ("[" * 5000, "", "not YAML"),
+    "empty": ("", "", "None is not of type 'object'"),
+    "two documents": ("a: 1\n---\nb: 2\n", "line 2", "not YAML"),
+}
+
+
+@pytest.mark.parametrize(("text", "where", "message"), BAD_YAML.values(), ids=BAD_YAML)
+def test_bad_yaml_is_named_with_its_line(tmp_path, text, where, message):
+    (tmp_path / "study.yaml").write_text(text)
+
+    with pytest.raises(FormatError) as caught:
+        load_study(tmp_path / "study.yaml", name="study.yaml")
+
+    assert caught.value.where.startswith(where)
+    assert message in str(caught.value)
+
+
+def test_aliases_can_not_blow_up_a_message(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    (tmp_path / "study.yaml").write_text("\n".join(lines))
+
+    with pytest.raises(FormatError, match="alias"):
+        load_study(tmp_path / "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "absent"),
+        (lambda path: path.mkdir(), "can't be read"),
+        (lambda path: path.write_bytes(b"schema: \xff"), "not UTF-8"),
+        (lambda path: path.write_bytes(b"#" * (4 * 2**20 + 1)), "larger than"),
+    ],
+    ids=["absent", "folder", "not UTF-8", "too large"],
+)
+def test_what_is_no_text_file_is_named(tmp_path, make, message):
+    make(tmp_path / "study.yaml")
+
+    with pytest.raises(FormatError, match=message) as caught:
+        load_study(tmp_path / "study.yaml", name="study.yaml")
+
+    assert caught.value.file == "study.yaml"
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.binary(max_size=60)
+    | st.text("-:?!&*[]{}#'\"|>%@`ab01.\n ", max_size=60).map(str.encode)
+    | st.tuples(st.integers(0, len(GOOD) - 1), st.sampled_from("\n:-[]{}'x9")).map(
+        lambda change: (GOOD[: change[0]] + change[1] + GOOD[change[0] + 1 :]).encode()
+    )
+)
+def test_arbitrary_bytes_are_studies_or_format_errors(content):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "study.yaml"
+        path.write_bytes(content)
+        try:
+            study = load_study(path)
+        except FormatError as error:
+            assert error.file == str(path)
+        else:
+            assert set(study.sweep.layers) <= set(study.extraction.layers)
