@@ -15,7 +15,7 @@ from typing import Any
 from steer_eval.cells import Cell
 from steer_eval.claims.claim import Claim
 from steer_eval.findings import Finding
-from steer_eval.formats.strict_json import write_text
+from steer_eval.formats.atomic import write_text
 from steer_eval.formats.vector import file_name
 from steer_eval.heatmap import render_heatmap
 from steer_eval.repository import Repository

@@ -21,6 +21,11 @@ class SteerEvalError(Exception):
         self.fix = fix
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what another library says, for a message of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class FormatError(SteerEvalError):
     """A file that is not what its kind requires.
 

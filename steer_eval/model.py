@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steer_eval.errors import SteerEvalError
+from steer_eval.errors import SteerEvalError, first_line
 from steer_eval.steering.hooks import replaced
 
 
@@ -175,7 +175,7 @@ def load_model(folder: Path, *, dtype: str = "float32", device: str | None = Non
         return LanguageModel(module.to(device).eval(), tokenizer)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise SteerEvalError(
-            f"{folder}: transformers can't load a causal language model: {str(error).splitlines()[0]}",
+            f"{folder}: transformers can't load a causal language model: {first_line(error)}",
             "check that the folder has config.json, a tokenizer and .safetensors weights",
         ) from error
 

@@ -16,7 +16,7 @@ import numpy as np
 from steer_eval import environment
 from steer_eval.cells import Conditions
 from steer_eval.digest import sha256_value
-from steer_eval.errors import FormatError
+from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.extract import ContrastPair, extract_caa
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
 from steer_eval.measure import GENERATION_ROWS, PERPLEXITY_ROWS, Bench
@@ -45,6 +45,20 @@ class LoadedModel:
         self.lm: LanguageModel = load_model(self.weights.folder, dtype=reference.dtype)
         self.environment = environment.current(device=self.lm.device.type, dtype=self.lm.dtype)
 
+    def check_layers(self, layers: Collection[int]) -> None:
+        """Refuse layers that the model does not have.
+
+        Raises:
+            SteerEvalError: A layer lies above the last block.
+        """
+        count = len(self.lm.blocks)
+        strays = sorted(layer for layer in layers if layer >= count)
+        if strays:
+            raise SteerEvalError(
+                f"model {self.reference.name} has {count} decoder blocks, the study names layers {strays}",
+                "layers count from 0: mend extraction.layers in study.yaml",
+            )
+
     @property
     def conditions(self) -> Conditions:
         """What its measurements have in common."""
@@ -71,6 +85,7 @@ def produce_vectors(
     Returns:
         The vectors, by layer.
     """
+    model.check_layers(layers)
     provenance = {
         "format": VECTOR_FORMAT,
         "method": study.extraction.method,
@@ -114,6 +129,7 @@ def bench(study: Study, model: LoadedModel, published: Results, journal: Journal
         FormatError: Something that is needed is absent or bad.
     """
     name = model.reference.name
+    model.check_layers(study.sweep.layers)
     if published.prompts is None:
         raise FormatError(study.sweep.prompts, "", published.unusable.get(study.sweep.prompts, "absent"))
     if published.corpus is None:

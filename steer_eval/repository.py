@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from steer_eval.errors import SteerEvalError
+from steer_eval.errors import SteerEvalError, first_line
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study, load_study
 
@@ -62,9 +62,8 @@ def _from_hub(target: str, repo_id: str, revision: str | None, kind: Kind) -> Re
     try:
         folder = Path(snapshot_download(repo_id, repo_type=kind, revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SteerEvalError(
-            f"there is no folder {target}, and the {kind} repo {target} can't be fetched from the Hub: {reason}",
+            f"{target} is no folder here, and as a {kind} repo it can't be fetched from the Hub: {first_line(error)}",
             "check the name, the network, and `hf auth whoami` for a private or gated repo",
         ) from error
     return Repository(target, folder, folder.name)

@@ -16,7 +16,8 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from steer_eval.errors import FormatError, SteerEvalError
-from steer_eval.formats.strict_json import dumps, write_text
+from steer_eval.formats.atomic import write_text
+from steer_eval.formats.strict_json import dumps
 from steer_eval.formats.strict_json import parse as parse_json
 
 JOURNAL = "journal.jsonl"

@@ -22,7 +22,7 @@ import platformdirs
 from filelock import FileLock
 
 from steer_eval.digest import sha256_file, sha256_value
-from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.errors import FormatError, SteerEvalError, first_line
 from steer_eval.formats.strict_json import read_json, write_json
 from steer_eval.study import HubSource, LocalSource, ModelReference, PypiSource
 
@@ -84,9 +84,8 @@ def _from_hub(reference: ModelReference, source: HubSource) -> Weights:
     try:
         folder = Path(snapshot_download(source.id, revision=source.revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise SteerEvalError(
-            f"model {reference.name}: {source.id}@{source.revision} can't be fetched: {reason}",
+            f"model {reference.name}: {source.id}@{source.revision} can't be fetched: {first_line(error)}",
             f"try `hf download {source.id} --revision {source.revision}` (and `hf auth login` for a gated model)",
         ) from error
     return Weights(folder, folder.name, _weights_digest(folder))

@@ -88,7 +88,9 @@ PINNED = [3.9096343517303467, 4.614051818847656, -6.203188419342041, 4.994571208
 
 EDITS = st.lists(
     st.tuples(
-        st.integers(0, 90), st.floats(-20, 20, allow_nan=False).map(lambda c: c + 0.0), st.text("0123456789abcdef", min_size=4)
+        st.integers(0, 90),
+        st.floats(-20, 20, allow_nan=False).map(lambda c: c + 0.0),
+        st.text("0123456789abcdef", min_size=4),
     ),
     max_size=2,
 )
@@ -97,7 +99,9 @@ PERPLEXITY = st.tuples(
     CONDITIONS,
     EDITS,
     st.none() | st.text(max_size=5),
-    st.fixed_dictionaries({"sha256": st.text(max_size=4), "window": st.integers(2, 9), "beyond": st.sampled_from("wt")}),
+    st.fixed_dictionaries(
+        {"sha256": st.text(max_size=4), "window": st.integers(2, 9), "beyond": st.sampled_from("wt")}
+    ),
 )
 TEXT = st.tuples(CONDITIONS, EDITS, st.none() | st.text(max_size=5), st.text(max_size=5), st.integers(1, 99))
 

@@ -31,7 +31,9 @@ TEXTS = st.builds(
     st.none() | st.just("serial"),
 )
 CELLS = st.one_of(
-    st.builds(Cell, st.just("tiny"), st.sampled_from(["steered", "random", "zero"]), st.integers(0, 90), st.floats(-9, 9)),
+    st.builds(
+        Cell, st.just("tiny"), st.sampled_from(["steered", "random", "zero"]), st.integers(0, 90), st.floats(-9, 9)
+    ),
     st.just(Cell("tiny", "anchor", None, 0.0)),
 )
 
@@ -44,7 +46,11 @@ def sweep_rows(draw):
     if sentences:
         # Written with a fixed number of decimals, so values of that form come back exactly.
         nll = np.array(
-            draw(st.lists(st.integers(0, 10**9).map(lambda n: n / 10**NLL_DECIMALS), min_size=sentences, max_size=sentences))
+            draw(
+                st.lists(
+                    st.integers(0, 10**9).map(lambda n: n / 10**NLL_DECIMALS), min_size=sentences, max_size=sentences
+                )
+            )
         )
         tokens = np.array(draw(st.lists(st.integers(1, 900), min_size=sentences, max_size=sentences)), dtype=np.int64)
     return SweepRow(

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_eval.errors import FormatError, SteerEvalError
@@ -29,6 +29,7 @@ def filled(path: Path, records: dict[str, dict[str, object]]) -> Path:
     return path
 
 
+@settings(max_examples=25, deadline=None)
 @given(RECORDS)
 def test_a_journal_is_read_as_it_was_written(records):
     with TemporaryDirectory() as folder:
@@ -59,6 +60,7 @@ def test_a_journal_torn_at_any_byte_keeps_every_whole_line(tmp_path):
         assert all(json.loads(line)["key"] for line in path.read_text(encoding="utf-8").split("\n")[:-1])
 
 
+@settings(max_examples=25, deadline=None)
 @given(RECORDS, st.binary(max_size=30).filter(lambda tail: b"\n" not in tail))
 def test_any_torn_tail_is_cut_off(records, tail):
     with TemporaryDirectory() as folder:

@@ -31,7 +31,9 @@ def test_the_packaged_study_loads():
 
 
 def test_every_part_arrives(tmp_path):
-    value = document(claims=[claim("perplexity", "1.10", identity="first", model="tiny", label="random", layer=1, coef=2)])
+    value = document(
+        claims=[claim("perplexity", "1.10", identity="first", model="tiny", label="random", layer=1, coef=2)]
+    )
     value["sweep"]["layers"] = [3]
     study = load_study(write_study(tmp_path, value))
 
@@ -51,7 +53,13 @@ def test_every_part_arrives(tmp_path):
 
 @pytest.mark.parametrize(
     ("written", "text", "rounding"),
-    [("'1.10'", "1.10", 0.005), ("1.5", "1.5", 0.05), ("0.00001", "0.00001", 5e-6), ("40", "40", 0.5), ("'~16'", "~16", 1.6)],
+    [
+        ("'1.10'", "1.10", 0.005),
+        ("1.5", "1.5", 0.05),
+        ("0.00001", "0.00001", 5e-6),
+        ("40", "40", 0.5),
+        ("'~16'", "~16", 1.6),
+    ],
 )
 def test_numbers_keep_the_precision_they_are_written_with(tmp_path, written, text, rounding):
     value = text_of(document(claims=[claim("perplexity", "PLACEHOLDER")])).replace("PLACEHOLDER", written)

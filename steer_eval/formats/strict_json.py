@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from steer_eval.errors import FormatError
+from steer_eval.formats.atomic import write_text
 from steer_eval.formats.schema import check
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -117,25 +116,6 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, values: Iterable[dict[str, Any]]) -> None:
     """Write JSON Lines, atomically."""
     write_text(path, "".join(f"{dumps(value)}\n" for value in values))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file in one step: a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; published ones follow the umask like any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _bounded_text(path: Path, name: str) -> str:

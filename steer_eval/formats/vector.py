@@ -7,10 +7,8 @@ metadata (`schemas/vector.schema.json`). The header is bounded and checked befor
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steer_eval.errors import FormatError
+from steer_eval.formats.atomic import write_bytes
 from steer_eval.formats.schema import check
 
 MAX_HEADER_BYTES = 2**20
@@ -98,31 +97,21 @@ def write_vector(path: Path, vector: SteeringVector) -> None:
     Raises:
         FormatError: The provenance is incomplete.
     """
-    content = _encoded(vector)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        check(_read_header(Path(temporary), path.name), "vector", file=path.name, where="header")
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _encoded(vector: SteeringVector) -> bytes:
-    """The bytes of a vector file. The library shuffles metadata; sorted keys make equal vectors equal files."""
-    values = np.ascontiguousarray(vector.values, dtype="<f4")
-    header = {
-        "__metadata__": dict(sorted(vector.provenance.items())),
-        "vector": {"dtype": "F32", "shape": list(values.shape), "data_offsets": [0, values.nbytes]},
-    }
+    header = _header(vector)
+    check(header, "vector", file=path.name, where="header")
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + values.tobytes()
+    values = np.ascontiguousarray(vector.values, dtype="<f4")
+    write_bytes(path, struct.pack("<Q", len(text)) + text + values.tobytes())
+
+
+def _header(vector: SteeringVector) -> dict[str, Any]:
+    """The header of a vector file. The library shuffles metadata; sorted keys make equal vectors equal files."""
+    size = vector.values.size
+    return {
+        "__metadata__": dict(sorted(vector.provenance.items())),
+        "vector": {"dtype": "F32", "shape": list(vector.values.shape), "data_offsets": [0, 4 * size]},
+    }
 
 
 def _read_header(path: Path, name: str) -> dict[str, Any]:

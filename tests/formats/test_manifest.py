@@ -55,7 +55,12 @@ def _flip(path):
 @pytest.mark.parametrize(
     ("change", "rule", "severity", "file"),
     [
-        (lambda repo: _flip(repo / "vectors/a_L1_caa.safetensors"), "checksum", "error", "vectors/a_L1_caa.safetensors"),
+        (
+            lambda repo: _flip(repo / "vectors/a_L1_caa.safetensors"),
+            "checksum",
+            "error",
+            "vectors/a_L1_caa.safetensors",
+        ),
         (lambda repo: (repo / "README.md").unlink(), "file-absent", "warning", "README.md"),
         (lambda repo: (repo / "vectors/new.txt").write_text(""), "file-unlisted", "warning", "vectors/new.txt"),
         (lambda repo: (repo / FILE).unlink(), "manifest-unusable", "warning", FILE),

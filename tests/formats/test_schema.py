@@ -261,7 +261,11 @@ def test_what_the_package_writes_satisfies_its_schemas(tmp_path):
 
 @pytest.mark.parametrize(
     ("pattern", "name"),
-    [("sweep_qwen_*.jsonl", "sweep_row"), ("contrast_pairs.jsonl", "contrast_pair"), ("eval_prompts.jsonl", "eval_prompt")],
+    [
+        ("sweep_qwen_*.jsonl", "sweep_row"),
+        ("contrast_pairs.jsonl", "contrast_pair"),
+        ("eval_prompts.jsonl", "eval_prompt"),
+    ],
 )
 def test_the_published_form_is_extended_never_renamed(upstream, pattern, name):
     files = sorted((upstream / "dataset").glob(pattern))

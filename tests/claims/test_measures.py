@@ -1,0 +1,230 @@
+"""Every measure of the registry, on a study whose numbers are known in advance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from studies import ANCHOR_RATIO, BASE_PPL, PROMPTS, RATIOS, build, ratio_of
+
+from steer_eval.cells import Cell
+from steer_eval.claims.claim import Selector
+from steer_eval.claims.measures import REGISTRY, Case, NotCheckable
+from steer_eval.results import Results, Sweep, SweepRow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def results(place):
+    return place.results()
+
+
+@pytest.fixture(scope="module")
+def study(place):
+    return place.study()
+
+
+def edited(results: Results, cell: Cell, **changes: object) -> Results:
+    sweep = results.sweeps[cell.model]
+    rows = tuple(replace(row, **changes) if row.cell == cell else row for row in sweep.rows)
+    return replace(results, sweeps={**results.sweeps, cell.model: Sweep(sweep.file, rows)})
+
+
+def without(results: Results, cell: Cell) -> Results:
+    sweep = results.sweeps[cell.model]
+    rows = tuple(row for row in sweep.rows if row.cell != cell)
+    return replace(results, sweeps={**results.sweeps, cell.model: Sweep(sweep.file, rows)})
+
+
+def turned(results: Results, layer: int, angle: float) -> Results:
+    """The published vector (3, 4, 0, L), turned in the plane of itself and (4, -3, 0, 0)."""
+    vector = results.vectors["tiny", layer]
+    other = np.array([4, -3, 0, 0]) * vector.norm / 5
+    values = (math.cos(angle) * vector.values + math.sin(angle) * other).astype(np.float32)
+    return replace(results, vectors={**results.vectors, ("tiny", layer): replace(vector, values=values)})
+
+
+VALUES = {
+    "vector_norm": [(Selector(layer=3), math.sqrt(34)), (Selector("tiny", layer=1), math.sqrt(26))],
+    "vector_cosine": [(Selector(layer=3), 1.0)],
+    "perplexity_ratio": [
+        (Selector(layer=3, coef=2.0), 2.4),
+        (Selector("tiny", "random", 1, 4.0), 1.05),
+        (Selector(label="anchor"), ANCHOR_RATIO),
+        (Selector(label="zero"), 1.0),
+    ],
+    "perplexity": [(Selector(layer=3, coef=4.0), 5 * BASE_PPL), (Selector(label="zero"), BASE_PPL)],
+    "collapsed": [(Selector(layer=3, coef=4.0), True), (Selector(layer=1, coef=4.0), False)],
+    "largest_coefficient_without_collapse": [
+        (Selector(layer=1), 4.0),
+        (Selector(layer=3), 2.0),
+        (Selector(label="random", layer=3), 4.0),
+    ],
+    "collapsed_cells": [(Selector(), sum(ratio > 3 for ratio in RATIOS.values())), (Selector(label="random"), 0)],
+    "identical_generations": [(Selector(layer=1, coef=2.0), len(PROMPTS)), (Selector(label="anchor"), len(PROMPTS))],
+    "contrast_pair_count": [(Selector(), 4)],
+    "prompt_count": [(Selector(), 3)],
+    "corpus_words": [(Selector(), 13)],
+    "cell_count": [(Selector(), 8), (Selector(label="random"), 8), (Selector(label="zero"), 1)],
+}
+
+
+def test_every_measure_has_a_known_value():
+    assert set(VALUES) == set(REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("name", "select", "value"),
+    [pytest.param(name, *case, id=f"{name} {case[0]}") for name, cases in VALUES.items() for case in cases],
+)
+def test_the_value_is_the_known_one(study, results, name, select, value):
+    observation = REGISTRY[name].observe(Case(study, select, results, results))
+
+    assert observation.value == pytest.approx(value, rel=1e-7)
+    assert isinstance(observation.value, bool) is (REGISTRY[name].unit == "truth value")
+    assert (observation.undecided, observation.conflict, observation.note) == ("", "", "")
+    assert observation.file
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_measure_is_documented(name):
+    measure = REGISTRY[name]
+
+    assert measure.name == name
+    assert measure.definition
+    assert measure.unit
+    assert measure.evidence
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_measure_says_why_it_can_not_be_taken(study, name):
+    select = Selector(layer=1, coef=2.0)
+    empty = Results({}, {}, unusable={})
+
+    with pytest.raises(NotCheckable, match="not measured"):
+        REGISTRY[name].observe(Case(study, select, empty, empty))
+
+
+@pytest.mark.parametrize(
+    ("name", "select"),
+    [
+        ("perplexity_ratio", Selector(layer=3, coef=2.0)),
+        ("largest_coefficient_without_collapse", Selector(layer=3)),
+        ("collapsed_cells", Selector()),
+    ],
+)
+def test_a_missing_row_is_the_reason(study, results, name, select):
+    gone = without(results, Cell("tiny", "steered", 3, 2.0))
+
+    with pytest.raises(NotCheckable, match=r"sweep_tiny\.jsonl"):
+        REGISTRY[name].observe(Case(study, select, gone))
+
+
+@pytest.mark.parametrize(
+    ("name", "select", "why"),
+    [
+        ("perplexity", Selector(), "fits 8 cells"),
+        ("perplexity", Selector(layer=9, coef=1.0), "fits 0 cells"),
+        ("vector_norm", Selector(), "names no layer"),
+        ("largest_coefficient_without_collapse", Selector(), "names no layer"),
+        ("largest_coefficient_without_collapse", Selector(label="zero", layer=1), "no zero cells"),
+    ],
+)
+def test_a_selector_that_fits_no_single_thing_is_the_reason(study, results, name, select, why):
+    with pytest.raises(NotCheckable, match=why):
+        REGISTRY[name].observe(Case(study, select, results, results))
+    with pytest.raises(NotCheckable, match=why):
+        REGISTRY[name].needs(study, select)
+
+
+def test_with_several_models_the_claim_must_name_one(tmp_path):
+    place = build(tmp_path, models=("tiny", "other"))
+    case = Case(place.study(), Selector(label="zero"), place.results())
+
+    with pytest.raises(NotCheckable, match="names none of the models tiny, other"):
+        REGISTRY["perplexity"].observe(case)
+    named = replace(case, select=Selector("other", "zero"))
+    assert REGISTRY["perplexity"].observe(named).file == "sweep_other.jsonl"
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.1, 1.0, math.pi / 2, 3.0])
+def test_the_cosine_is_that_of_the_angle(study, results, angle):
+    case = Case(study, Selector(layer=3), turned(results, 3, angle), results)
+
+    assert REGISTRY["vector_cosine"].observe(case).value == pytest.approx(math.cos(angle), abs=1e-6)
+
+
+def test_a_zero_vector_has_no_cosine(study, results):
+    zero = replace(results.vectors["tiny", 3], values=np.zeros(4, dtype=np.float32))
+    again = replace(results, vectors={**results.vectors, ("tiny", 3): zero})
+
+    with pytest.raises(NotCheckable, match="norm 0"):
+        REGISTRY["vector_cosine"].observe(Case(study, Selector(layer=3), again, results))
+
+
+def _texts(row: SweepRow, change) -> dict[str, object]:
+    return {"generations": tuple(change(text) for text in row.generations)}
+
+
+def test_texts_count_as_the_same_up_to_the_first_near_tie(study, results):
+    cell = Cell("tiny", "steered", 1, 2.0)
+    published = results.sweeps["tiny"].find(cell)
+    gens = [text.gen for text in published.generations]
+
+    def observed(change):
+        again = edited(results, cell, **_texts(published, change))
+        return REGISTRY["identical_generations"].observe(Case(study, Selector(layer=1, coef=2.0), again, results))
+
+    def differing(text, determined):
+        return replace(text, gen=text.gen[:-1] + "#", determined=determined) if text.prompt_idx == 1 else text
+
+    assert observed(lambda text: differing(text, None)).value == 2
+    near_tie = observed(lambda text: differing(text, len(gens[1]) - 1))
+    assert near_tie.value == 3
+    assert "near-tie" in near_tie.note
+    assert near_tie.note.endswith("prompts 1")
+    assert observed(lambda text: differing(text, len(gens[1]))).value == 2
+    # A shorter text is only the same if it ends at a near-tie.
+    assert observed(lambda text: replace(text, gen=text.gen[:3])).value == 0
+    assert observed(lambda text: replace(text, gen=text.gen[:3], determined=3)).value == 3
+    assert observed(lambda text: replace(text, prompt="Another prompt.")).value == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "select", "cells", "texts", "vectors"),
+    [
+        ("perplexity", Selector(layer=3, coef=2.0), {Cell("tiny", "steered", 3, 2.0)}, set(), set()),
+        ("identical_generations", Selector(label="anchor"), {Cell("tiny", "anchor", None, 0.0)}, True, set()),
+        ("vector_cosine", Selector(layer=3), set(), set(), {("tiny", 3)}),
+        ("contrast_pair_count", Selector(), set(), set(), set()),
+        (
+            "largest_coefficient_without_collapse",
+            Selector(layer=3),
+            {Cell("tiny", "steered", 3, coef) for coef in (1.0, 2.0, 4.0)},
+            set(),
+            set(),
+        ),
+        ("collapsed_cells", Selector(), {Cell("tiny", "steered", *place) for place in RATIOS}, set(), set()),
+    ],
+)
+def test_a_re_run_measures_what_a_claim_needs(study, name, select, cells, texts, vectors):
+    needs = REGISTRY[name].needs(study, select)
+
+    assert needs.perplexity == cells
+    assert needs.text == (cells if texts is True else texts)
+    assert needs.vectors == vectors
+
+
+def test_text_that_the_plan_does_not_generate_can_not_be_claimed(study):
+    with pytest.raises(NotCheckable, match="generates no text"):
+        REGISTRY["identical_generations"].needs(study, Selector(label="random", layer=1, coef=4.0))
+
+
+def test_the_measured_rows_are_the_planned_ones(study, results):
+    assert all(row.ppl_ratio == ratio_of(row.cell) for row in results.sweeps["tiny"].rows)
