@@ -1,7 +1,7 @@
 """Small synthetic studies on disk, whose every number is known in advance.
 
-All sentences of the corpus have the unsteered perplexity 20. A steered cell's ratio is chosen by `RATIOS`; the sentences
-spread around it so that the sums still give exactly that ratio while the bootstrap interval has a width.
+All sentences of the corpus have the unsteered perplexity 20. A steered cell's ratio is chosen by `RATIOS`; the
+sentences spread around it so that the sums still give exactly that ratio while the bootstrap interval has a width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,10 @@ from steer_eval.formats.manifest import write_manifest
 from steer_eval.formats.vector import SteeringVector, file_name, write_vector
 from steer_eval.repository import StudyRepositories, open_study
 from steer_eval.results import Results, SweepRow, Text
-from steer_eval.results_files import load_results, sweep_file, write_environments, write_sweep
+from steer_eval.results_files import load_results, write_environments, write_sweep
 from steer_eval.study import Study, load_study
 
+_SCRATCH = TemporaryDirectory(prefix="steer-eval-studies-", ignore_cleanup_errors=True)
 MODEL_REPO = "persona"
 DATA_REPO = "persona-data"
 LAYERS = (1, 3)
@@ -244,7 +245,7 @@ def build(folder: Path, *, models: Sequence[str] = ("tiny",), claims: Sequence[d
 
 @cache
 def _pristine(models: tuple[str, ...]) -> OnDisk:
-    folder = Path(mkdtemp(prefix="steer-eval-study-"))
+    folder = Path(_SCRATCH.name) / "-".join(models)
     place = OnDisk(folder / MODEL_REPO, folder / DATA_REPO)
     study = load_study(write_study(place.model, document(models=models)))
     place.data.mkdir()

@@ -123,9 +123,13 @@ def test_a_run_keeps_the_study_and_its_measurements(tmp_path):
 
 
 def test_an_error_inside_a_run_releases_it(tmp_path):
-    with pytest.raises(KeyError), opened_run(tmp_path / "run", "") as journal:
-        journal.add("a", {})
-        raise KeyError
+    def interrupted() -> None:
+        with opened_run(tmp_path / "run", "") as journal:
+            journal.add("a", {})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
     with opened_run(tmp_path / "run", "") as journal:
         assert "a" in journal

@@ -165,7 +165,7 @@ def test_aliases_can_not_blow_up_a_message(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "absent"),
+        (lambda _path: None, "absent"),
         (lambda path: path.mkdir(), "can't be read"),
         (lambda path: path.write_bytes(b"schema: \xff"), "not UTF-8"),
         (lambda path: path.write_bytes(b"#" * (4 * 2**20 + 1)), "larger than"),
@@ -195,7 +195,6 @@ def test_arbitrary_bytes_are_studies_or_format_errors(content):
         path.write_bytes(content)
         try:
             study = load_study(path)
-        except FormatError as error:
-            assert error.file == str(path)
-        else:
-            assert set(study.sweep.layers) <= set(study.extraction.layers)
+        except FormatError:
+            return
+        assert set(study.sweep.layers) <= set(study.extraction.layers)

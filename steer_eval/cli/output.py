@@ -40,6 +40,8 @@ def print_json(value: Any) -> None:
 
 def print_report(report: Report) -> None:
     """Print a reproduction report for people."""
+    from rich.text import Text
+
     console = _console()
     if report.findings:
         print_findings(report.findings)
@@ -48,34 +50,35 @@ def print_report(report: Report) -> None:
         for verdict in report.verdicts:
             reasons = [check.reason for check in verdict.checks if check.reason and check.reason != "needs a re-run"]
             if reasons:
-                console.print(f"[{_STYLES[verdict.word]}]{verdict.word}[/] {verdict.claim.id}: ", end="")
-                console.print("; ".join(reasons), markup=False)
+                line = Text.assemble(
+                    (verdict.word, _STYLES[verdict.word]), f" {verdict.claim.id}: {'; '.join(reasons)}"
+                )
+                console.print(line, soft_wrap=True)
         counts = Counter(verdict.word for verdict in report.verdicts)
         console.print(
             f"{len(report.verdicts)} claims: {', '.join(f'{count} {word}' for word, count in counts.items())}"
         )
     if report.reached != report.requested:
         console.print(f"[yellow]reached level {report.reached}, not {report.requested}[/]")
-    console.print(f"cards, results and report.json: {report.run}", markup=False, highlight=False)
+    console.print(Text(f"cards, results and report.json: {report.run}"), soft_wrap=True)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print findings for people, and how many there are."""
+    from rich.text import Text
+
     console = _console()
     for finding in findings:
         place = f"{finding.file}: {finding.where}" if finding.where else finding.file
-        console.print(
-            f"[{_STYLES[finding.severity]}]{finding.severity}[/] [{finding.rule}] ".replace(
-                "[" + finding.rule, "\\[" + finding.rule
-            ),
-            end="",
+        line = Text.assemble(
+            (finding.severity, _STYLES[finding.severity]), f" {place}: {finding.message} [{finding.rule}]"
         )
-        console.print(f"{place}: {finding.message}", markup=False, highlight=False)
         for name, value in (("expected", finding.expected), ("observed", finding.observed)):
             if value is not None:
-                console.print(f"    {name}: {_short(value)}", markup=False, highlight=False)
+                line.append(f"\n    {name}: {_short(value)}")
         if finding.fix:
-            console.print(f"    fix: {finding.fix}", markup=False, highlight=False)
+            line.append(f"\n    fix: {finding.fix}")
+        console.print(line, soft_wrap=True)
     counts = Counter(finding.severity for finding in findings)
     console.print(", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts.items()))
 

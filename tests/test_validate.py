@@ -1,0 +1,335 @@
+"""Every mistake that can be made in a study's files is found by exactly its rule, in its file and line."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies import COEFFICIENTS, HEX, LAYERS, OnDisk, build, environment, row, rows, vector
+
+from steer_eval.cells import Cell
+from steer_eval.findings import worst
+from steer_eval.formats import schema
+from steer_eval.formats.vector import file_name, write_vector
+from steer_eval.results_files import row_to_json, write_environments, write_sweep
+from steer_eval.validate import validate
+
+SWEEP = "persona-data/sweep_tiny.jsonl"
+PAIRS = "persona-data/contrast_pairs.jsonl"
+PROMPTS = "persona-data/eval_prompts.jsonl"
+CORPUS = "persona-data/perplexity_corpus.txt"
+VECTOR = "persona/vectors/tiny_L3_caa.safetensors"
+CELL = Cell("tiny", "steered", 3, 2.0)
+LINE = 2 + len(COEFFICIENTS) + 3
+
+
+def found(place: OnDisk) -> list[tuple[str, str, str, str]]:
+    """Findings as (severity, rule, file, where), with the names of the folders only."""
+    root = str(place.model.parent)
+    results = validate(place.repositories()).findings
+    for finding in results:
+        schema.check(json.loads(json.dumps(finding.to_json(), allow_nan=False)), "finding", file="x")
+    return [(f.severity, f.rule, str(Path(f.file).relative_to(root)), f.where) for f in results]
+
+
+def test_a_clean_study_has_no_finding(tmp_path):
+    validation = validate(build(tmp_path, models=("tiny", "other")).repositories())
+
+    assert validation.findings == ()
+    assert worst(validation.findings) is None
+
+
+def test_everything_that_is_there_was_looked_at(tmp_path):
+    place = build(tmp_path)
+    files = {str(path) for root in (place.model, place.data) for path in root.rglob("*") if path.is_file()}
+
+    assert {str(Path(file)) for file in validate(place.repositories()).checked} == files
+
+
+def of_row(change: Callable[[dict], object], line: int = LINE) -> Callable[[OnDisk], None]:
+    return lambda place: place.edit_line("sweep_tiny.jsonl", line, change)
+
+
+def of_line(file: str, line: int, text: str) -> Callable[[OnDisk], None]:
+    def change(place: OnDisk) -> None:
+        lines = (place.data / file).read_text(encoding="utf-8").split("\n")
+        lines[line - 1] = text
+        (place.data / file).write_text("\n".join(lines), encoding="utf-8")
+
+    return change
+
+
+def of_file(file: str, content: bytes) -> Callable[[OnDisk], None]:
+    return lambda place: (place.data / file).write_bytes(content)
+
+
+def with_vector(**changes: object) -> Callable[[OnDisk], None]:
+    """Write layer 3's vector with another value of its fields or of its provenance."""
+
+    def change(place: OnDisk) -> None:
+        good = vector("tiny", 3)
+        values = changes.get("values", good.values)
+        metadata = {key: part for key, part in changes.items() if key != "values"}
+        write_vector(
+            place.model / file_name("tiny", 3), replace(good, values=values, provenance={**good.provenance, **metadata})
+        )
+
+    return change
+
+
+def undecided(place: OnDisk) -> None:
+    study = place.study()
+    changed = [row(study, CELL, 2.9, spread=2.0) if each.cell == CELL else each for each in rows(study, "tiny")]
+    write_sweep(place.data, "tiny", changed, collapse_ratio=3.0)
+
+
+def remove_row(place: OnDisk) -> None:
+    lines = (place.data / "sweep_tiny.jsonl").read_text(encoding="utf-8").split("\n")
+    del lines[LINE - 1]
+    (place.data / "sweep_tiny.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+def repeat_row(place: OnDisk) -> None:
+    with (place.data / "sweep_tiny.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row_to_json(place.results().sweeps["tiny"].find(CELL), 3.0)) + "\n")
+
+
+def two_widths(place: OnDisk) -> None:
+    good = vector("tiny", 3)
+    wide = replace(good, values=np.append(good.values, np.float32(0)))
+    write_vector(place.model / file_name("tiny", 3), wide)
+
+
+LAST = 2 + 2 * len(LAYERS) * len(COEFFICIENTS) + 1
+# What is done to a clean study, before its cards and manifests are written again: the one finding that it gives.
+MISTAKES = {
+    "NaN in a row": (
+        of_line("sweep_tiny.jsonl", LINE, '{"layer": NaN}'),
+        [("error", "table", SWEEP, f"line {LINE}"), ("error", "sweep-missing", SWEEP, "")],
+    ),
+    "row against its schema": (
+        of_row(lambda value: value.update(ppl=-1.0)),
+        [("error", "table", SWEEP, f"line {LINE}: ppl"), ("error", "sweep-missing", SWEEP, "")],
+    ),
+    "blank line among pairs": (of_line("contrast_pairs.jsonl", 2, ""), [("error", "table", PAIRS, "line 2")]),
+    "pair without a reply": (
+        lambda place: place.edit_line("contrast_pairs.jsonl", 3, lambda pair: (pair.pop("calm"), pair.update(x="y"))),
+        [("error", "table", PAIRS, "line 3")],
+    ),
+    "empty prompts": (of_file("eval_prompts.jsonl", b""), [("error", "table", PROMPTS, "line 1")]),
+    "prompts not UTF-8": (of_file("eval_prompts.jsonl", b'{"\xff"}'), [("error", "table", PROMPTS, "byte 2")]),
+    "corpus absent": (
+        lambda place: (place.data / "perplexity_corpus.txt").unlink(),
+        [("error", "table", CORPUS, "")],
+    ),
+    "corpus not UTF-8": (of_file("perplexity_corpus.txt", b"ab\xff"), [("error", "table", CORPUS, "byte 2")]),
+    "corpus empty": (of_file("perplexity_corpus.txt", b" \n"), [("error", "table", CORPUS, "")]),
+    "wrong ratio": (
+        of_row(lambda value: value.update(ppl_ratio=2.5)),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: ppl_ratio")],
+    ),
+    "wrong flag": (
+        of_row(lambda value: value.update(collapsed=True, generations=[])),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: collapsed")],
+    ),
+    "wrong interval": (
+        of_row(lambda value: value["ppl_ratio_interval"].__setitem__(1, 2.9)),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: ppl_ratio_interval[1]")],
+    ),
+    "wrong base perplexity": (
+        of_row(lambda value: value.update(base_ppl=24.0, ppl_ratio=2.0)),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: base_ppl")],
+    ),
+    "counts of other sentences": (
+        of_row(lambda value: value.update(sentence_tokens=[10, 8, 12, 6, 2, 2])),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: sentence_tokens")],
+    ),
+    "cell twice": (repeat_row, [("error", "sweep-duplicate", SWEEP, f"line {LAST}")]),
+    "cell missing": (remove_row, [("error", "sweep-missing", SWEEP, "")]),
+    "another prompt": (
+        of_row(lambda value: value["generations"][1].update(prompt="Another.")),
+        [("error", "sweep-prompt", SWEEP, f"line {LINE}: generations")],
+    ),
+    "prompt out of range": (
+        of_row(lambda value: value["generations"].append({"prompt_idx": 3, "prompt": "x", "gen": "y"})),
+        [
+            ("error", "sweep-prompt", SWEEP, f"line {LINE}: generations"),
+            ("error", "sweep-texts", SWEEP, f"line {LINE}: generations"),
+        ],
+    ),
+    "text missing": (
+        of_row(lambda value: value["generations"].pop()),
+        [("error", "sweep-texts", SWEEP, f"line {LINE}: generations")],
+    ),
+    "text twice": (
+        of_row(lambda value: value["generations"].__setitem__(1, value["generations"][0])),
+        [("error", "sweep-texts", SWEEP, f"line {LINE}: generations")],
+    ),
+    "text of a collapsed cell": (
+        of_row(
+            lambda value: value["generations"].append(
+                {"prompt_idx": 0, "prompt": "The lift is broken again.", "gen": "x"}
+            ),
+            LINE + 1,
+        ),
+        [("warning", "sweep-texts", SWEEP, f"line {LINE + 1}: generations")],
+    ),
+    "undecided collapse": (undecided, [("note", "collapse-undecided", SWEEP, f"line {LINE}")]),
+    "sweep absent": (
+        lambda place: (place.data / "sweep_tiny.jsonl").unlink(),
+        [("error", "table", SWEEP, "")],
+    ),
+    "vector absent": (lambda place: (place.model / file_name("tiny", 3)).unlink(), [("error", "vector", VECTOR, "")]),
+    "vector not finite": (
+        with_vector(values=vector("tiny", 3).values * float("nan")),
+        [("error", "vector", VECTOR, "")],
+    ),
+    "vector of another norm": (
+        with_vector(values=vector("tiny", 3).values * 2),
+        [("error", "vector-norm", VECTOR, "__metadata__.norm")],
+    ),
+    "vector of another layer": (
+        with_vector(layer="1"),
+        [("error", "vector-layer", VECTOR, "__metadata__.layer")],
+    ),
+    "vector of another model": (
+        with_vector(model="lab/other-base"),
+        [("error", "vector-model", VECTOR, "__metadata__.model")],
+    ),
+    "vector of another width": (two_widths, [("error", "vector-shape", "persona/vectors", "tiny")]),
+    "environment absent": (
+        lambda place: (place.data / "environment.json").unlink(),
+        [("warning", "environment", "persona-data/environment.json", "")],
+    ),
+}
+# The same for what is done to a study after its cards and manifests were written.
+LATE_MISTAKES = {
+    "card edited": (
+        lambda place: (place.model / "README.md").open("a").write("typed\n"),
+        {("error", "checksum", "persona/README.md"), ("error", "card-differs", "persona/README.md")},
+    ),
+    "card absent": (
+        lambda place: (place.data / "README.md").unlink(),
+        {("warning", "file-absent", "persona-data/README.md"), ("error", "card-absent", "persona-data/README.md")},
+    ),
+    "other file changed": (
+        lambda place: (place.data / "environment.json").open("a").write("\n"),
+        {("error", "checksum", "persona-data/environment.json")},
+    ),
+    "file added": (
+        lambda place: (place.model / "notes.txt").write_text("x"),
+        {("warning", "file-unlisted", "persona/notes.txt")},
+    ),
+    "manifest absent": (
+        lambda place: (place.model / "manifest.json").unlink(),
+        {("warning", "manifest-unusable", "persona/manifest.json")},
+    ),
+    "manifest bad": (
+        lambda place: (place.data / "manifest.json").write_text("[]"),
+        {("error", "manifest-unusable", "persona-data/manifest.json")},
+    ),
+}
+
+
+@pytest.mark.parametrize(("mistake", "expected"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_found_where_it_is(tmp_path, mistake, expected):
+    place = build(tmp_path)
+    mistake(place)
+    place.seal()
+
+    assert found(place) == expected
+
+
+@pytest.mark.parametrize(("mistake", "expected"), LATE_MISTAKES.values(), ids=LATE_MISTAKES)
+def test_a_mistake_after_sealing_is_found(tmp_path, mistake, expected):
+    place = build(tmp_path)
+    mistake(place)
+
+    assert {(severity, rule, file) for severity, rule, file, _ in found(place)} == expected
+
+
+def test_the_expected_and_the_observed_value_are_given(tmp_path):
+    place = build(tmp_path)
+    MISTAKES["wrong ratio"][0](place)
+    [finding] = validate(place.repositories(), with_cards=False).findings[1:]
+
+    assert finding.expected == pytest.approx(2.4)
+    assert finding.observed == 2.5
+    assert finding.message == "ppl_ratio is 2.5, ppl / base_ppl gives 2.4"
+    assert finding.fix
+
+
+def test_all_mistakes_together_are_all_found(tmp_path):
+    """One bad file never hides another, and one bad row never another row."""
+    together = [
+        "row against its schema",
+        "pair without a reply",
+        "empty prompts",
+        "corpus not UTF-8",
+        "vector of another norm",
+    ]
+    together += ["environment absent"]
+    place = build(tmp_path)
+    MISTAKES["wrong flag"][0](place)
+    of_row(lambda value: value.update(ppl_ratio=9.0), line=3)(place)
+    of_row(lambda value: value.update(ppl=-1.0), line=4)(place)
+    for name in together[1:]:
+        MISTAKES[name][0](place)
+    place.seal()
+
+    everything = {item[1:] for item in found(place)}
+    assert everything >= {item[1:] for name in ("wrong flag", *together[1:]) for item in MISTAKES[name][1]}
+    assert everything >= {("sweep-arithmetic", SWEEP, "line 3: ppl_ratio"), ("table", SWEEP, "line 4: ppl")}
+
+
+def test_one_models_bad_sweep_does_not_hide_the_others(tmp_path):
+    place = build(tmp_path, models=("tiny", "other"))
+    (place.data / "sweep_tiny.jsonl").write_bytes(b"\xff")
+    place.edit_line("sweep_other.jsonl", LINE, lambda value: value.update(ppl_ratio=2.5))
+    place.seal()
+
+    assert found(place)[0] == ("error", "table", SWEEP, "byte 0")
+    assert ("error", "sweep-arithmetic", "persona-data/sweep_other.jsonl", f"line {LINE}: ppl_ratio") in found(place)
+
+
+def test_a_malformed_environment_is_no_less_than_an_absent_one(tmp_path):
+    place = build(tmp_path)
+    (place.data / "environment.json").write_text("[]")
+    place.seal()
+
+    [(severity, rule, file, _)] = found(place)
+    assert (rule, file) == ("environment", "persona-data/environment.json")
+    assert severity in {"error", "warning"}
+
+
+def test_a_tampered_vector_file_is_a_finding_not_a_crash(tmp_path):
+    place = build(tmp_path)
+    path = place.model / file_name("tiny", 3)
+    header = json.dumps({"__metadata__": {"norm": "..."}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    place.seal()
+
+    assert found(place) == [("error", "vector", VECTOR, "")]
+
+
+def test_without_cards_nothing_is_rendered(tmp_path):
+    place = build(tmp_path)
+    (place.model / "README.md").unlink()
+
+    rules = {finding.rule for finding in validate(place.repositories(), with_cards=False).findings}
+    assert rules == {"file-absent"}
+
+
+def test_the_helpers_write_what_a_clean_study_has(tmp_path):
+    place = build(tmp_path)
+    study = place.study()
+    write_sweep(place.data, "tiny", rows(study, "tiny"), collapse_ratio=3.0)
+    write_environments(place.data, {"tiny": environment()})
+    with_vector(weights_sha256=HEX)(place)
+
+    assert found(place) == []
