@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steer_eval.errors import FormatError
+from steer_eval.formats.atomic import write_text
 from steer_eval.formats.strict_json import (
     dumps,
     parse,
@@ -19,7 +20,6 @@ from steer_eval.formats.strict_json import (
     scan_jsonl,
     write_json,
     write_jsonl,
-    write_text,
 )
 
 GOOD = b'{"scenario": "a"}\n'
@@ -186,3 +186,12 @@ def test_a_replaced_file_has_the_permissions_of_any_other(tmp_path):
     write_text(tmp_path / "written", "x\n")
 
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_write_that_fails_at_the_end_leaves_nothing_behind(tmp_path):
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(OSError, match="folder"):
+        write_text(tmp_path / "folder", "x\n")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
