@@ -151,7 +151,9 @@ def record_environments(models: Sequence[LoadedModel], folder: Path) -> None:
     batching = {
         "perplexity_rows": PERPLEXITY_ROWS,
         "generation_rows": GENERATION_ROWS,
-        "layout": "rows of one batch have one length; nothing is padded",
+        "perplexity_layout": "rows of one window; nothing is padded",
+        "generation_layout": "prompts of one length are read together; rows of all lengths decode together where every "
+        "layer caches all tokens, else rows of one length",
     }
     write_environments(
         folder,
