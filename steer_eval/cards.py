@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from steer_eval import markdown
 from steer_eval.cells import Cell
 from steer_eval.claims.claim import Claim
+from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
 from steer_eval.formats.atomic import write_text
+from steer_eval.formats.containment import inside
+from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import file_name
 from steer_eval.heatmap import render_heatmap
 from steer_eval.repository import Repository
@@ -27,6 +31,7 @@ from steer_eval.study import PypiSource, Study
 MODEL_CARD = "README.md"
 DATASET_CARD = "README.md"
 CONFIG = "config.json"
+MAX_BYTES = 16 * 2**20
 
 
 def heatmap_file(model: str) -> str:
@@ -53,9 +58,9 @@ def render_data_repo(study: Study, results: Results) -> dict[str, str]:
 
 def write_rendered(target: Path, rendered: dict[str, str]) -> list[str]:
     """Write rendered files; returns the paths of those that changed."""
-    changed = [path for path, text in rendered.items() if _read(target / path) != text]
+    changed = [path for path, text in rendered.items() if _read(target, path) != text]
     for path in changed:
-        write_text(target / path, rendered[path])
+        write_text(inside(target, path), rendered[path])
     return changed
 
 
@@ -64,14 +69,14 @@ def check_cards(study: Study, results: Results, *, model: Repository, data: Repo
     findings: list[Finding] = []
     for repo, rendered in ((model, render_model_repo(study, results)), (data, render_data_repo(study, results))):
         for path, text in rendered.items():
-            findings += _differences(f"{repo.name}/{path}", text, _read(repo.folder / path))
+            findings += _differences(f"{repo.name}/{path}", text, _read(repo.folder, path))
     return findings
 
 
 def _differences(file: str, expected: str, observed: str | None) -> Iterator[Finding]:
     fix = "run `steer-eval card` to render it from the data"
     if observed is None:
-        yield Finding("card-absent", "error", file, "", "the file is absent", fix=fix)
+        yield Finding("card-absent", "error", file, "", "there is no such text file", fix=fix)
         return
     wanted, present = expected.splitlines(), observed.splitlines()
     matcher = difflib.SequenceMatcher(None, wanted, present, autojunk=False)
@@ -90,10 +95,10 @@ def _differences(file: str, expected: str, observed: str | None) -> Iterator[Fin
             )
 
 
-def _read(path: Path) -> str | None:
+def _read(repo: Path, path: str) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(inside(repo, path), path, limit=MAX_BYTES)
+    except FormatError:
         return None
 
 
@@ -108,6 +113,7 @@ def _render(template: str, study: Study, results: Results, front_matter: str) ->
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters.update(line=markdown.line, cell=markdown.table_cell, paragraphs=markdown.paragraphs)
     return environment.get_template(template).render(
         front_matter=front_matter,
         study=study,
@@ -192,7 +198,7 @@ def _dataset_front_matter(study: Study, results: Results) -> str:
         DatasetCardData(
             language=study.language,
             license=study.license,
-            pretty_name=study.title,
+            pretty_name=markdown.line(study.title),
             tags=["activation-steering", "steering-vectors", "interpretability"],
             configs=configs,
         ).to_yaml()
@@ -206,9 +212,8 @@ def _model_config(study: Study) -> str:
         for name, model in study.models.items()
         for layer in study.extraction.layers
     ]
-    return _config(
-        study, {"repo": study.repo, "data": study.data, "method": study.extraction.method, "vectors": vectors}
-    )
+    repo = {"repo": study.repo} if study.repo else {}
+    return _config(study, {**repo, "data": study.data, "method": study.extraction.method, "vectors": vectors})
 
 
 def _data_config(study: Study) -> str:
@@ -219,7 +224,8 @@ def _data_config(study: Study) -> str:
         "perplexity_corpus": study.perplexity.corpus,
         "sweep": {name: sweep_file(name) for name in study.models},
     }
-    return _config(study, {"repo": study.data, "model_repo": study.repo, "tables": tables})
+    model_repo = {"model_repo": study.repo} if study.repo else {}
+    return _config(study, {"repo": study.data, **model_repo, "tables": tables})
 
 
 def _config(study: Study, content: dict[str, Any]) -> str:

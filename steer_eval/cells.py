@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steer_eval.claims.claim import Label
 from steer_eval.digest import sha256_value
 from steer_eval.study import Study
 
-Label = Literal["steered", "zero", "random", "anchor"]
 PROTOCOL = "steer-eval/cell/1"
 
 

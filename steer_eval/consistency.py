@@ -44,7 +44,8 @@ def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
 
     Args:
         row: The row.
-        sweep: The sweep it stands in; its zero control carries the unsteered model's sentence sums.
+        sweep: The sweep it stands in; its zero control carries the unsteered model's sentence sums, from which every
+            row's `base_ppl` must follow.
         study: Collapse ratio and bootstrap settings.
     """
     found = [_compared("ppl_ratio", "ppl / base_ppl", row.ppl / row.base_ppl, row.ppl_ratio)]
@@ -59,9 +60,15 @@ def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
     if collapsed != row.collapsed:
         formula = f"ppl_ratio > {study.sweep.collapse_ratio:g}"
         found.append(Conflict("collapsed", formula, collapsed, row.collapsed))
+    if row.undecided is not None and row.interval is not None:
+        spans = row.interval.spans(study.sweep.collapse_ratio)
+        if spans != row.undecided:
+            formula = f"whether ppl_ratio_interval spans {study.sweep.collapse_ratio:g}"
+            found.append(Conflict("collapse_undecided", formula, spans, row.undecided))
     zero = next(sweep.labelled("zero"), None)
     if zero is not None:
-        found.append(_compared("base_ppl", "the zero control's base_ppl", zero.base_ppl, row.base_ppl))
+        unsteered = sentence_perplexity(zero) or zero.ppl
+        found.append(_compared("base_ppl", "the zero control", unsteered, row.base_ppl))
         found.extend(_interval_conflicts(row, zero, study))
     return [conflict for conflict in found if conflict is not None]
 

@@ -8,11 +8,11 @@ minus (mean residual over the reference reply's tokens), both after the same cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
 from steer_eval.model import LanguageModel
 from steer_eval.steering.hooks import captured, residual
@@ -21,21 +21,6 @@ TOKENS_PER_BATCH = 4096
 
 _SignedReply = tuple[list[int], list[int], float]
 """Prompt tokens, reply tokens, and the sign with which the reply enters the difference."""
-
-
-@dataclass(frozen=True)
-class ContrastPair:
-    """Two replies to one scenario.
-
-    Args:
-        scenario: The user's turn.
-        positive: The reply in the persona.
-        negative: The reference reply.
-    """
-
-    scenario: str
-    positive: str
-    negative: str
 
 
 def extract_caa(

@@ -210,21 +210,19 @@ def _row(bench: Bench, cell: Cell, *, with_text: bool) -> SweepRow:
     for index, prompt in enumerate(bench.prompts if with_text else ()):
         record = bench.journal[bench.text_key(cell, prompt)]
         texts.append(Text(index, prompt, **{key: value for key, value in record.items() if key != "cell"}))
+    interval = perplexity.ratio_interval(
+        nll, base_nll, tokens, resamples=protocol.resamples, confidence=protocol.confidence, seed=protocol.seed
+    )
+    threshold = bench.study.sweep.collapse_ratio
     return SweepRow(
         cell=cell,
         base_ppl=base_ppl,
         ppl=ppl,
         ppl_ratio=ppl / base_ppl,
-        collapsed=ppl / base_ppl > bench.study.sweep.collapse_ratio,
+        collapsed=ppl / base_ppl > threshold,
         generations=tuple(texts),
-        interval=perplexity.ratio_interval(
-            nll,
-            base_nll,
-            tokens,
-            resamples=protocol.resamples,
-            confidence=protocol.confidence,
-            seed=protocol.seed,
-        ),
+        interval=interval,
+        undecided=interval.spans(threshold),
         sentence_nll=nll,
         sentence_tokens=tokens,
         system_prompt=bench.system_prompt(cell),

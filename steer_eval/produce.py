@@ -15,9 +15,10 @@ import numpy as np
 
 from steer_eval import environment
 from steer_eval.cells import Conditions
-from steer_eval.digest import sha256_value
+from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.errors import FormatError, SteerEvalError
-from steer_eval.extract import ContrastPair, extract_caa
+from steer_eval.extract import extract_caa
+from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
 from steer_eval.measure import GENERATION_ROWS, PERPLEXITY_ROWS, Bench
 from steer_eval.model import LanguageModel, load_model
@@ -65,11 +66,6 @@ class LoadedModel:
         return Conditions(self.weights.sha256, self.environment.machine_class)
 
 
-def pairs_digest(pairs: Sequence[ContrastPair]) -> str:
-    """SHA-256 over the texts of contrast pairs, in order."""
-    return sha256_value([[pair.scenario, pair.positive, pair.negative] for pair in pairs])
-
-
 def produce_vectors(
     study: Study, model: LoadedModel, pairs: Sequence[ContrastPair], layers: Collection[int], folder: Path
 ) -> dict[int, SteeringVector]:
@@ -99,7 +95,7 @@ def produce_vectors(
         "machine": model.environment.machine_class,
         "versions": json.dumps(model.environment.versions, sort_keys=True),
     }
-    paths = {layer: folder / file_name(model.reference.name, layer) for layer in sorted(layers)}
+    paths = {layer: inside(folder, file_name(model.reference.name, layer)) for layer in sorted(layers)}
     vectors = {layer: vector for layer, path in paths.items() if (vector := _same(path, provenance)) is not None}
     missing = [layer for layer in paths if layer not in vectors]
     if missing:
@@ -170,8 +166,16 @@ def record_environments(models: Sequence[LoadedModel], folder: Path) -> None:
 
 
 def copy_inputs(study: Study, source: Path, target: Path) -> None:
-    """Copy the texts that a study measures on, so that a run directory is a whole dataset repo."""
+    """Copy the texts that a study measures on, so that a run directory is a whole dataset repo.
+
+    A text that is absent or lies outside the repo is left out.
+
+    Raises:
+        FormatError: A place in the target leads out of it.
+    """
     for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus):
-        if (source / file).is_file() and (source / file).resolve() != (target / file).resolve():
-            (target / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / file, target / file)
+        present = is_inside(source, file) and (source / file).is_file()
+        if present and (source / file).resolve() != (target / file).resolve():
+            place = inside(target, file)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, place)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from steer_eval.errors import SteerEvalError, first_line
+from steer_eval.formats.containment import inside
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study, load_study
 
@@ -91,7 +92,8 @@ def open_study(target: str, data: str | None = None) -> StudyRepositories:
         FormatError: The study is bad.
     """
     model = open_repository(target, "model")
-    study = load_study(model.folder / STUDY_FILE, name=f"{model.name}/{STUDY_FILE}")
+    name = f"{model.name}/{STUDY_FILE}"
+    study = load_study(inside(model.folder, STUDY_FILE, name=name), name=name)
     if data is None and model.revision is None:
         sibling = model.folder.resolve().parent / study.data.rsplit("/", 1)[-1]
         if not sibling.is_dir():

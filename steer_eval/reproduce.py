@@ -20,6 +20,7 @@ from steer_eval.environment import Environment
 from steer_eval.errors import SteerEvalError
 from steer_eval.findings import Finding
 from steer_eval.formats import schema
+from steer_eval.formats.containment import is_inside
 from steer_eval.formats.manifest import write_manifest
 from steer_eval.formats.strict_json import write_json
 from steer_eval.formats.vector import file_name
@@ -91,9 +92,11 @@ def default_run_folder(repositories: StudyRepositories, command: str) -> Path:
     """`runs/<study>-<key>`, where the key changes with the study, its vectors and its texts."""
     study = repositories.study
     data, model = repositories.data.folder, repositories.model.folder
-    inputs = [data / file for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus)]
-    inputs += [model / file_name(name, layer) for name in study.models for layer in study.extraction.layers]
-    digests = [sha256_file(path) if path.is_file() else None for path in inputs]
+    inputs = [(data, file) for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus)]
+    inputs += [(model, file_name(name, layer)) for name in study.models for layer in study.extraction.layers]
+    digests = [
+        sha256_file(repo / file) if is_inside(repo, file) and (repo / file).is_file() else None for repo, file in inputs
+    ]
     key = sha256_value({"command": command, "study": study.text, "inputs": digests})
     return Path("runs") / f"{study.name}-{key[:12]}"
 
@@ -211,7 +214,7 @@ def _rerun_model(
     name = model.reference.name
     if name in published.sweeps and _settle(place, Sweep(sweep_file(name), tuple(rows)), published.sweeps[name]):
         rows = measure(place, chosen.cells, chosen.text)
-    write_sweep(run, name, rows, collapse_ratio=study.sweep.collapse_ratio)
+    write_sweep(run, name, rows)
 
 
 def _settle(place: Bench, again: Sweep, published: Sweep) -> bool:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steer_eval.cells import Cell, Label
+from steer_eval.cells import Cell
+from steer_eval.claims.claim import Label
+from steer_eval.contrast import ContrastPair
 from steer_eval.environment import Environment
 from steer_eval.evaluation.perplexity import Counts, Floats, Interval
-from steer_eval.extract import ContrastPair
 from steer_eval.formats.vector import SteeringVector
 
 
@@ -61,6 +62,7 @@ class SweepRow:
         collapsed: Whether the ratio lies above the study's collapse ratio, as published.
         generations: Greedy texts, in the order of the prompts; empty for a collapsed cell.
         interval: Sentence-bootstrap interval of the ratio, where published.
+        undecided: Whether the interval spans the collapse ratio, as published.
         sentence_nll: Summed negative log-likelihood per sentence in nats `[sentences]`, where published.
         sentence_tokens: Scored tokens per sentence `[sentences]`, where published.
         system_prompt: The anchor's system prompt.
@@ -74,6 +76,7 @@ class SweepRow:
     collapsed: bool
     generations: tuple[Text, ...]
     interval: Interval | None = None
+    undecided: bool | None = None
     sentence_nll: Floats | None = None
     sentence_tokens: Counts | None = None
     system_prompt: str | None = None
@@ -111,6 +114,7 @@ class Results:
         prompts: Evaluation prompts; None where the file is absent.
         corpus: Perplexity corpus; None where the file is absent.
         environments: What each model's sweep was measured on.
+        weights: SHA-256 of the weights that each model's sweep was measured with.
         unusable: For files that could not be used, why.
     """
 
@@ -120,6 +124,7 @@ class Results:
     prompts: tuple[str, ...] | None = None
     corpus: str | None = None
     environments: Mapping[str, Environment] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
 
     def why_absent(self, file: str) -> str:

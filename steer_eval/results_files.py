@@ -6,7 +6,7 @@ and the file's trouble is kept in `Results.unusable`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +14,22 @@ from typing import Any, TypeVar
 import numpy as np
 
 from steer_eval.cells import Cell
+from steer_eval.contrast import ContrastPair
 from steer_eval.environment import Environment
 from steer_eval.errors import FormatError
 from steer_eval.evaluation.perplexity import Interval
-from steer_eval.extract import ContrastPair
 from steer_eval.formats import schema
-from steer_eval.formats.strict_json import MAX_FILE_BYTES, read_json, read_jsonl, write_json, write_jsonl
+from steer_eval.formats.containment import inside
+from steer_eval.formats.strict_json import (
+    MAX_FILE_BYTES,
+    Row,
+    read_json,
+    read_jsonl,
+    scan_jsonl,
+    write_json,
+    write_jsonl,
+)
+from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector
 from steer_eval.results import Results, Sweep, SweepRow, Text
 from steer_eval.study import Study
@@ -62,18 +72,43 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
             sweeps[model] = sweep
         for layer in study.extraction.layers:
             path = file_name(model, layer)
-            vector = attempt(path, partial(read_vector, model_repo / path, name=path))
+            vector = attempt(path, partial(_read_vector, model_repo, path))
             if vector is not None:
                 vectors[model, layer] = vector
+    measured = attempt(ENVIRONMENT, lambda: read_environments(data_repo)) or {}
     return Results(
         sweeps=sweeps,
         vectors=vectors,
         pairs=attempt(study.extraction.pairs, lambda: read_pairs(data_repo, study)),
         prompts=attempt(study.sweep.prompts, lambda: read_prompts(data_repo, study)),
         corpus=attempt(study.perplexity.corpus, lambda: read_corpus(data_repo, study)),
-        environments=attempt(ENVIRONMENT, lambda: read_environments(data_repo)) or {},
+        environments={model: Environment.from_json(value) for model, value in measured.items()},
+        weights={model: value["weights_sha256"] for model, value in measured.items()},
         unusable=unusable,
     )
+
+
+def _read_vector(model_repo: Path, path: str) -> SteeringVector:
+    return read_vector(inside(model_repo, path), name=path)
+
+
+def scan_table(data_repo: Path, file: str, *, schema: str) -> Iterator[Row | FormatError]:
+    """Read a table of a dataset repo row by row, going on after a bad row; see `scan_jsonl`."""
+    try:
+        path = inside(data_repo, file)
+    except FormatError as error:
+        yield error
+        return
+    yield from scan_jsonl(path, schema=schema, name=file)
+
+
+def read_table(data_repo: Path, file: str, *, schema: str) -> list[Row]:
+    """Read a table of a dataset repo that must be good throughout.
+
+    Raises:
+        FormatError: The file leaves the repo, is absent, or a row of it is bad.
+    """
+    return read_jsonl(inside(data_repo, file), schema=schema, name=file)
 
 
 def read_sweep(data_repo: Path, model: str) -> Sweep:
@@ -83,13 +118,13 @@ def read_sweep(data_repo: Path, model: str) -> Sweep:
         FormatError: The file is absent or a row of it is bad.
     """
     file = sweep_file(model)
-    rows = read_jsonl(data_repo / file, schema="sweep_row", name=file)
+    rows = read_table(data_repo, file, schema="sweep_row")
     return Sweep(file, tuple(row_from_json(row.value, model, row.line) for row in rows))
 
 
-def write_sweep(data_repo: Path, model: str, rows: Sequence[SweepRow], *, collapse_ratio: float) -> None:
+def write_sweep(data_repo: Path, model: str, rows: Sequence[SweepRow]) -> None:
     """Write a model's sweep, atomically."""
-    write_jsonl(data_repo / sweep_file(model), (row_to_json(row, collapse_ratio) for row in rows))
+    write_jsonl(data_repo / sweep_file(model), (row_to_json(row) for row in rows))
 
 
 def read_pairs(data_repo: Path, study: Study) -> tuple[ContrastPair, ...]:
@@ -100,7 +135,7 @@ def read_pairs(data_repo: Path, study: Study) -> tuple[ContrastPair, ...]:
     """
     file = study.extraction.pairs
     pairs = []
-    for row in read_jsonl(data_repo / file, schema="contrast_pair", name=file):
+    for row in read_table(data_repo, file, schema="contrast_pair"):
         for key in (study.extraction.positive, study.extraction.negative):
             if key not in row.value:
                 raise FormatError(file, f"line {row.line}", f"the pair has no {key!r}", fix="the study names this key")
@@ -119,7 +154,7 @@ def read_prompts(data_repo: Path, study: Study) -> tuple[str, ...]:
         FormatError: The file is absent or a row of it is bad.
     """
     file = study.sweep.prompts
-    return tuple(row.value["scenario"] for row in read_jsonl(data_repo / file, schema="eval_prompt", name=file))
+    return tuple(row.value["scenario"] for row in read_table(data_repo, file, schema="eval_prompt"))
 
 
 def read_corpus(data_repo: Path, study: Study) -> str:
@@ -129,29 +164,24 @@ def read_corpus(data_repo: Path, study: Study) -> str:
         FormatError: The file is absent, empty, too large or not UTF-8.
     """
     file = study.perplexity.corpus
-    path = data_repo / file
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise FormatError(file, "", "the file is too large for a perplexity corpus")
-        text = path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise FormatError(file, f"byte {error.start}", "the file is not UTF-8 text", fix="save it as UTF-8") from None
-    except OSError:
-        raise FormatError(file, "", "the file is absent") from None
+    text = read_text(inside(data_repo, file), file, limit=MAX_FILE_BYTES)
+    # The corpus is cut into tokens, so it must not depend on how a platform ends its lines.
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not text:
         raise FormatError(file, "", "the file is empty", fix="give a neutral passage of at least 600 words")
     return text
 
 
-def read_environments(data_repo: Path) -> dict[str, Environment]:
-    """Read what each model's sweep was measured on.
+def read_environments(data_repo: Path) -> dict[str, dict[str, Any]]:
+    """Read what each model's sweep was measured on, as `write_environments` was given it.
 
     Raises:
         FormatError: The file is absent or bad.
     """
-    document = read_json(data_repo / ENVIRONMENT, name=ENVIRONMENT)
+    document = read_json(inside(data_repo, ENVIRONMENT), name=ENVIRONMENT)
     schema.check(document, "environment", file=ENVIRONMENT)
-    return {model: Environment.from_json(value) for model, value in document["models"].items()}
+    models: dict[str, dict[str, Any]] = document["models"]
+    return models
 
 
 def write_environments(data_repo: Path, models: Mapping[str, dict[str, Any]]) -> None:
@@ -177,6 +207,7 @@ def row_from_json(value: dict[str, Any], model: str, line: int | None) -> SweepR
             if text["gen"] is not None
         ),
         interval=None if interval is None else Interval(float(interval[0]), float(interval[1])),
+        undecided=value.get("collapse_undecided"),
         sentence_nll=None if nll is None else np.array(nll, dtype=np.float64),
         sentence_tokens=None if tokens is None else np.array(tokens, dtype=np.int64),
         system_prompt=value.get("system_prompt"),
@@ -184,7 +215,7 @@ def row_from_json(value: dict[str, Any], model: str, line: int | None) -> SweepR
     )
 
 
-def row_to_json(row: SweepRow, collapse_ratio: float) -> dict[str, Any]:
+def row_to_json(row: SweepRow) -> dict[str, Any]:
     """A sweep row as a JSON object; what is not known is left out."""
     value: dict[str, Any] = {
         "label": row.cell.label,
@@ -197,8 +228,8 @@ def row_to_json(row: SweepRow, collapse_ratio: float) -> dict[str, Any]:
     if row.interval is not None:
         value["ppl_ratio_interval"] = [row.interval.low, row.interval.high]
     value["collapsed"] = row.collapsed
-    if row.interval is not None:
-        value["collapse_undecided"] = row.collapse_undecided(collapse_ratio)
+    if row.undecided is not None:
+        value["collapse_undecided"] = row.undecided
     if row.system_prompt is not None:
         value["system_prompt"] = row.system_prompt
     if row.sentence_nll is not None and row.sentence_tokens is not None:

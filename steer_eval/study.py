@@ -6,23 +6,22 @@ Invariant: a `Study` is a frozen value that satisfies `schemas/study.schema.json
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.printed import Printed
 from steer_eval.errors import FormatError
-from steer_eval.formats import schema
+from steer_eval.formats import schema, strict_yaml
+from steer_eval.formats.text import read_text
 
 FILE = "study.yaml"
 MAX_BYTES = 4 * 2**20
-MAX_INTEGER = 2**63
 
 
 @dataclass(frozen=True)
@@ -145,46 +144,6 @@ class Study:
     text: str = field(default="", repr=False, compare=False)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML with nothing that JSON lacks: no alias, and keys are strings that stand once in their mapping."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "an alias is not allowed", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:str":
-                raise _refusal("a key is no string", key)
-            if key.value in seen:
-                raise _refusal(f"the key {key.value!r} stands twice in one mapping", key)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def finite_float(self, node: yaml.ScalarNode) -> float:
-        value = self.construct_yaml_float(node)
-        if not math.isfinite(value):
-            raise _refusal("the number is not finite", node)
-        return value
-
-    def bounded_int(self, node: yaml.ScalarNode) -> int:
-        value = self.construct_yaml_int(node)
-        if abs(value) >= MAX_INTEGER:
-            raise _refusal("the number is too large", node)
-        return value
-
-
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.finite_float)
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.bounded_int)
-
-
-def _refusal(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
-    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-
-
 def load_study(path: Path, *, name: str | None = None) -> Study:
     """Read and check a study file.
 
@@ -196,24 +155,10 @@ def load_study(path: Path, *, name: str | None = None) -> Study:
         FormatError: The file is absent, is no YAML, breaks the schema or contradicts itself.
     """
     name = name or str(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FormatError(name, "", f"the file is larger than {MAX_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, and stricter
-    except (FileNotFoundError, NotADirectoryError):
-        raise FormatError(
-            name, "", "the file is absent", fix="a study's model repo has a study.yaml at its root"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise FormatError(name, f"byte {error.start}", "the file is not UTF-8 text") from None
-    except OSError as error:
-        raise FormatError(name, "", f"the file can't be read: {error.strerror}") from None
-    # Explicit tags (`!!int x`) and impossible dates raise whatever the library's converters raise.
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark else ""
-        raise FormatError(name, where, f"not YAML: {getattr(error, 'problem', None) or error}") from None
+    if not os.path.lexists(path):
+        raise FormatError(name, "", "the file is absent", fix="a study's model repo has a study.yaml at its root")
+    text = read_text(path, name, limit=MAX_BYTES)
+    document = strict_yaml.parse(text, name)
     schema.check(document, "study", file=name)
     study = _from_document(document, text)
     _check_agreement(study, name)

@@ -22,6 +22,7 @@ import yaml
 
 from steer_eval.cards import render_data_repo, render_model_repo, write_rendered
 from steer_eval.cells import Cell, plan, wants_text
+from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.environment import Environment
 from steer_eval.evaluation.perplexity import ratio_interval
 from steer_eval.formats.manifest import write_manifest
@@ -130,7 +131,7 @@ def provenance(model: str, layer: int, norm: float) -> dict[str, str]:
         "layer": str(layer),
         "norm": f"{norm:.9g}",
         "n_pairs": str(len(PAIRS)),
-        "pairs_sha256": HEX,
+        "pairs_sha256": pairs_digest([ContrastPair(*pair.values()) for pair in PAIRS]),
         "dtype": "float32",
         "versions": json.dumps({"torch": "2.13.0"}),
     }
@@ -164,6 +165,7 @@ def row(study: Study, cell: Cell, ratio: float, *, spread: float = 0.2, text: Ca
         collapsed=collapsed,
         generations=tuple(Text(i, prompt, say(i), 5, "eos") for i, prompt in enumerate(PROMPTS)) if speaks else (),
         interval=interval,
+        undecided=interval.spans(study.sweep.collapse_ratio),
         sentence_nll=nll,
         sentence_tokens=tokens,
         system_prompt=study.sweep.anchor if cell.label == "anchor" else None,
@@ -252,7 +254,7 @@ def _pristine(models: tuple[str, ...]) -> OnDisk:
     for model in models:
         for layer in LAYERS:
             write_vector(place.model / file_name(model, layer), vector(model, layer))
-        write_sweep(place.data, model, rows(study, model), collapse_ratio=study.sweep.collapse_ratio)
+        write_sweep(place.data, model, rows(study, model))
     write_lines(place.data / "contrast_pairs.jsonl", PAIRS)
     write_lines(place.data / "eval_prompts.jsonl", [{"scenario": prompt} for prompt in PROMPTS])
     (place.data / "perplexity_corpus.txt").write_text(CORPUS + "\n", encoding="utf-8")

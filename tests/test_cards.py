@@ -25,6 +25,7 @@ from studies import (
 
 from steer_eval.cards import check_cards, render_data_repo, render_model_repo, write_rendered
 from steer_eval.cells import Cell, plan
+from steer_eval.errors import FormatError
 from steer_eval.results import Results, Sweep
 from steer_eval.results_files import write_environments, write_sweep
 from steer_eval.study import load_study
@@ -209,7 +210,7 @@ def test_a_card_is_out_of_date_when_the_data_changed(tmp_path):
     place = build(tmp_path)
     study = place.study()
     changed = [row(study, each.cell, 2.55) if each.ppl_ratio == 2.4 else each for each in rows(study, "tiny")]
-    write_sweep(place.data, "tiny", changed, collapse_ratio=3.0)
+    write_sweep(place.data, "tiny", changed)
 
     found = findings(place)
     assert {finding.file.rsplit("/", 1)[1] for finding in found} == {"README.md", "perplexity_tiny.svg"}
@@ -237,6 +238,79 @@ def test_a_study_with_nothing_measured_has_cards(tmp_path):
     assert ModelCard(model[MODEL_CARD]).data.datasets == ["lab/persona-data"]
     configs = [config["config_name"] for config in DatasetCard(data[DATA_CARD]).data.to_dict()["configs"]]
     assert configs == ["contrast_pairs", "eval_prompts"]
+
+
+def rendered(tmp_path, **changes):
+    """Both cards of a study with other words in it, nothing measured."""
+    value = {**document(claims=changes.pop("claims", ())), **changes}
+    study = load_study(write_study(tmp_path, {key: part for key, part in value.items() if part is not None}))
+    nothing = Results({}, {})
+    return render_model_repo(study, nothing), render_data_repo(study, nothing)
+
+
+def test_words_of_a_claim_stay_in_its_cell(tmp_path):
+    told = {**claim("prompt_count", 3), "claim": "a | b \\| c\n\n| d | `e|f` | {expected}\n## Claims"}
+    model, _ = rendered(tmp_path, claims=[told])
+    section = model[MODEL_CARD].split("\n## Claims\n")[1].split("\n## Check and re-run\n")[0]
+
+    assert section.strip().splitlines()[2:] == [r"| a \| b \\\| c \| d \| `e\|f` \| 3 ## Claims | `prompt_count` | 3 |"]
+
+
+def test_line_ends_in_the_title_and_the_description_add_no_blocks(tmp_path):
+    model, data = rendered(
+        tmp_path, title="A\npersona\n\n## Claims", description="One\ntwo.\n---\n# Three\n\nFour.\n- five"
+    )
+
+    assert (
+        ModelCard(model[MODEL_CARD])
+        .text.lstrip()
+        .startswith("# A persona ## Claims\n\nOne two. --- # Three\n\nFour. - five\n\nThe measurements")
+    )
+    assert model[MODEL_CARD].count("\n## Claims\n") == 1
+    card = DatasetCard(data[DATA_CARD])
+    assert card.text.lstrip().startswith("# A persona ## Claims: data\n\n")
+    assert card.data.pretty_name == "A persona ## Claims"
+
+
+def test_a_name_of_a_reply_stays_in_its_cell(tmp_path):
+    value = document()["extraction"]
+    _, data = rendered(tmp_path, extraction={**value, "positive": "very\nangry | calm"})
+    [line] = [line for line in data[DATA_CARD].splitlines() if line.startswith("| `contrast_pairs.jsonl`")]
+
+    assert r"(`very angry \| calm`)" in line
+    assert line.endswith(" | – |")
+
+
+def test_a_study_without_a_description_has_none(tmp_path):
+    model, _ = rendered(tmp_path, description=None)
+
+    assert "# A persona\n\nThe measurements" in model[MODEL_CARD]
+
+
+def test_a_study_without_a_repo_has_no_bare_link_and_no_empty_command(tmp_path):
+    model, data = rendered(tmp_path, repo=None)
+
+    for text in (model[MODEL_CARD], data[DATA_CARD]):
+        assert "``" not in text.replace("```", "")
+        assert "huggingface.co/)" not in text
+    assert "\nsteer-eval reproduce .\n" in model[MODEL_CARD]
+    assert "in a copy of this folder beside its dataset:" in model[MODEL_CARD]
+    assert "the study `persona`." in data[DATA_CARD]
+    assert "repo" not in json.loads(model["config.json"])
+    assert "model_repo" not in json.loads(data["config.json"])
+
+
+def test_nothing_is_rendered_through_a_link_out_of_the_repo(tmp_path):
+    place = build(tmp_path / "repos")
+    (tmp_path / "precious").write_text("mine")
+    (place.model / MODEL_CARD).unlink()
+    (place.model / MODEL_CARD).symlink_to(tmp_path / "precious")
+
+    [finding] = findings(place)
+    assert finding.rule == "card-absent"
+    with pytest.raises(FormatError, match="leaves the repo"):
+        place.seal()
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_configs_are_json(place):

@@ -50,6 +50,7 @@ CHANGES = {
         lambda each: replace(each, interval=Interval(each.interval.low, each.interval.high * 1.001)),
         {"ppl_ratio_interval[1]"},
     ),
+    "undecided": (lambda each: replace(each, undecided=True), {"collapse_undecided"}),
     "sentence_nll": (
         lambda each: replace(each, sentence_nll=each.sentence_nll + 0.1),
         {"ppl", "ppl_ratio_interval[0]", "ppl_ratio_interval[1]"},
@@ -79,6 +80,37 @@ def test_a_change_is_found_and_named(study, sweep, change, fields):
 
     assert {conflict.field for conflict in found} == fields
     assert all(str(conflict).startswith(conflict.field) for conflict in found)
+
+
+def test_a_mark_that_was_not_published_is_no_conflict(study, sweep):
+    unmarked, unmeasured = (replace(sweep.find(CELL), **change) for change in ({"undecided": None}, {"interval": None}))
+
+    assert row_conflicts(unmarked, sweep, study) == row_conflicts(unmeasured, sweep, study) == []
+
+
+def test_an_open_collapse_must_be_marked(study, sweep):
+    wide = row(study, CELL, 2.9, spread=2.0)
+
+    assert wide.undecided
+    assert row_conflicts(wide, sweep, study) == []
+    [conflict] = row_conflicts(replace(wide, undecided=False), sweep, study)
+    assert str(conflict) == "collapse_undecided is false, whether ppl_ratio_interval spans 3 gives true"
+
+
+@pytest.mark.parametrize("with_sums", [True, False])
+def test_the_zero_control_must_be_the_unsteered_model(study, sweep, with_sums):
+    """`base_ppl` follows from the zero control's sums, or from its `ppl` where it has none."""
+    zero = next(sweep.labelled("zero"))
+    if not with_sums:
+        zero = replace(zero, sentence_nll=None, sentence_tokens=None)
+    wrong = replace(zero, base_ppl=zero.base_ppl * 1.0001, ppl_ratio=zero.ppl / (zero.base_ppl * 1.0001))
+    close = replace(zero, base_ppl=zero.base_ppl * 1.000001)
+
+    for changed, expected in ((zero, []), (close, []), (wrong, ["base_ppl"])):
+        again = Sweep(sweep.file, (changed, *sweep.rows[1:]))
+        assert [conflict.field for conflict in row_conflicts(changed, again, study)] == expected
+    # The other rows agree with the zero control's measurement, not with what it records beside it.
+    assert row_conflicts(sweep.find(CELL), Sweep(sweep.file, (wrong, *sweep.rows[1:])), study) == []
 
 
 def test_a_message_says_what_is_recorded_and_what_follows(study, sweep):

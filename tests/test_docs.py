@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FORMAT = ROOT / "docs" / "study-format.md"
+SEVERITIES = {"error", "warning", "note"}
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -33,3 +37,38 @@ def test_relative_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def documented() -> list[tuple[str, str]]:
+    """Rule and severity of each row of the table of rules."""
+    return re.findall(r"^\| `([a-z-]+)` \| ([a-z]+) \|", FORMAT.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def findings_made() -> Iterator[tuple[str, str | None]]:
+    """Rule and severity of each place in the code that makes a finding; None where the severity is computed."""
+    for path in sorted((ROOT / "steer_eval").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            if name == "Finding":
+                rule, severity, *_ = [part.value if isinstance(part, ast.Constant) else None for part in node.args]
+                assert isinstance(rule, str), f"{path}:{node.lineno}: the rule of a finding is written where it is made"
+                yield rule, severity
+            elif name == "Finding.from_error":
+                yield node.args[0].value, "error"
+
+
+def test_every_rule_is_documented_with_its_severity() -> None:
+    made = set(findings_made())
+    table = documented()
+
+    assert len(set(table)) == len(table)
+    assert {severity for _, severity in table} == SEVERITIES
+    assert {rule for rule, _ in table} == {rule for rule, _ in made}
+    assert {(rule, severity) for rule, severity in made if severity is not None} <= set(table)
+    computed = {rule for rule, severity in made if severity is None}
+    assert all(sum(rule == each for each, _ in table) > 1 for rule in computed), (
+        "a computed severity has several values"
+    )
+    assert {(rule, severity) for rule, severity in table if rule not in computed} <= made

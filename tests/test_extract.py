@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import BLOCKS, HIDDEN, TEXT, fingerprint, tiny_language_model
 
+from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
-from steer_eval.extract import TOKENS_PER_BATCH, ContrastPair, extract_caa
+from steer_eval.extract import TOKENS_PER_BATCH, extract_caa
 
 WORDS = TEXT.split()
 LAYERS = range(BLOCKS - 1)

@@ -115,6 +115,18 @@ def test_a_folder_without_a_study_is_named(tmp_path):
         open_study(str(tmp_path))
 
 
+def test_a_study_that_is_a_link_out_of_its_repo_is_not_read(tmp_path):
+    place = build(tmp_path / "repos")
+    (place.model / "study.yaml").rename(tmp_path / "study.yaml")
+    (place.model / "study.yaml").symlink_to(tmp_path / "study.yaml")
+
+    with pytest.raises(FormatError, match="leaves the repo") as caught:
+        open_study(str(place.model))
+
+    assert caught.value.file == f"{place.model}/study.yaml"
+    assert caught.value.fix
+
+
 def hub_cache(cache: Path, kind: str, repo: str, source: Path, commit: str) -> Path:
     """A repo in the layout of the Hugging Face cache: blobs, and a snapshot of links to them."""
     folder = cache / f"{kind}s--{repo.replace('/', '--')}"

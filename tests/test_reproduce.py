@@ -181,6 +181,8 @@ def test_what_the_commands_produced_is_valid(folders: Folders) -> None:
     schema.check(document, "validation", file="standard output")
     assert document["findings"] == []
     assert answer.exit_code == 0
+    rows = [row.value for row in read_jsonl(folders.data / sweep_file("tiny"), schema="sweep_row")]
+    assert all(isinstance(row["collapse_undecided"], bool) for row in rows)
     assert f"{folders.data}/{sweep_file('tiny')}" in document["checked"]
 
 

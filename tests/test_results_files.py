@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies import CORPUS, LAYERS, PAIRS, PROMPTS, build, environment, rows
+from studies import CORPUS, HEX, LAYERS, PAIRS, PROMPTS, build, environment, rows
 
 from steer_eval.cells import Cell
 from steer_eval.environment import Environment
@@ -16,7 +16,7 @@ from steer_eval.errors import FormatError
 from steer_eval.evaluation.perplexity import Interval
 from steer_eval.formats.strict_json import read_jsonl
 from steer_eval.results import SweepRow, Text, sentence_perplexity
-from steer_eval.results_files import NLL_DECIMALS, read_sweep, row_to_json, write_sweep
+from steer_eval.results_files import NLL_DECIMALS, read_sweep, row_to_json, scan_table, write_sweep
 
 POSITIVE = st.floats(1e-6, 1e6)
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -61,6 +61,7 @@ def sweep_rows(draw):
         collapsed=draw(st.booleans()),
         generations=tuple(draw(st.lists(TEXTS, max_size=3))),
         interval=draw(st.none() | st.just(Interval(low, high))),
+        undecided=draw(st.none() | st.booleans()),
         sentence_nll=nll,
         sentence_tokens=tokens,
         system_prompt=draw(st.none() | WORDS),
@@ -78,7 +79,7 @@ def plain(row: SweepRow) -> dict[str, object]:
 @given(st.lists(sweep_rows(), min_size=1, max_size=4))
 def test_a_sweep_is_read_as_it_was_written(written):
     with TemporaryDirectory() as folder:
-        write_sweep(Path(folder), "tiny", written, collapse_ratio=3.0)
+        write_sweep(Path(folder), "tiny", written)
         sweep = read_sweep(Path(folder), "tiny")
 
         assert [plain(row) for row in sweep.rows] == [plain(row) for row in written]
@@ -88,12 +89,11 @@ def test_a_sweep_is_read_as_it_was_written(written):
 
 @given(sweep_rows())
 def test_what_is_not_known_is_left_out(row):
-    value = row_to_json(row, 3.0)
+    value = row_to_json(row)
 
     assert None not in [part for key, part in value.items() if key != "layer"]
-    assert ("collapse_undecided" in value) is (row.interval is not None)
-    if row.interval is not None:
-        assert value["collapse_undecided"] is (row.interval.low <= 3.0 <= row.interval.high)
+    assert ("collapse_undecided" in value) is (row.undecided is not None)
+    assert value.get("collapse_undecided") is row.undecided
 
 
 def test_rounding_of_sentence_sums_keeps_the_perplexity(tmp_path):
@@ -118,6 +118,7 @@ def test_a_whole_study_is_loaded(tmp_path):
     ]
     assert results.corpus == CORPUS
     assert results.environments["tiny"] == Environment("x86_64 AVX2", "cpu", "float32", 2, {"torch": "2.13.0"})
+    assert results.weights == {"tiny": HEX, "other": HEX}
     assert results.environments["tiny"].machine_class == environment()["machine_class"]
 
 
@@ -131,23 +132,25 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("damage", ["absent", "not UTF-8", "empty", "folder"])
+@pytest.mark.parametrize("damage", ["absent", "not UTF-8", "empty", "folder", "link out of the repo"])
 @pytest.mark.parametrize("file", FILES)
 def test_a_bad_file_keeps_its_reason_and_hides_no_other(tmp_path, file, damage):
     place = build(tmp_path)
     whole = place.results()
     path = next(root / file for root in (place.model, place.data) if (root / file).exists())
-    path.unlink()
+    path.rename(tmp_path / "elsewhere")
     if damage == "folder":
         path.mkdir()
+    elif damage == "link out of the repo":
+        path.symlink_to(tmp_path / "elsewhere")
     elif damage != "absent":
         path.write_bytes(b"" if damage == "empty" else b"\xff\xfe")
     results = place.results()
 
     assert list(results.unusable) == [file]
     assert results.why_absent(file) == f"{file}: {results.unusable[file]}"
-    if damage == "absent":
-        assert "absent" in results.unusable[file]
+    if damage in {"absent", "link out of the repo"}:
+        assert ("absent" if damage == "absent" else "leaves the repo") in results.unusable[file]
     for name in FILES.values():
         before, after = getattr(whole, name), getattr(results, name)
         if name != FILES[file]:
@@ -191,7 +194,7 @@ def test_the_published_sweeps_load(upstream):
 
 def test_extending_the_published_rows_keeps_every_field(upstream, tmp_path):
     sweep = read_sweep(upstream / "dataset", "qwen_xlarge")
-    write_sweep(tmp_path, "qwen_xlarge", sweep.rows, collapse_ratio=3.0)
+    write_sweep(tmp_path, "qwen_xlarge", sweep.rows)
     before = (upstream / "dataset" / sweep.file).read_text(encoding="utf-8").splitlines()
     after = (tmp_path / sweep.file).read_text(encoding="utf-8").splitlines()
 
@@ -199,6 +202,16 @@ def test_extending_the_published_rows_keeps_every_field(upstream, tmp_path):
         if old["collapsed"]:
             old["generations"] = []
         assert {key: new[key] for key in old} == old
+
+
+def test_a_table_that_is_a_link_out_of_the_repo_has_no_rows(tmp_path):
+    place = build(tmp_path / "repos")
+    (place.data / "eval_prompts.jsonl").rename(tmp_path / "elsewhere")
+    (place.data / "eval_prompts.jsonl").symlink_to(tmp_path / "elsewhere")
+
+    [error] = scan_table(place.data, "eval_prompts.jsonl", schema="eval_prompt")
+    assert isinstance(error, FormatError)
+    assert (error.file, error.where) == ("eval_prompts.jsonl", "")
 
 
 def test_environments_are_checked(tmp_path):

@@ -10,7 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import COEFFICIENTS, HEX, LAYERS, OnDisk, build, environment, row, rows, vector
+from studies import (
+    COEFFICIENTS,
+    HEX,
+    LAYERS,
+    OnDisk,
+    build,
+    document,
+    environment,
+    row,
+    rows,
+    vector,
+    write_study,
+)
 
 from steer_eval.cells import Cell
 from steer_eval.findings import worst
@@ -85,7 +97,7 @@ def with_vector(**changes: object) -> Callable[[OnDisk], None]:
 def undecided(place: OnDisk) -> None:
     study = place.study()
     changed = [row(study, CELL, 2.9, spread=2.0) if each.cell == CELL else each for each in rows(study, "tiny")]
-    write_sweep(place.data, "tiny", changed, collapse_ratio=3.0)
+    write_sweep(place.data, "tiny", changed)
 
 
 def remove_row(place: OnDisk) -> None:
@@ -96,7 +108,7 @@ def remove_row(place: OnDisk) -> None:
 
 def repeat_row(place: OnDisk) -> None:
     with (place.data / "sweep_tiny.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row_to_json(place.results().sweeps["tiny"].find(CELL), 3.0)) + "\n")
+        file.write(json.dumps(row_to_json(place.results().sweeps["tiny"].find(CELL))) + "\n")
 
 
 def two_widths(place: OnDisk) -> None:
@@ -105,6 +117,38 @@ def two_widths(place: OnDisk) -> None:
     write_vector(place.model / file_name("tiny", 3), wide)
 
 
+def unplanned_row(place: OnDisk) -> None:
+    """A row for a layer that the study does not have, otherwise good, with its texts."""
+    with (place.data / "sweep_tiny.jsonl").open("a", encoding="utf-8") as file:
+        good = row_to_json(place.results().sweeps["tiny"].find(CELL))
+        file.write(json.dumps({**good, "layer": 99}) + "\n")
+
+
+def with_environment(**changes: str) -> Callable[[OnDisk], None]:
+    return lambda place: write_environments(place.data, {"tiny": {**environment(), **changes}})
+
+
+def pinned(sha256: str) -> Callable[[OnDisk], None]:
+    """Let the model come from a package whose file has a checksum."""
+
+    def change(place: OnDisk) -> None:
+        value = document()
+        package = {"package": "tiny", "version": "1.0", "file": "tiny.gguf", "sha256": sha256}
+        value["models"]["tiny"]["source"] = {"pypi": package}
+        write_study(place.model, value)
+
+    return change
+
+
+def of_every_row(change: Callable[[dict], object]) -> Callable[[OnDisk], None]:
+    def changed(place: OnDisk) -> None:
+        for line in range(1, LAST):
+            place.edit_line("sweep_tiny.jsonl", line, change)
+
+    return changed
+
+
+OTHER = "f" * 64
 LAST = 2 + 2 * len(LAYERS) * len(COEFFICIENTS) + 1
 # What is done to a clean study, before its cards and manifests are written again: the one finding that it gives.
 MISTAKES = {
@@ -144,6 +188,90 @@ MISTAKES = {
     "wrong base perplexity": (
         of_row(lambda value: value.update(base_ppl=24.0, ppl_ratio=2.0)),
         [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: base_ppl")],
+    ),
+    "wrong mark of an open collapse": (
+        of_row(lambda value: value.update(collapse_undecided=True)),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: collapse_undecided")],
+    ),
+    "cell that is not planned": (unplanned_row, [("warning", "sweep-unplanned", SWEEP, f"line {LAST}")]),
+    "another system prompt": (
+        of_row(lambda value: value.update(system_prompt="Be kind."), 2),
+        [("error", "sweep-anchor", SWEEP, "line 2: system_prompt")],
+    ),
+    "anchor without a system prompt": (
+        of_row(lambda value: value.pop("system_prompt"), 2),
+        [("error", "sweep-anchor", SWEEP, "line 2: system_prompt")],
+    ),
+    "steered with a system prompt": (
+        of_row(lambda value: value.update(system_prompt="Be firm.")),
+        [("error", "sweep-anchor", SWEEP, f"line {LINE}: system_prompt")],
+    ),
+    "zero with a system prompt": (
+        of_row(lambda value: value.update(system_prompt="Be firm."), 1),
+        [("error", "sweep-anchor", SWEEP, "line 1: system_prompt")],
+    ),
+    "random with a system prompt": (
+        of_row(lambda value: value.update(system_prompt=""), LAST - 1),
+        [("error", "sweep-anchor", SWEEP, f"line {LAST - 1}: system_prompt")],
+    ),
+    "prompt among the pairs": (
+        lambda place: place.edit_line(
+            "contrast_pairs.jsonl", 2, lambda pair: pair.update(scenario="they  LOST my\tparcel. ")
+        ),
+        [
+            ("error", "prompt-leak", PROMPTS, "line 2"),
+            ("error", "vector-pairs", VECTOR.replace("L3", "L1"), "__metadata__.pairs_sha256"),
+            ("error", "vector-pairs", VECTOR, "__metadata__.pairs_sha256"),
+        ],
+    ),
+    "vector of other pairs": (
+        with_vector(pairs_sha256=OTHER),
+        [("error", "vector-pairs", VECTOR, "__metadata__.pairs_sha256")],
+    ),
+    "pair added": (
+        lambda place: (
+            (place.data / "contrast_pairs.jsonl").open("a").write('{"scenario": "New.", "angry": "x", "calm": "y"}\n')
+        ),
+        [
+            ("error", "vector-pairs", VECTOR.replace("L3", "L1"), "__metadata__.n_pairs"),
+            ("error", "vector-pairs", VECTOR, "__metadata__.n_pairs"),
+        ],
+    ),
+    "vector of more pairs": (with_vector(n_pairs="5"), [("error", "vector-pairs", VECTOR, "__metadata__.n_pairs")]),
+    "vector of other weights": (
+        with_vector(weights_sha256=OTHER),
+        [("error", "vector-weights", VECTOR, "__metadata__.weights_sha256")],
+    ),
+    "sweep of other weights": (
+        with_environment(weights_sha256=OTHER),
+        [
+            ("error", "vector-weights", VECTOR.replace("L3", "L1"), "__metadata__.weights_sha256"),
+            ("error", "vector-weights", VECTOR, "__metadata__.weights_sha256"),
+        ],
+    ),
+    "study of other weights": (
+        pinned(OTHER),
+        [
+            ("error", "vector-weights", VECTOR.replace("L3", "L1"), "__metadata__.weights_sha256"),
+            ("error", "vector-weights", VECTOR, "__metadata__.weights_sha256"),
+        ],
+    ),
+    "vector of other weights than both": (
+        lambda place: (pinned(HEX)(place), with_vector(weights_sha256=OTHER)(place)),
+        [("error", "vector-weights", VECTOR, "__metadata__.weights_sha256")],
+    ),
+    "study of these weights": (pinned(HEX), []),
+    "environment malformed": (
+        of_file("environment.json", b"[]"),
+        [("error", "environment", "persona-data/environment.json", "")],
+    ),
+    "environment of another kind": (
+        of_file("environment.json", b'{"schema": "steer-eval/environment/1", "models": {"tiny": {}}}'),
+        [("error", "environment", "persona-data/environment.json", "models.tiny")],
+    ),
+    "environment not UTF-8": (
+        of_file("environment.json", b"\xff"),
+        [("error", "environment", "persona-data/environment.json", "byte 0")],
     ),
     "counts of other sentences": (
         of_row(lambda value: value.update(sentence_tokens=[10, 8, 12, 6, 2, 2])),
@@ -297,14 +425,66 @@ def test_one_models_bad_sweep_does_not_hide_the_others(tmp_path):
     assert ("error", "sweep-arithmetic", "persona-data/sweep_other.jsonl", f"line {LINE}: ppl_ratio") in found(place)
 
 
-def test_a_malformed_environment_is_no_less_than_an_absent_one(tmp_path):
+LINKED = [
+    "persona/README.md",
+    "persona/manifest.json",
+    "persona/figures/perplexity_tiny.svg",
+    "persona/vectors",
+    VECTOR,
+    SWEEP,
+    PAIRS,
+    PROMPTS,
+    CORPUS,
+    "persona-data/environment.json",
+    "persona-data/README.md",
+    "persona-data/config.json",
+]
+
+
+@pytest.mark.parametrize("file", LINKED)
+def test_a_link_out_of_the_repo_is_not_followed(tmp_path, file):
+    """Not even where it leads to the very same content; and that is all there is to say about the file."""
+    place = build(tmp_path / "repos")
+    path = place.model.parent / file
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+
+    problems = found(place)
+    assert problems[0] == ("error", "symlink", file, "")
+    # A card shows what could be read, so it differs from one without the file.
+    assert {rule for _, rule, _, _ in problems[1:]} <= {"card-differs", "card-absent"}
+    assert not any(str(path) in each for each in validate(place.repositories()).checked)
+
+
+def test_nothing_of_a_linked_file_gets_into_messages_or_results(tmp_path):
+    place = build(tmp_path / "repos")
+    (tmp_path / "secret").write_text("hunter2")
+    for file in (SWEEP, PAIRS, PROMPTS, CORPUS, "persona-data/environment.json", VECTOR, "persona/README.md"):
+        (place.model.parent / file).unlink()
+        (place.model.parent / file).symlink_to(tmp_path / "secret")
+    validation = validate(place.repositories())
+
+    assert validation.results.corpus is None
+    assert "hunter2" not in repr(validation)
+
+
+def test_links_inside_the_repo_are_followed(tmp_path):
     place = build(tmp_path)
-    (place.data / "environment.json").write_text("[]")
+    (place.data / "texts").mkdir()
+    (place.data / "perplexity_corpus.txt").rename(place.data / "texts" / "corpus.txt")
+    (place.data / "perplexity_corpus.txt").symlink_to("texts/corpus.txt")
     place.seal()
 
-    [(severity, rule, file, _)] = found(place)
-    assert (rule, file) == ("environment", "persona-data/environment.json")
-    assert severity in {"error", "warning"}
+    assert found(place) == []
+
+
+def test_a_base_perplexity_that_is_not_the_zero_controls_is_found_in_every_row(tmp_path):
+    """Also where all rows agree on it, and every ratio follows from it."""
+    place = build(tmp_path)
+    of_every_row(lambda value: value.update(base_ppl=20.1, ppl_ratio=value["ppl"] / 20.1))(place)
+    place.seal()
+
+    assert found(place) == [("error", "sweep-arithmetic", SWEEP, f"line {line}: base_ppl") for line in range(1, LAST)]
 
 
 def test_a_tampered_vector_file_is_a_finding_not_a_crash(tmp_path):
@@ -328,7 +508,7 @@ def test_without_cards_nothing_is_rendered(tmp_path):
 def test_the_helpers_write_what_a_clean_study_has(tmp_path):
     place = build(tmp_path)
     study = place.study()
-    write_sweep(place.data, "tiny", rows(study, "tiny"), collapse_ratio=3.0)
+    write_sweep(place.data, "tiny", rows(study, "tiny"))
     write_environments(place.data, {"tiny": environment()})
     with_vector(weights_sha256=HEX)(place)
 

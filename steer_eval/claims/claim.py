@@ -6,12 +6,12 @@ Invariant: a claim is data, never code: words, a named measure, what it is measu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from steer_eval.claims.printed import Printed
 
-if TYPE_CHECKING:
-    from steer_eval.cells import Label
+Label = Literal["steered", "zero", "random", "anchor"]
+"""Kinds of cell: steered ones, and the three controls."""
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,11 @@ class Printed:
         Half a unit of the last digit is inside on both sides, since tools round halves differently; the slack is for
         the binary form of decimal numbers.
         """
-        slack = 4 * math.ulp(max(abs(self.value), abs(observed)))
-        return math.isfinite(observed) and abs(observed - self.value) <= self.rounding + slack
+        return math.isfinite(observed) and abs(observed - self.value) <= self.reach(observed)
+
+    def reach(self, observed: float) -> float:
+        """Distance from the printed number within which a value is covered: the rounding, and the slack."""
+        return self.rounding + 4 * math.ulp(max(abs(self.value), abs(observed)))
 
     def __str__(self) -> str:
         return self.text

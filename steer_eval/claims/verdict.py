@@ -207,11 +207,10 @@ def _within(expected: Printed, observed: float, allowed: Tolerance | None) -> tu
     """Compare a re-run with a claim: the rounding of the printed number, and beyond it the study's tolerance."""
     if allowed is None:
         return f"±{expected.rounding:g}", "reproduced" if expected.covers(observed) else "contradicted"
-    excess = max(0.0, abs(observed - expected.value) - expected.rounding)
+    distance, reach = abs(observed - expected.value), expected.reach(observed)
+    excess = max(0.0, distance - reach)
     if allowed.scale == "relative":
-        nearest = expected.value + math.copysign(
-            min(expected.rounding, abs(observed - expected.value)), observed - expected.value
-        )
+        nearest = expected.value + math.copysign(min(reach, distance), observed - expected.value)
         comparable = observed > 0 and nearest > 0
         excess = abs(math.log(observed / nearest)) if comparable else math.inf if excess else 0.0
         text = f"±{allowed.reproduced:.3g} relative"

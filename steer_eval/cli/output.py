@@ -1,6 +1,7 @@
 """What commands print, in one place: tables for people, JSON for programs.
 
-Invariant: nothing here decides anything; it only shows values that were computed elsewhere.
+Invariant: nothing here decides anything; it only shows values that were computed elsewhere. Texts of others are shown
+as they are: nothing in them is taken for markup.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def _console() -> Console:
 def _verdict_table(verdicts: Sequence[Verdict]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     from steer_eval.cards import claim_text
 
@@ -106,11 +108,11 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Any:
         expected = verdict.claim.expected
         made = [check for check in verdict.checks if check.verdict != "not-checkable"] or list(verdict.checks[:1])
         table.add_row(
-            claim_text(verdict.claim),
-            str(expected).lower() if isinstance(expected, bool) else expected.text,
+            Text(claim_text(verdict.claim)),
+            Text(str(expected).lower() if isinstance(expected, bool) else expected.text),
             "\n".join(_observed(check.observed) for check in made),
             "\n".join(check.tolerance or "–" for check in made),
-            "\n".join(f"[{_STYLES[check.verdict]}]{check.verdict}[/]" for check in made),
+            Text("\n").join(Text(check.verdict, _STYLES[check.verdict]) for check in made),
             "\n".join(check.evidence for check in made),
         )
     return table

@@ -44,7 +44,7 @@ def command(study: str, data: str | None, run: Path | None, json: bool) -> None:
             cells = plan(what, name)
             place = bench(what, model, published, journal)
             rows = measure(place, cells, [cell for cell in cells if wants_text(what, cell)])
-            write_sweep(dataset.folder, name, rows, collapse_ratio=what.sweep.collapse_ratio)
+            write_sweep(dataset.folder, name, rows)
             loaded.append(model)
             texts = sum(len(row.generations) for row in rows)
             summary.append({"file": sweep_file(name), "cells": len(rows), "texts": texts})

@@ -6,6 +6,7 @@ so that equal folders have equal manifests.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from steer_eval.digest import sha256_file
 from steer_eval.errors import FormatError
 from steer_eval.findings import Finding, Severity
 from steer_eval.formats import schema
+from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.strict_json import read_json, write_json
 
 FILE = "manifest.json"
@@ -42,10 +44,11 @@ def kind_of(path: str) -> str:
 
 
 def repo_files(folder: Path) -> Iterator[str]:
-    """Paths of a folder's files, relative and sorted, hidden ones and the manifest left out."""
+    """Paths of a folder's files, relative and sorted; hidden ones, the manifest and links out of it are left out."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts) and str(relative) != FILE:
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if not hidden and str(relative) != FILE and is_inside(folder, relative.as_posix()) and path.is_file():
             yield relative.as_posix()
 
 
@@ -72,16 +75,23 @@ def check_manifest(folder: Path, *, prefix: str = "") -> list[Finding]:
     """
     name = prefix + FILE
     try:
-        manifest: Any = read_json(folder / FILE, name=name)
+        manifest: Any = read_json(inside(folder, FILE, name=name), name=name)
         schema.check(manifest, "manifest", file=name)
     except FormatError as error:
-        severity: Severity = "error" if (folder / FILE).exists() else "warning"
+        severity: Severity = "error" if os.path.lexists(folder / FILE) else "warning"
         fix = "run `steer-eval card` to write it"
         return [Finding("manifest-unusable", severity, name, error.where, error.reason, fix=fix)]
     findings = []
-    listed = {entry["path"]: entry for entry in manifest["files"]}
+    listed: set[str] = set()
     present = set(repo_files(folder))
-    for path, entry in listed.items():
+    for index, entry in enumerate(manifest["files"]):
+        path = entry["path"]
+        if path in listed:
+            message = f"the manifest names {path} twice"
+            fix = "run `steer-eval card` to write it again"
+            findings.append(Finding("manifest-duplicate", "error", name, f"files[{index}].path", message, fix=fix))
+            continue
+        listed.add(path)
         if path not in present:
             findings.append(
                 Finding("file-absent", "warning", prefix + path, "", "the manifest names this file and it is absent")
@@ -99,6 +109,19 @@ def check_manifest(folder: Path, *, prefix: str = "") -> list[Finding]:
                     "restore the file; if the change is meant, measure again and run `steer-eval card`",
                 )
             )
+        elif (size := (folder / path).stat().st_size) != entry["size"]:
+            findings.append(
+                Finding(
+                    "manifest-size",
+                    "error",
+                    name,
+                    f"files[{index}].size",
+                    f"the manifest gives {path} another size than it has",
+                    size,
+                    entry["size"],
+                    "run `steer-eval card` to write it again",
+                )
+            )
     findings.extend(
         Finding(
             "file-unlisted",
@@ -108,6 +131,6 @@ def check_manifest(folder: Path, *, prefix: str = "") -> list[Finding]:
             "the manifest does not name this file",
             fix="run `steer-eval card`",
         )
-        for path in sorted(present - set(listed))
+        for path in sorted(present - listed)
     )
     return findings

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from steer_eval.errors import FormatError
 from steer_eval.formats.atomic import write_text
 from steer_eval.formats.schema import check
+from steer_eval.formats.text import read_text
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 16 * 2**20
@@ -49,7 +50,7 @@ def read_json(path: Path, *, name: str | None = None) -> Any:
         FormatError: The file is missing, too large, or is no strict JSON.
     """
     name = name or str(path)
-    return parse(_bounded_text(path, name), name, "")
+    return parse(read_text(path, name, limit=MAX_FILE_BYTES), name, "")
 
 
 def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[Row | FormatError]:
@@ -65,7 +66,7 @@ def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[
     """
     name = name or str(path)
     try:
-        text = _bounded_text(path, name)
+        text = read_text(path, name, limit=MAX_FILE_BYTES)
     except FormatError as error:
         yield error
         return
@@ -116,20 +117,6 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, values: Iterable[dict[str, Any]]) -> None:
     """Write JSON Lines, atomically."""
     write_text(path, "".join(f"{dumps(value)}\n" for value in values))
-
-
-def _bounded_text(path: Path, name: str) -> str:
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise FormatError(name, "", f"the file has {size} bytes, more than the {MAX_FILE_BYTES} that are read")
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise FormatError(name, "", "the file is absent") from None
-    except OSError as error:
-        raise FormatError(name, "", f"the file can't be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise FormatError(name, f"byte {error.start}", "the file is not UTF-8 text", fix="save it as UTF-8") from None
 
 
 def parse(text: str, name: str, where: str) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,10 +12,10 @@ from steer_eval.cells import Cell
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.measures import REGISTRY, Needs
 from steer_eval.claims.printed import Printed
-from steer_eval.claims.verdict import WORDS, Check, Rerun, Verdict, judge, needs
+from steer_eval.claims.verdict import WORDS, Check, Rerun, Verdict, _within, judge, needs
 from steer_eval.formats import schema
 from steer_eval.results import Results, Sweep
-from steer_eval.study import load_study
+from steer_eval.study import Tolerance, load_study
 
 CELL = Cell("tiny", "steered", 3, 2.0)
 HERE = {"layer": 3, "coef": 2.0}
@@ -190,6 +191,25 @@ def test_an_absolute_tolerance_ends_where_the_study_says(studied, published, ppl
     study = studied(claim("perplexity", "48.0", **HERE))
 
     assert the_verdict(study, published, again(measured(study, published, ppl / 20))).word == word
+
+
+@pytest.mark.parametrize("scale", ["relative", "absolute"])
+@given(units=st.integers(1, 10**6), decimals=st.integers(0, 4), up=st.booleans())
+def test_an_exact_half_is_inside_a_tolerance_of_nothing(scale, units, decimals, up):
+    """The binary form of a decimal number may lie a few units in the last place beside it."""
+    printed = Printed.parse(f"{units / 10**decimals:.{decimals}f}")
+    half = (units + (0.5 if up else -0.5)) / 10**decimals
+    beyond = (units + (0.51 if up else -0.51)) / 10**decimals
+    nothing = Tolerance(scale, 0.0, 1e9)
+
+    assert _within(printed, half, nothing)[1] == "reproduced"
+    assert _within(printed, beyond, nothing)[1] == "drifted"
+
+
+@pytest.mark.parametrize("scale", ["relative", "absolute"])
+@pytest.mark.parametrize("observed", [math.inf, -math.inf, math.nan])
+def test_what_is_no_number_is_inside_no_tolerance(scale, observed):
+    assert _within(Printed.parse("2.40"), observed, Tolerance(scale, 1.0, 1e9))[1] == "contradicted"
 
 
 def test_without_a_tolerance_a_re_run_is_judged_by_the_rounding(tmp_path, published):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from studies import build
 
 from steer_eval import __version__
 from steer_eval.cli.main import COMMANDS
@@ -63,6 +64,9 @@ def test_every_command_is_described_where_it_is_listed() -> None:
         (["reproduce", "/nowhere/at/all"], "there is no folder"),
         (["validate", "no-such-folder"], "there is no folder no-such-folder"),
         (["reproduce", "x", "--level", "half"], "half"),
+        (["validate", "x", "y"], "unexpected extra argument"),
+        (["validate", "--nonsense", "x"], "--nonsense"),
+        (["card", "x", "--data"], "requires an argument"),
     ],
 )
 def test_usage_errors_exit_with_2_and_say_what_is_wrong(arguments: list[str], message: str) -> None:
@@ -83,6 +87,42 @@ def test_a_file_in_place_of_a_folder_says_so(tmp_path: Path) -> None:
     answer = run("validate", str(tmp_path / "file"))
     assert answer.returncode == 2
     assert "is a file" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["validate", "--help"], ["validate", "{study}"], ["validate", "{study}", "--json"]]
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error_to_tell(tmp_path: Path, arguments: list[str], unbuffered: str) -> None:
+    """Click and rich see that nobody reads and exit; nothing may be left to flush at the end of the interpreter."""
+    place = build(tmp_path)
+    (place.model / "notes.txt").write_text("x")
+    program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        answer = subprocess.run(
+            [*program, *(argument.format(study=place.model) for argument in arguments)],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    finally:
+        os.close(writer)
+
+    assert answer.stderr == ""
+    assert answer.returncode == 1
+
+
+def test_output_that_was_read_in_time_keeps_the_exit_code(tmp_path: Path) -> None:
+    place = build(tmp_path)
+    (place.data / "eval_prompts.jsonl").write_bytes(b"")
+    answer = run("validate", str(place.model))
+
+    assert answer.returncode == 1
+    assert answer.stdout.endswith("files checked\n")
 
 
 def test_options_are_read_from_the_environment(packaged_study: Path) -> None:

@@ -77,6 +77,58 @@ def test_a_difference_names_the_file(repo, change, rule, severity, file):
     assert (finding.rule, finding.severity, finding.file) == (rule, severity, f"lab/repo/{file}")
 
 
+def edited(repo, change):
+    document = json.loads((repo / FILE).read_text())
+    change(document["files"])
+    (repo / FILE).write_text(json.dumps(document))
+
+
+def test_a_size_that_the_file_does_not_have_is_named(repo):
+    edited(repo, lambda files: files[1].update(size=4))
+
+    [finding] = check_manifest(repo, prefix="lab/repo/")
+    assert (finding.rule, finding.severity, finding.file) == ("manifest-size", "error", f"lab/repo/{FILE}")
+    assert (finding.where, finding.expected, finding.observed) == ("files[1].size", 3, 4)
+    assert "vectors/a_L1_caa.safetensors" in finding.message
+
+
+def test_a_changed_file_is_one_finding_whatever_its_size(repo):
+    (repo / "README.md").write_text("another, longer card\n")
+
+    assert [finding.rule for finding in check_manifest(repo)] == ["checksum"]
+
+
+@pytest.mark.parametrize("change", [{}, {"sha256": "0" * 64, "size": 99}], ids=["same", "other"])
+def test_a_path_that_stands_twice_is_refused(repo, change):
+    edited(repo, lambda files: files.append({**files[0], **change}))
+
+    [finding] = check_manifest(repo, prefix="lab/repo/")
+    assert (finding.rule, finding.severity, finding.file) == ("manifest-duplicate", "error", f"lab/repo/{FILE}")
+    assert finding.where == "files[2].path"
+    assert "README.md" in finding.message
+
+
+def test_a_link_out_of_the_repo_is_not_hashed(repo, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (repo / "linked").symlink_to(tmp_path / "secret")
+    (repo / "folder").symlink_to(tmp_path)
+    (repo / "inside").symlink_to("README.md")
+    write_manifest(repo)
+
+    paths = [entry["path"] for entry in json.loads((repo / FILE).read_text())["files"]]
+    assert paths == ["README.md", "inside", "vectors/a_L1_caa.safetensors"]
+    assert check_manifest(repo) == []
+
+
+def test_a_manifest_that_is_a_link_out_is_not_read(repo, tmp_path):
+    (repo / FILE).rename(tmp_path / FILE)
+    (repo / FILE).symlink_to(tmp_path / FILE)
+
+    [finding] = check_manifest(repo)
+    assert (finding.rule, finding.severity) == ("manifest-unusable", "error")
+    assert "leaves the repo" in finding.message
+
+
 @pytest.mark.parametrize("name", ["naïve file, (1).txt", "a..b.txt", "x+y=z@2.txt", "文.json", "-.txt"])
 def test_every_name_that_a_file_can_have_can_be_listed(repo, name):
     (repo / name).write_text("x")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steer_eval.cells import Label
+from steer_eval.claims.claim import Label
 from steer_eval.claims.measures.measure import Case, Evidence, Measure, NotCheckable, Observation
 from steer_eval.results_files import sweep_file
 

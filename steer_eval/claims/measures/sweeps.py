@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steer_eval.cells import Cell, Label, plan, wants_text
-from steer_eval.claims.claim import Selector
+from steer_eval.cells import Cell, plan, wants_text
+from steer_eval.claims.claim import Label, Selector
 from steer_eval.claims.measures.measure import Case, Measure, Needs, NotCheckable, Observation, selected_model
 from steer_eval.consistency import row_conflicts
 from steer_eval.results import Results, Sweep, SweepRow, Text

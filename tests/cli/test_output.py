@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from steer_eval.claims.claim import Claim, Selector
+from steer_eval.claims.printed import Printed
+from steer_eval.claims.verdict import WORDS, Check, Verdict
+from steer_eval.cli.output import MIN_WIDTH, print_findings, print_report
+from steer_eval.findings import SEVERITIES, Finding
+from steer_eval.reproduce import LEVELS, Report
+
+MARKUP = ["[red]x[/nope]", "[/]", "[bold]", "[link=https://example.org]here[/link]", ":smile: [b", r"\[red]", "[1, 2]"]
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def verdict(word: str, *, text: str = "a claim", expected: bool | Printed = True) -> Verdict:
+    check = Check("re-run", expected is True, "", word, f"because of {text}", "", "")
+    return Verdict(Claim("the-claim", text, "collapsed", Selector(), expected), "study.yaml", 1, (check,))
+
+
+def report(
+    *, words: tuple[str, ...] = (), severities: tuple[str, ...] = (), requested: str = "rerun", text: str = "a claim"
+) -> Report:
+    return Report(
+        repo="lab/persona",
+        data="lab/persona-data",
+        revision=None,
+        requested=requested,
+        reached=requested,
+        findings=tuple(Finding("rule", severity, "file", "", "message") for severity in severities),
+        verdicts=tuple(verdict(word, text=text) for word in words),
+        run=Path("runs") / "[red]run[/nope]",
+        environments={},
+        recorded={},
+    )
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_nothing_in_a_finding_is_markup(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    print_findings([Finding("rule", "error", f"f{text}", f"w{text}", f"m{text}", f"e{text}", f"o{text}", f"x{text}")])
+
+    assert capsys.readouterr().out == (
+        f"error f{text}: w{text}: m{text} [rule]\n"
+        f"    expected: e{text}\n    observed: o{text}\n    fix: x{text}\n1 error\n"
+    )
+
+
+def test_findings_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings([Finding("rule", severity, "f", "", "m") for severity in ("error", "error", "note")])
+
+    assert capsys.readouterr().out.splitlines()[-1] == "2 errors, 1 note"
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_nothing_in_a_claim_is_markup(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    print_report(report(words=("reproduced",), text=text))
+    output = capsys.readouterr().out
+
+    [row] = [line for line in output.splitlines() if line.rstrip().endswith("re-run")]
+    assert row.lstrip().startswith(f"{text} ")
+    assert f"reproduced the-claim: because of {text}\n" in output
+    assert "report.json: runs/[red]run[/nope]\n" in output
+
+
+def test_each_check_has_its_verdict_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = tuple(
+        Check(evidence, value, "±0.005", word, "", "", "")
+        for evidence, value, word in (("published data", 2.4, "reproduced"), ("re-run", 2.5, "drifted"))
+    )
+    told = Claim("id", "the ratio is {expected}", "perplexity_ratio", Selector(), Printed.parse("2.40"))
+    whole = report()
+    print_report(Report(**{**vars(whole), "verdicts": (Verdict(told, "study.yaml", 1, checks),)}))
+    first, second = [line.split() for line in capsys.readouterr().out.splitlines() if "±0.005" in line]
+
+    assert first == ["the", "ratio", "is", "2.40", "2.40", "2.4", "±0.005", "reproduced", "published", "data"]
+    assert second == ["2.5", "±0.005", "drifted", "re-run"]
+
+
+def test_long_lines_are_not_wrapped_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "word " * MIN_WIDTH + "end"
+    print_findings([Finding("rule", "warning", long, "", long, long[:200], None, long)])
+    print_report(report(words=("drifted",), text=long))
+    lines = capsys.readouterr().out.splitlines()
+
+    assert f"warning {long}: {long} [rule]" in lines
+    assert f"    expected: {long[:200].rstrip()}" in [line.rstrip() for line in lines]
+    assert f"    fix: {long}" in lines
+    assert f"drifted the-claim: because of {long}" in lines
+
+
+def subsets(values: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [chosen for size in range(len(values) + 1) for chosen in itertools.combinations(values, size)]
+
+
+@pytest.mark.parametrize("requested", LEVELS)
+@pytest.mark.parametrize("words", subsets(WORDS), ids=lambda words: "+".join(words) or "no claims")
+def test_the_exit_code_says_what_was_found(words: tuple[str, ...], requested: str) -> None:
+    """The whole table: 0 good, 1 findings, 2 no claim could be checked; warnings and unchecked claims if strict."""
+    judged = () if requested == "check" else words
+    for severities in subsets(SEVERITIES):
+        whole = report(words=judged, severities=severities, requested=requested)
+        failing = bool({"contradicted", "drifted", "inconclusive"} & set(judged)) or "error" in severities
+        if judged == ("not-checkable",):
+            lax = strict = 2
+        else:
+            lax = 1 if failing else 0
+            strict = 1 if failing or "warning" in severities or "not-checkable" in judged else 0
+
+        assert whole.exit_code(strict=False) == lax, severities
+        assert whole.exit_code(strict=True) == strict, severities
+
+
+@pytest.mark.parametrize(
+    ("words", "severities", "codes"),
+    [
+        (("reproduced",), (), (0, 0)),
+        (("reproduced",), ("note",), (0, 0)),
+        (("reproduced",), ("warning",), (0, 1)),
+        (("reproduced",), ("error",), (1, 1)),
+        (("contradicted", "reproduced"), (), (1, 1)),
+        (("drifted", "reproduced"), (), (1, 1)),
+        (("inconclusive", "reproduced"), (), (1, 1)),
+        (("not-checkable", "reproduced"), (), (0, 1)),
+        (("not-checkable",), (), (2, 2)),
+        (("not-checkable", "not-checkable"), ("error",), (2, 2)),
+        ((), (), (0, 0)),
+    ],
+)
+def test_exit_codes_as_the_contract_has_them(words, severities, codes) -> None:
+    whole = report(words=words, severities=severities, requested="recompute")
+
+    assert (whole.exit_code(strict=False), whole.exit_code(strict=True)) == codes

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steer_eval.markdown import line, paragraphs, table_cell
+
+TEXTS = st.text("ab|\\\n\r\t `#-", max_size=30)
+
+
+def cells(row: str) -> list[str]:
+    """Cells of a table row as GitHub's Markdown splits them: a backslash escapes the punctuation after it."""
+    parts = re.findall(r"(?:\\[|\\`#-]|[^|])+", row)
+    # Inside a cell, an escaped character stands for itself.
+    return [re.sub(r"\\([|\\])", r"\1", part) for part in parts]
+
+
+@given(TEXTS)
+def test_a_cell_stays_one_cell(text):
+    row = f"x {table_cell(text)} y"
+
+    assert "\n" not in row
+    assert len(cells(row)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a | b", r"a \| b"),
+        (r"a \| b", r"a \\\| b"),
+        (r"a \ b", r"a \ b"),
+        ("a\n\n  b", "a b"),
+        ("`x` **y**", "`x` **y**"),
+        ("|", r"\|"),
+    ],
+)
+def test_a_cell_is_written_like_this(text, written):
+    assert table_cell(text) == written
+
+
+@given(st.text("ab|\\ ", max_size=20))
+def test_pipes_are_read_as_they_were_meant(text):
+    assert cells(f"x {table_cell(text)} y")[0].count("|") == text.count("|")
+
+
+@given(TEXTS)
+def test_a_line_is_a_line(text):
+    assert line(text).splitlines() in ([], [line(text)])
+    assert line(text).split() == text.split()
+
+
+def test_paragraphs_stay_apart_and_lines_do_not():
+    assert paragraphs("\nOne\ntwo.\n \n\nThree\n- four\n---\n") == "One two.\n\nThree - four ---"
+    assert paragraphs("") == paragraphs(" \n\n ") == ""
