@@ -113,6 +113,12 @@ def packaged_study() -> Path:
 
 
 @pytest.fixture(scope="session")
+def packaged_data(packaged_study: Path) -> Path:
+    """Dataset repo of that study."""
+    return packaged_study.with_name(f"{packaged_study.name}-data")
+
+
+@pytest.fixture(scope="session")
 def upstream() -> Path:
     """The study that the toolkit must reproduce, beside the checkout."""
     folder = ROOT.parent / "shared" / "upstream"

@@ -185,8 +185,8 @@ class TestTheModelStaysAsItWas:
 
 
 @pytest.mark.slow
-def test_smollm2_writes_the_same_texts(smollm2, upstream):
-    lines = (upstream / "dataset" / "eval_prompts.jsonl").read_text(encoding="utf-8").splitlines()
+def test_smollm2_writes_the_same_texts(smollm2, packaged_data):
+    lines = (packaged_data / "eval_prompts.jsonl").read_text(encoding="utf-8").splitlines()
     prompts = [json.loads(line)["scenario"] for line in lines[:2]]
     vectors = {layer: random_vector(layer, norm=20.0, size=smollm2.hidden_size) for layer in (5, 15, 25)}
     cells = [(), *[(Add(layer, vector, c),) for layer, vector in vectors.items() for c in (-1.0, 1.0)]]

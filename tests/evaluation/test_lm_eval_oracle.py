@@ -28,8 +28,8 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def corpus(smollm2, upstream):
-    text = (upstream / "dataset" / "perplexity_corpus.txt").read_text(encoding="utf-8")
+def corpus(smollm2, packaged_data):
+    text = (packaged_data / "perplexity_corpus.txt").read_text(encoding="utf-8")
     return tokenise(text, smollm2, PerplexityProtocol("", window=512, beyond="truncate"))
 
 
