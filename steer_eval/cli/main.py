@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from steer_eval import __version__
+from steer_eval.cli.printable import printable
 from steer_eval.errors import SteerEvalError
 
 COMMANDS = {
@@ -62,9 +63,9 @@ def main() -> None:
     try:
         sys.exit(cli(standalone_mode=False))
     except SteerEvalError as error:
-        click.echo(f"Error: {error.message}", err=True)
+        click.echo(printable(f"Error: {error.message}"), err=True)
         if error.fix:
-            click.echo(f"  To mend it: {error.fix}", err=True)
+            click.echo(printable(f"  To mend it: {error.fix}"), err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -1,7 +1,7 @@
 """What commands print, in one place: tables for people, JSON for programs.
 
 Invariant: nothing here decides anything; it only shows values that were computed elsewhere. Texts of others are shown
-as they are: nothing in them is taken for markup.
+as they are: nothing in them is taken for markup, and nothing reaches the terminal as a command.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from steer_eval.cli.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +54,7 @@ def print_report(report: Report) -> None:
             reasons = [check.reason for check in verdict.checks if check.reason and check.reason != "needs a re-run"]
             if reasons:
                 line = Text.assemble(
-                    (verdict.word, _STYLES[verdict.word]), f" {verdict.claim.id}: {'; '.join(reasons)}"
+                    (verdict.word, _STYLES[verdict.word]), printable(f" {verdict.claim.id}: {'; '.join(reasons)}")
                 )
                 console.print(line, soft_wrap=True)
         counts = Counter(verdict.word for verdict in report.verdicts)
@@ -72,13 +74,14 @@ def print_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         place = f"{finding.file}: {finding.where}" if finding.where else finding.file
         line = Text.assemble(
-            (finding.severity, _STYLES[finding.severity]), f" {place}: {finding.message} [{finding.rule}]"
+            (finding.severity, _STYLES[finding.severity]),
+            printable(f" {place}: {finding.message} [{finding.rule}]"),
         )
         for name, value in (("expected", finding.expected), ("observed", finding.observed)):
             if value is not None:
-                line.append(f"\n    {name}: {_short(value)}")
+                line.append(printable(f"\n    {name}: {_short(value)}"))
         if finding.fix:
-            line.append(f"\n    fix: {finding.fix}")
+            line.append(printable(f"\n    fix: {finding.fix}"))
         console.print(line, soft_wrap=True)
     counts = Counter(finding.severity for finding in findings)
     console.print(", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts.items()))
@@ -106,14 +109,13 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Any:
     table.add_column("evidence", no_wrap=True)
     for verdict in verdicts:
         expected = verdict.claim.expected
-        made = [check for check in verdict.checks if check.verdict != "not-checkable"] or list(verdict.checks[:1])
         table.add_row(
-            Text(claim_text(verdict.claim)),
+            Text(printable(claim_text(verdict.claim))),
             Text(str(expected).lower() if isinstance(expected, bool) else expected.text),
-            "\n".join(_observed(check.observed) for check in made),
-            "\n".join(check.tolerance or "–" for check in made),
-            Text("\n").join(Text(check.verdict, _STYLES[check.verdict]) for check in made),
-            "\n".join(check.evidence for check in made),
+            "\n".join(_observed(check.observed) for check in verdict.checks),
+            "\n".join(check.tolerance or "–" for check in verdict.checks),
+            Text("\n").join(Text(check.verdict, _STYLES[check.verdict]) for check in verdict.checks),
+            "\n".join(check.evidence for check in verdict.checks),
         )
     return table
 
