@@ -5,160 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from tiny_study import LAYERS, Folders, invoke, reproduced
 
-from steer_eval.cli.main import cli
 from steer_eval.formats import schema
 from steer_eval.formats.strict_json import read_json, read_jsonl, write_jsonl
 from steer_eval.reproduce import RUN_MODEL_CARD
-from steer_eval.results import Results
 from steer_eval.results_files import load_results, sweep_file
 from steer_eval.study import load_study
-
-LAYERS = [1, 2]
-COEFFICIENTS = [-1.0, 1.0, 4.0]
-SCENARIOS = [
-    "The river rose.",
-    "Nobody in the valley had slept.",
-    "She took the lamp and went out.",
-    "He said that the old men had seen worse than this.",
-    "In the morning the sun came out, and the road was gone for good.",
-]
-CORPUS = (
-    "The water had reached the second step. They counted the sheep twice. The dogs were quiet that night. "
-    "The bridge was gone in the morning. Nobody spoke of it. The old men looked at the road, and at the river. "
-)
-
-
-@dataclass(frozen=True)
-class Folders:
-    model: Path
-    data: Path
-
-    def copy(self, target: Path) -> Folders:
-        shutil.copytree(self.model.parent, target)
-        return Folders(target / self.model.name, target / self.data.name)
-
-
-def document() -> dict[str, Any]:
-    return {
-        "schema": "steer-eval/study/1",
-        "name": "tiny",
-        "title": "A tiny study",
-        "repo": "lab/tiny",
-        "data": "lab/tiny-data",
-        "models": {"tiny": {"base_model": "lab/tiny-base", "source": {"local": {"path": "../base"}}}},
-        "extraction": {
-            "pairs": "contrast_pairs.jsonl",
-            "positive": "angry",
-            "negative": "calm",
-            "layers": LAYERS,
-        },
-        "perplexity": {"corpus": "perplexity_corpus.txt", "window": 64, "resamples": 200},
-        "sweep": {
-            "prompts": "eval_prompts.jsonl",
-            "coefficients": COEFFICIENTS,
-            "max_new_tokens": 12,
-            "collapse_ratio": 50.0,
-            "controls": {
-                "random": {"seed": 3, "text_coefficients": [1.0]},
-                "anchor": {"system_prompt": "Be firm."},
-            },
-        },
-        "tolerances": {
-            "vector_norm": {"scale": "relative", "reproduced": 0.001, "drifted": 0.02},
-            "vector_cosine": {"scale": "absolute", "reproduced": 0.0001, "drifted": 0.02},
-            "perplexity_ratio": {"scale": "relative", "reproduced": 0.01, "drifted": 0.05},
-        },
-        "claims": [],
-    }
-
-
-def claims(published: Results) -> list[dict[str, Any]]:
-    sweep = published.sweeps["tiny"]
-    steered = {(row.cell.layer, row.cell.coef): row for row in sweep.labelled("steered")}
-    made = [
-        {
-            "id": "pairs",
-            "claim": "there are {expected} pairs",
-            "measure": "contrast_pair_count",
-            "expected": str(len(SCENARIOS)),
-        }
-    ]
-    for layer in LAYERS:
-        norm, ratio = published.vectors["tiny", layer].norm, steered[layer, 1.0].ppl_ratio
-        for measure, expected, select in (
-            ("vector_norm", f"{norm:.3f}", {"layer": layer}),
-            ("vector_cosine", "1.000", {"layer": layer}),
-            ("perplexity_ratio", f"{ratio:.4f}", {"layer": layer, "coef": 1}),
-            ("collapsed", steered[layer, 1.0].collapsed, {"layer": layer, "coef": 1}),
-            ("identical_generations", str(len(SCENARIOS)), {"layer": layer, "coef": 1}),
-        ):
-            identity = f"{measure}-{layer}".replace("_", "-")
-            made.append(
-                {
-                    "id": identity,
-                    "claim": f"{measure} {layer}",
-                    "measure": measure,
-                    "select": select,
-                    "expected": expected,
-                }
-            )
-    return made
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def produced(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """A study produced by the commands, claims included."""
-    from tiny_models import save_tiny_model
-
-    root = tmp_path_factory.mktemp("produced") / "repos"
-    folders = Folders(root / "tiny", root / "tiny-data")
-    folders.model.mkdir(parents=True)
-    save_tiny_model(root / "base")
-    what = document()
-    (folders.model / "study.yaml").write_text(yaml.safe_dump(what, sort_keys=False))
-    write_jsonl(
-        folders.data / "contrast_pairs.jsonl",
-        [{"scenario": s, "angry": f"I am done. {s}", "calm": f"I see. {s} Fine."} for s in SCENARIOS],
-    )
-    write_jsonl(folders.data / "eval_prompts.jsonl", [{"scenario": f"Look: {s}"} for s in SCENARIOS])
-    (folders.data / "perplexity_corpus.txt").write_text(CORPUS)
-    assert invoke("extract", str(folders.model)).exit_code == 0
-    assert invoke("sweep", str(folders.model), "--run", str(root / "sweep-run")).exit_code == 0
-    study = load_study(folders.model / "study.yaml")
-    what["claims"] = claims(load_results(study, model_repo=folders.model, data_repo=folders.data))
-    (folders.model / "study.yaml").write_text(yaml.safe_dump(what, sort_keys=False))
-    assert invoke("card", str(folders.model)).exit_code == 0
-    return folders
-
-
-@pytest.fixture
-def folders(produced: Folders, tmp_path: Path) -> Folders:
-    """A private copy to tamper with."""
-    return produced.copy(tmp_path / "repos")
-
-
-def reproduced(folders: Folders, run: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-    answer = invoke("reproduce", str(folders.model), "--run", str(run), "--json", *arguments)
-    report = json.loads(answer.stdout)
-    schema.check(report, "report", file="standard output")
-    return answer.exit_code, report
 
 
 def words(report: dict[str, Any]) -> dict[str, str]:
@@ -334,76 +195,6 @@ def test_people_get_a_table_with_every_claim(folders: Folders, tmp_path: Path) -
     for column in ("claim", "expected", "observed", "tolerance", "verdict", "evidence"):
         assert column in answer.stdout
     assert f"{1 + 5 * len(LAYERS)} claims: {1 + 5 * len(LAYERS)} reproduced" in answer.stdout
-
-
-@pytest.fixture
-def slow_study(folders: Folders) -> Folders:
-    """The same study with so much text to generate that a run can be interrupted."""
-    path = folders.model / "study.yaml"
-    what = yaml.safe_load(path.read_text())
-    what["sweep"]["max_new_tokens"] = 30
-    path.write_text(yaml.safe_dump(what, sort_keys=False))
-    rows = [{"scenario": f"Look: {'so ' * n}{s}"} for n in range(3) for s in SCENARIOS]
-    write_jsonl(folders.data / "eval_prompts.jsonl", rows)
-    return folders
-
-
-def start(folders: Folders, run: Path) -> subprocess.Popen[str]:
-    program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()"]
-    arguments = ["reproduce", str(folders.model), "--cells", "all", "--run", str(run), "--json"]
-    return subprocess.Popen(
-        [*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
-
-
-def journal_lines(run: Path) -> list[str]:
-    path = run / "journal.jsonl"
-    return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-def interrupted(folders: Folders, run: Path, how: signal.Signals, after: int) -> tuple[int, str]:
-    process = start(folders, run)
-    deadline = time.monotonic() + 240
-    while len(journal_lines(run)) < after and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(how)
-    _, errors = process.communicate(timeout=120)
-    return process.returncode, errors
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
-def test_an_interrupted_run_goes_on_where_it_was(slow_study: Folders, tmp_path: Path, how: signal.Signals) -> None:
-    run, whole = tmp_path / "interrupted", tmp_path / "whole"
-    code, errors = interrupted(slow_study, run, how, after=30)
-    before = journal_lines(run)
-    assert not (run / "report.json").exists(), "the run had ended before it was interrupted"
-    assert len(before) >= 30
-    if how is signal.SIGINT:
-        assert code == 130
-        assert "goes on from here" in errors
-    else:
-        assert code == -signal.SIGKILL
-
-    reproduced(slow_study, run, "--cells", "all")
-    after = journal_lines(run)
-    assert after[: len(before)] == before
-    grid = [record for line in after if (record := json.loads(line)).get("path") != "serial"]
-    assert len({record["key"] for record in grid}) == len(grid), "a finished row was computed again"
-
-    reproduced(slow_study, whole, "--cells", "all")
-    assert (run / sweep_file("tiny")).read_bytes() == (whole / sweep_file("tiny")).read_bytes()
-
-
-def test_a_second_process_is_told_to_wait(folders: Folders, tmp_path: Path) -> None:
-    from steer_eval.run import opened_run
-
-    run = tmp_path / "run"
-    with opened_run(run, "{}"):
-        program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()"]
-        arguments = ["reproduce", str(folders.model), "--level", "check", "--run", str(run)]
-        answer = subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=120)
-    assert answer.returncode == 2
-    assert "another process works in" in answer.stderr
 
 
 @pytest.mark.slow

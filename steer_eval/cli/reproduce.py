@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from steer_eval.cli.options import data_option, json_option, run_option, strict_option, study_argument
+
+if TYPE_CHECKING:
+    from steer_eval.reproduce import CellChoice, Level
 
 
 @click.command("reproduce")
@@ -34,8 +38,8 @@ def command(
     ctx: click.Context,
     study: str,
     data: str | None,
-    level: str,
-    cells: str,
+    level: Level,
+    cells: CellChoice,
     run: Path | None,
     strict: bool,
     json: bool,
@@ -58,7 +62,7 @@ def command(
     folder = run or default_run_folder(repositories, "reproduce")
     if (folder / "journal.jsonl").exists():
         click.echo(f"going on with {folder}; give another --run to measure everything anew", err=True)
-    report = reproduce(repositories, level=level, cells=cells, run=folder)  # type: ignore[arg-type]
+    report = reproduce(repositories, level=level, cells=cells, run=folder)
     if json:
         print_json(report.to_json())
     else:

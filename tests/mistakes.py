@@ -1,0 +1,334 @@
+"""Mistakes in a synthetic study, each with the rule that finds it and the place where it is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from studies import (
+    COEFFICIENTS,
+    HEX,
+    LAYERS,
+    OnDisk,
+    document,
+    environment,
+    row,
+    rows,
+    vector,
+    write_study,
+)
+
+from steer_eval.cells import Cell
+from steer_eval.formats.vector import file_name, write_vector
+from steer_eval.results_files import row_to_json, write_environments, write_sweep
+
+SWEEP = "persona-data/sweep_tiny.jsonl"
+PAIRS = "persona-data/contrast_pairs.jsonl"
+PROMPTS = "persona-data/eval_prompts.jsonl"
+CORPUS = "persona-data/perplexity_corpus.txt"
+VECTOR = "persona/vectors/tiny_L3_caa.safetensors"
+CELL = Cell("tiny", "steered", 3, 2.0)
+LINE = 2 + len(COEFFICIENTS) + 3
+
+
+def of_row(change: Callable[[dict], object], line: int = LINE) -> Callable[[OnDisk], None]:
+    return lambda place: place.edit_line("sweep_tiny.jsonl", line, change)
+
+
+def of_line(file: str, line: int, text: str) -> Callable[[OnDisk], None]:
+    def change(place: OnDisk) -> None:
+        lines = (place.data / file).read_text(encoding="utf-8").split("\n")
+        lines[line - 1] = text
+        (place.data / file).write_text("\n".join(lines), encoding="utf-8")
+
+    return change
+
+
+def of_file(file: str, content: bytes) -> Callable[[OnDisk], None]:
+    return lambda place: (place.data / file).write_bytes(content)
+
+
+def with_vector(**changes: object) -> Callable[[OnDisk], None]:
+    """Write layer 3's vector with another value of its fields or of its provenance."""
+
+    def change(place: OnDisk) -> None:
+        good = vector("tiny", 3)
+        values = changes.get("values", good.values)
+        metadata = {key: part for key, part in changes.items() if key != "values"}
+        write_vector(
+            place.model / file_name("tiny", 3), replace(good, values=values, provenance={**good.provenance, **metadata})
+        )
+
+    return change
+
+
+def undecided(place: OnDisk) -> None:
+    study = place.study()
+    changed = [row(study, CELL, 2.9, spread=2.0) if each.cell == CELL else each for each in rows(study, "tiny")]
+    write_sweep(place.data, "tiny", changed)
+
+
+def remove_row(place: OnDisk) -> None:
+    lines = (place.data / "sweep_tiny.jsonl").read_text(encoding="utf-8").split("\n")
+    del lines[LINE - 1]
+    (place.data / "sweep_tiny.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+def repeat_row(place: OnDisk) -> None:
+    with (place.data / "sweep_tiny.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row_to_json(place.results().sweeps["tiny"].find(CELL))) + "\n")
+
+
+def two_widths(place: OnDisk) -> None:
+    good = vector("tiny", 3)
+    wide = replace(good, values=np.append(good.values, np.float32(0)))
+    write_vector(place.model / file_name("tiny", 3), wide)
+
+
+def unplanned_row(place: OnDisk) -> None:
+    """A row for a layer that the study does not have, otherwise good, with its texts."""
+    with (place.data / "sweep_tiny.jsonl").open("a", encoding="utf-8") as file:
+        good = row_to_json(place.results().sweeps["tiny"].find(CELL))
+        file.write(json.dumps({**good, "layer": 99}) + "\n")
+
+
+def with_environment(**changes: str) -> Callable[[OnDisk], None]:
+    return lambda place: write_environments(place.data, {"tiny": {**environment(), **changes}})
+
+
+def pinned(sha256: str) -> Callable[[OnDisk], None]:
+    """Let the model come from a package whose file has a checksum."""
+
+    def change(place: OnDisk) -> None:
+        value = document()
+        package = {"package": "tiny", "version": "1.0", "file": "tiny.gguf", "sha256": sha256}
+        value["models"]["tiny"]["source"] = {"pypi": package}
+        write_study(place.model, value)
+
+    return change
+
+
+def of_every_row(change: Callable[[dict], object]) -> Callable[[OnDisk], None]:
+    def changed(place: OnDisk) -> None:
+        for line in range(1, LAST):
+            place.edit_line("sweep_tiny.jsonl", line, change)
+
+    return changed
+
+
+OTHER = "f" * 64
+LAST = 2 + 2 * len(LAYERS) * len(COEFFICIENTS) + 1
+# What is done to a clean study, before its cards and manifests are written again: the one finding that it gives.
+MISTAKES = {
+    "NaN in a row": (
+        of_line("sweep_tiny.jsonl", LINE, '{"layer": NaN}'),
+        [("error", "table", SWEEP, f"line {LINE}"), ("error", "sweep-missing", SWEEP, "")],
+    ),
+    "row against its schema": (
+        of_row(lambda value: value.update(ppl=-1.0)),
+        [("error", "table", SWEEP, f"line {LINE}: ppl"), ("error", "sweep-missing", SWEEP, "")],
+    ),
+    "blank line among pairs": (of_line("contrast_pairs.jsonl", 2, ""), [("error", "table", PAIRS, "line 2")]),
+    "pair without a reply": (
+        lambda place: place.edit_line("contrast_pairs.jsonl", 3, lambda pair: (pair.pop("calm"), pair.update(x="y"))),
+        [("error", "table", PAIRS, "line 3")],
+    ),
+    "empty prompts": (of_file("eval_prompts.jsonl", b""), [("error", "table", PROMPTS, "line 1")]),
+    "prompts not UTF-8": (of_file("eval_prompts.jsonl", b'{"\xff"}'), [("error", "table", PROMPTS, "byte 2")]),
+    "corpus absent": (
+        lambda place: (place.data / "perplexity_corpus.txt").unlink(),
+        [("error", "table", CORPUS, "")],
+    ),
+    "corpus not UTF-8": (of_file("perplexity_corpus.txt", b"ab\xff"), [("error", "table", CORPUS, "byte 2")]),
+    "corpus empty": (of_file("perplexity_corpus.txt", b" \n"), [("error", "table", CORPUS, "")]),
+    "wrong ratio": (
+        of_row(lambda value: value.update(ppl_ratio=2.5)),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: ppl_ratio")],
+    ),
+    "wrong flag": (
+        of_row(lambda value: value.update(collapsed=True, generations=[])),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: collapsed")],
+    ),
+    "wrong interval": (
+        of_row(lambda value: value["ppl_ratio_interval"].__setitem__(1, 2.9)),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: ppl_ratio_interval[1]")],
+    ),
+    "wrong base perplexity": (
+        of_row(lambda value: value.update(base_ppl=24.0, ppl_ratio=2.0)),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: base_ppl")],
+    ),
+    "wrong mark of an open collapse": (
+        of_row(lambda value: value.update(collapse_undecided=True)),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: collapse_undecided")],
+    ),
+    "cell that is not planned": (unplanned_row, [("warning", "sweep-unplanned", SWEEP, f"line {LAST}")]),
+    "another system prompt": (
+        of_row(lambda value: value.update(system_prompt="Be kind."), 2),
+        [("error", "sweep-anchor", SWEEP, "line 2: system_prompt")],
+    ),
+    "anchor without a system prompt": (
+        of_row(lambda value: value.pop("system_prompt"), 2),
+        [("error", "sweep-anchor", SWEEP, "line 2: system_prompt")],
+    ),
+    "steered with a system prompt": (
+        of_row(lambda value: value.update(system_prompt="Be firm.")),
+        [("error", "sweep-anchor", SWEEP, f"line {LINE}: system_prompt")],
+    ),
+    "zero with a system prompt": (
+        of_row(lambda value: value.update(system_prompt="Be firm."), 1),
+        [("error", "sweep-anchor", SWEEP, "line 1: system_prompt")],
+    ),
+    "random with a system prompt": (
+        of_row(lambda value: value.update(system_prompt=""), LAST - 1),
+        [("error", "sweep-anchor", SWEEP, f"line {LAST - 1}: system_prompt")],
+    ),
+    "prompt among the pairs": (
+        lambda place: place.edit_line(
+            "contrast_pairs.jsonl", 2, lambda pair: pair.update(scenario="they  LOST my\tparcel. ")
+        ),
+        [
+            ("error", "prompt-leak", PROMPTS, "line 2"),
+            ("error", "vector-pairs", VECTOR.replace("L3", "L1"), "__metadata__.pairs_sha256"),
+            ("error", "vector-pairs", VECTOR, "__metadata__.pairs_sha256"),
+        ],
+    ),
+    "vector of other pairs": (
+        with_vector(pairs_sha256=OTHER),
+        [("error", "vector-pairs", VECTOR, "__metadata__.pairs_sha256")],
+    ),
+    "pair added": (
+        lambda place: (
+            (place.data / "contrast_pairs.jsonl").open("a").write('{"scenario": "New.", "angry": "x", "calm": "y"}\n')
+        ),
+        [
+            ("error", "vector-pairs", VECTOR.replace("L3", "L1"), "__metadata__.n_pairs"),
+            ("error", "vector-pairs", VECTOR, "__metadata__.n_pairs"),
+        ],
+    ),
+    "vector of more pairs": (with_vector(n_pairs="5"), [("error", "vector-pairs", VECTOR, "__metadata__.n_pairs")]),
+    "vector of other weights": (
+        with_vector(weights_sha256=OTHER),
+        [("error", "vector-weights", VECTOR, "__metadata__.weights_sha256")],
+    ),
+    "sweep of other weights": (
+        with_environment(weights_sha256=OTHER),
+        [
+            ("error", "vector-weights", VECTOR.replace("L3", "L1"), "__metadata__.weights_sha256"),
+            ("error", "vector-weights", VECTOR, "__metadata__.weights_sha256"),
+        ],
+    ),
+    "study of other weights": (
+        pinned(OTHER),
+        [
+            ("error", "vector-weights", VECTOR.replace("L3", "L1"), "__metadata__.weights_sha256"),
+            ("error", "vector-weights", VECTOR, "__metadata__.weights_sha256"),
+        ],
+    ),
+    "vector of other weights than both": (
+        lambda place: (pinned(HEX)(place), with_vector(weights_sha256=OTHER)(place)),
+        [("error", "vector-weights", VECTOR, "__metadata__.weights_sha256")],
+    ),
+    "study of these weights": (pinned(HEX), []),
+    "environment malformed": (
+        of_file("environment.json", b"[]"),
+        [("error", "environment", "persona-data/environment.json", "")],
+    ),
+    "environment of another kind": (
+        of_file("environment.json", b'{"schema": "steer-eval/environment/1", "models": {"tiny": {}}}'),
+        [("error", "environment", "persona-data/environment.json", "models.tiny")],
+    ),
+    "environment not UTF-8": (
+        of_file("environment.json", b"\xff"),
+        [("error", "environment", "persona-data/environment.json", "byte 0")],
+    ),
+    "counts of other sentences": (
+        of_row(lambda value: value.update(sentence_tokens=[10, 8, 12, 6, 2, 2])),
+        [("error", "sweep-arithmetic", SWEEP, f"line {LINE}: sentence_tokens")],
+    ),
+    "cell twice": (repeat_row, [("error", "sweep-duplicate", SWEEP, f"line {LAST}")]),
+    "cell missing": (remove_row, [("error", "sweep-missing", SWEEP, "")]),
+    "another prompt": (
+        of_row(lambda value: value["generations"][1].update(prompt="Another.")),
+        [("error", "sweep-prompt", SWEEP, f"line {LINE}: generations")],
+    ),
+    "prompt out of range": (
+        of_row(lambda value: value["generations"].append({"prompt_idx": 3, "prompt": "x", "gen": "y"})),
+        [
+            ("error", "sweep-prompt", SWEEP, f"line {LINE}: generations"),
+            ("error", "sweep-texts", SWEEP, f"line {LINE}: generations"),
+        ],
+    ),
+    "text missing": (
+        of_row(lambda value: value["generations"].pop()),
+        [("error", "sweep-texts", SWEEP, f"line {LINE}: generations")],
+    ),
+    "text twice": (
+        of_row(lambda value: value["generations"].__setitem__(1, value["generations"][0])),
+        [("error", "sweep-texts", SWEEP, f"line {LINE}: generations")],
+    ),
+    "text of a collapsed cell": (
+        of_row(
+            lambda value: value["generations"].append(
+                {"prompt_idx": 0, "prompt": "The lift is broken again.", "gen": "x"}
+            ),
+            LINE + 1,
+        ),
+        [("warning", "sweep-texts", SWEEP, f"line {LINE + 1}: generations")],
+    ),
+    "undecided collapse": (undecided, [("note", "collapse-undecided", SWEEP, f"line {LINE}")]),
+    "sweep absent": (
+        lambda place: (place.data / "sweep_tiny.jsonl").unlink(),
+        [("error", "table", SWEEP, "")],
+    ),
+    "vector absent": (lambda place: (place.model / file_name("tiny", 3)).unlink(), [("error", "vector", VECTOR, "")]),
+    "vector not finite": (
+        with_vector(values=vector("tiny", 3).values * float("nan")),
+        [("error", "vector", VECTOR, "")],
+    ),
+    "vector of another norm": (
+        with_vector(values=vector("tiny", 3).values * 2),
+        [("error", "vector-norm", VECTOR, "__metadata__.norm")],
+    ),
+    "vector of another layer": (
+        with_vector(layer="1"),
+        [("error", "vector-layer", VECTOR, "__metadata__.layer")],
+    ),
+    "vector of another model": (
+        with_vector(model="lab/other-base"),
+        [("error", "vector-model", VECTOR, "__metadata__.model")],
+    ),
+    "vector of another width": (two_widths, [("error", "vector-shape", "persona/vectors", "tiny")]),
+    "environment absent": (
+        lambda place: (place.data / "environment.json").unlink(),
+        [("warning", "environment", "persona-data/environment.json", "")],
+    ),
+}
+# The same for what is done to a study after its cards and manifests were written.
+LATE_MISTAKES = {
+    "card edited": (
+        lambda place: (place.model / "README.md").open("a").write("typed\n"),
+        {("error", "checksum", "persona/README.md"), ("error", "card-differs", "persona/README.md")},
+    ),
+    "card absent": (
+        lambda place: (place.data / "README.md").unlink(),
+        {("warning", "file-absent", "persona-data/README.md"), ("error", "card-absent", "persona-data/README.md")},
+    ),
+    "other file changed": (
+        lambda place: (place.data / "environment.json").open("a").write("\n"),
+        {("error", "checksum", "persona-data/environment.json")},
+    ),
+    "file added": (
+        lambda place: (place.model / "notes.txt").write_text("x"),
+        {("warning", "file-unlisted", "persona/notes.txt")},
+    ),
+    "manifest absent": (
+        lambda place: (place.model / "manifest.json").unlink(),
+        {("warning", "manifest-unusable", "persona/manifest.json")},
+    ),
+    "manifest bad": (
+        lambda place: (place.data / "manifest.json").write_text("[]"),
+        {("error", "manifest-unusable", "persona-data/manifest.json")},
+    ),
+}

@@ -1,0 +1,88 @@
+"""Runs that are killed, interrupted, or not alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_study import SCENARIOS, Folders, reproduced
+
+from steer_eval.formats.strict_json import write_jsonl
+from steer_eval.results_files import sweep_file
+
+
+@pytest.fixture
+def slow_study(folders: Folders) -> Folders:
+    """The same study with so much text to generate that a run can be interrupted."""
+    path = folders.model / "study.yaml"
+    what = yaml.safe_load(path.read_text())
+    what["sweep"]["max_new_tokens"] = 30
+    path.write_text(yaml.safe_dump(what, sort_keys=False))
+    rows = [{"scenario": f"Look: {'so ' * n}{s}"} for n in range(3) for s in SCENARIOS]
+    write_jsonl(folders.data / "eval_prompts.jsonl", rows)
+    return folders
+
+
+def start(folders: Folders, run: Path) -> subprocess.Popen[str]:
+    program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()"]
+    arguments = ["reproduce", str(folders.model), "--cells", "all", "--run", str(run), "--json"]
+    return subprocess.Popen(
+        [*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+
+
+def journal_lines(run: Path) -> list[str]:
+    path = run / "journal.jsonl"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def interrupted(folders: Folders, run: Path, how: signal.Signals, after: int) -> tuple[int, str]:
+    process = start(folders, run)
+    deadline = time.monotonic() + 240
+    while len(journal_lines(run)) < after and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+def test_an_interrupted_run_goes_on_where_it_was(slow_study: Folders, tmp_path: Path, how: signal.Signals) -> None:
+    run, whole = tmp_path / "interrupted", tmp_path / "whole"
+    code, errors = interrupted(slow_study, run, how, after=30)
+    before = journal_lines(run)
+    assert not (run / "report.json").exists(), "the run had ended before it was interrupted"
+    assert len(before) >= 30
+    if how is signal.SIGINT:
+        assert code == 130
+        assert "goes on from here" in errors
+    else:
+        assert code == -signal.SIGKILL
+
+    reproduced(slow_study, run, "--cells", "all")
+    after = journal_lines(run)
+    assert after[: len(before)] == before
+    grid = [record for line in after if (record := json.loads(line)).get("path") != "serial"]
+    assert len({record["key"] for record in grid}) == len(grid), "a finished row was computed again"
+
+    reproduced(slow_study, whole, "--cells", "all")
+    assert (run / sweep_file("tiny")).read_bytes() == (whole / sweep_file("tiny")).read_bytes()
+
+
+def test_a_second_process_is_told_to_wait(folders: Folders, tmp_path: Path) -> None:
+    from steer_eval.run import opened_run
+
+    run = tmp_path / "run"
+    with opened_run(run, "{}"):
+        program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()"]
+        arguments = ["reproduce", str(folders.model), "--level", "check", "--run", str(run)]
+        answer = subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 2
+    assert "another process works in" in answer.stderr
