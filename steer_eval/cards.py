@@ -1,7 +1,8 @@
 """Model and dataset cards, rendered from the data.
 
-Invariant: a card is a pure function of the study and its results. Every number in it is looked up, none is typed, so a
-card that differs from its rendering is wrong or out of date.
+Invariant: a card is a pure function of the study and its results. Measured numbers are looked up in the results and
+claimed ones in the study, so a card that differs from its rendering is wrong or out of date; whether a claimed number
+holds is for verdicts to say.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 from steer_eval import markdown
 from steer_eval.cells import Cell
-from steer_eval.claims.claim import Claim
 from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
 from steer_eval.formats.atomic import write_text
@@ -119,14 +119,8 @@ def _render(template: str, study: Study, results: Results, front_matter: str) ->
         study=study,
         results=results,
         models=[_model_view(study, results, model) for model in study.models],
-        claims=[(claim, claim_text(claim)) for claim in study.claims],
+        claims=study.claims,
     )
-
-
-def claim_text(claim: Claim) -> str:
-    """A claim in words, with its expected value in place of `{expected}`."""
-    expected = str(claim.expected).lower() if isinstance(claim.expected, bool) else claim.expected.text
-    return claim.text.replace("{expected}", expected)
 
 
 def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Conditions:
 
     Args:
         weights_sha256: Checksum of the weights.
-        machine_class: See `environment.Environment.machine_class`.
+        machine_class: Machine class, and the versions of the packages that decide tokens and arithmetic.
     """
 
     weights_sha256: str

@@ -15,6 +15,7 @@ import torch
 
 from steer_eval.cells import Cell, Conditions, perplexity_key, random_direction, text_key
 from steer_eval.digest import sha256_text, sha256_vector
+from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation import perplexity
 from steer_eval.evaluation.corpus import TokenisedCorpus, tokenise
 from steer_eval.evaluation.generation import Generation, Request
@@ -169,6 +170,13 @@ def _system(bench: Bench, cell: Cell | None) -> str:
 
 def _journal_perplexity(bench: Bench, cell: Cell | None, corpus: TokenisedCorpus, nll: perplexity.Floats) -> None:
     sums, counts = corpus.by_sentence(nll)
+    if not np.isfinite(sums).all():
+        ways = ["take a smaller coefficient"] if cell is not None and cell.coef != 0 else []
+        ways += ["set dtype: float32 in study.yaml"] if bench.lm.dtype != "float32" else []
+        raise SteerEvalError(
+            f"{cell or f'{bench.model} {_UNSTEERED}'}: the log-likelihoods of the corpus are not finite numbers",
+            ", or ".join(ways) or "check the model's weights",
+        )
     record = {
         "cell": _UNSTEERED if cell is None else str(cell),
         "sentence_nll": [float(value) for value in sums],

@@ -155,13 +155,13 @@ def load_model(folder: Path, *, dtype: str = "float32", device: str | None = Non
         device: Where to compute; `STEER_EVAL_DEVICE`, else the CPU.
 
     Raises:
-        SteerEvalError: The folder holds no model that transformers can load.
+        SteerEvalError: The folder holds no model that transformers can load, or there is no such device.
     """
+    device = _existing_device(device)
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    device = device or os.environ.get("STEER_EVAL_DEVICE", "cpu")
     # A second progress bar would fight with ours for the line.
     logging.disable_progress_bar()
     try:
@@ -178,6 +178,25 @@ def load_model(folder: Path, *, dtype: str = "float32", device: str | None = Non
             f"{folder}: transformers can't load a causal language model: {first_line(error)}",
             "check that the folder has config.json, a tokenizer and .safetensors weights",
         ) from error
+
+
+def _existing_device(asked: str | None) -> str:
+    """The device asked for, else that of the environment, else the CPU, if torch can put something there."""
+    device = asked or os.environ.get("STEER_EVAL_DEVICE") or "cpu"
+    try:
+        torch.empty(1, device=torch.device(device))
+    except (RuntimeError, AssertionError, ImportError):
+        # torch has a different exception for each way in which a device can be absent.
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        there = ["cpu"]
+        if accelerator is not None:
+            there += [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())]
+        name = "device" if asked else "STEER_EVAL_DEVICE"
+        raise SteerEvalError(
+            f"{name} is {device!r}, which torch does not have here; the devices that there are: {', '.join(there)}",
+            f"set {name} to one of them",
+        ) from None
+    return device
 
 
 def decoder_blocks(module: nn.Module) -> nn.ModuleList:

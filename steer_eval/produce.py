@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from steer_eval.measure import GENERATION_ROWS, PERPLEXITY_ROWS, Bench
 from steer_eval.model import LanguageModel, load_model
 from steer_eval.progress import progress_bar
 from steer_eval.results import Results
-from steer_eval.results_files import write_environments
 from steer_eval.run import Journal
 from steer_eval.study import ModelReference, Study
 from steer_eval.weights import Weights, fetch
@@ -63,7 +63,10 @@ class LoadedModel:
     @property
     def conditions(self) -> Conditions:
         """What its measurements have in common."""
-        return Conditions(self.weights.sha256, self.environment.machine_class)
+        versions = [
+            f"{name}-{self.environment.versions[name]}" for name in ("transformers", "tokenizers", "steer-eval")
+        ]
+        return Conditions(self.weights.sha256, " ".join([self.environment.machine_class, *versions]))
 
 
 def produce_vectors(
@@ -142,38 +145,37 @@ def bench(study: Study, model: LoadedModel, published: Results, journal: Journal
     return Bench(study, name, model.lm, model.conditions, vectors, published.prompts, published.corpus, journal)
 
 
-def record_environments(models: Sequence[LoadedModel], folder: Path) -> None:
-    """Write what each model was measured on, and how its rows were batched."""
-    batching = {
-        "perplexity_rows": PERPLEXITY_ROWS,
-        "generation_rows": GENERATION_ROWS,
-        "perplexity_layout": "rows of one window; nothing is padded",
-        "generation_layout": "prompts of one length are read together; rows of all lengths decode together where every "
-        "layer caches all tokens, else rows of one length",
-    }
-    write_environments(
-        folder,
-        {
-            model.reference.name: {
-                **model.environment.to_json(),
-                "weights_sha256": model.weights.sha256,
-                "revision": model.weights.revision,
-                "batching": batching,
-            }
-            for model in models
+def environment_record(model: LoadedModel) -> dict[str, Any]:
+    """What a model was measured on, and how its rows were batched, for `environment.json`."""
+    return {
+        **model.environment.to_json(),
+        "weights_sha256": model.weights.sha256,
+        "revision": model.weights.revision,
+        "batching": {
+            "perplexity_rows": PERPLEXITY_ROWS,
+            "generation_rows": GENERATION_ROWS,
+            "perplexity_layout": "rows of one window; nothing is padded",
+            "generation_layout": "prompts of one length are read together; rows of all lengths decode together where "
+            "every layer caches all tokens, else rows of one length",
         },
-    )
+    }
 
 
-def copy_inputs(study: Study, source: Path, target: Path) -> None:
-    """Copy the texts that a study measures on, so that a run directory is a whole dataset repo.
+def copy_data(study: Study, source: Path, target: Path, *, files: Iterable[str]) -> None:
+    """Copy files of a dataset repo, so that a run directory is a whole one.
 
-    A text that is absent or lies outside the repo is left out.
+    A file that is absent or lies outside the repo is left out.
+
+    Args:
+        study: The study.
+        source: The dataset repo.
+        target: The run directory.
+        files: Paths of further files, beside the texts that the study measures on.
 
     Raises:
         FormatError: A place in the target leads out of it.
     """
-    for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus):
+    for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus, *files):
         present = is_inside(source, file) and (source / file).is_file()
         if present and (source / file).resolve() != (target / file).resolve():
             place = inside(target, file)

@@ -7,7 +7,7 @@ published ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,14 +22,14 @@ from steer_eval.findings import Finding
 from steer_eval.formats import schema
 from steer_eval.formats.containment import is_inside
 from steer_eval.formats.manifest import write_manifest
-from steer_eval.formats.strict_json import write_json
+from steer_eval.formats.strict_json import read_json, write_json
 from steer_eval.formats.vector import file_name
 from steer_eval.measure import Bench, measure, settle_text
-from steer_eval.produce import LoadedModel, bench, copy_inputs, produce_vectors, record_environments
+from steer_eval.produce import LoadedModel, bench, copy_data, environment_record, produce_vectors
 from steer_eval.progress import progress_bar
 from steer_eval.repository import StudyRepositories
 from steer_eval.results import Results, Sweep
-from steer_eval.results_files import load_results, sweep_file, write_sweep
+from steer_eval.results_files import ENVIRONMENT, load_results, sweep_file, write_environments, write_sweep
 from steer_eval.run import Journal, opened_run
 from steer_eval.validate import validate
 
@@ -56,6 +56,7 @@ class Report:
     run: Path
     environments: dict[str, Environment]
     recorded: dict[str, Environment]
+    resumed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -71,6 +72,7 @@ class Report:
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "run": {
                 "folder": str(self.run),
+                "resumed": self.resumed,
                 "environment": {name: value.to_json() for name, value in self.environments.items()} or None,
                 "recorded_environment": {name: value.to_json() for name, value in self.recorded.items()} or None,
                 "same_machine_class": all(known) if known else None,
@@ -89,7 +91,7 @@ class Report:
 
 
 def default_run_folder(repositories: StudyRepositories, command: str) -> Path:
-    """`runs/<study>-<key>`, where the key changes with the study, its vectors and its texts."""
+    """`runs/<study>-<key>`, where the key changes with the command, the study, its vectors and its texts."""
     study = repositories.study
     data, model = repositories.data.folder, repositories.model.folder
     inputs = [(data, file) for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus)]
@@ -114,18 +116,21 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
         The report, which is also in the run directory.
     """
     study = repositories.study
+    _refuse_folder(repositories, level, run)
     validation = validate(repositories)
     findings = list(validation.findings)
     published = validation.results
     rerun: Rerun | None = None
     environments: dict[str, Environment] = {}
     with opened_run(run, study.text) as journal:
-        copy_inputs(study, repositories.data.folder, run)
+        # Without a re-run, the published measurements are what the cards in the run directory are rendered from.
+        measured = [] if level == "rerun" else [ENVIRONMENT, *(sweep_file(model) for model in study.models)]
+        copy_data(study, repositories.data.folder, run, files=measured)
         if level == "rerun":
             environments, trouble = _rerun(repositories, published, cells, run, journal)
             findings += trouble
             if environments:
-                again = load_results(study, model_repo=run, data_repo=run)
+                again = _only(load_results(study, model_repo=run, data_repo=run), set(environments))
                 rerun = Rerun(again, _same_machine_class(environments, dict(published.environments)))
         why_no_rerun = "needs a re-run" if level != "rerun" else "the model could not be run, see the findings"
         verdicts = judge(study, published, rerun, why_no_rerun=why_no_rerun) if level != "check" else ()
@@ -149,6 +154,7 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
             run=run,
             environments=environments,
             recorded=dict(published.environments),
+            resumed=len(journal) - journal.added if level == "rerun" else 0,
         )
         document = report.to_json()
         schema.check(document, "report", file=REPORT)
@@ -157,23 +163,52 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
     return report
 
 
+def _refuse_folder(repositories: StudyRepositories, level: Level, run: Path) -> None:
+    """Refuse to write a run into a repo of the study, or over one that went further."""
+    target = run.resolve()
+    for repo in (repositories.model, repositories.data):
+        folder = repo.folder.resolve()
+        if target == folder or target in folder.parents or folder in target.parents:
+            raise SteerEvalError(f"the run directory {run} and {repo.name} overlap", "give another folder with --run")
+    if not (run / REPORT).exists():
+        return
+    report: Any = read_json(run / REPORT, name=str(run / REPORT))
+    schema.check(report, "report", file=str(run / REPORT))
+    before = report["level"]["requested"]
+    if LEVELS.index(before) > LEVELS.index(level):
+        raise SteerEvalError(
+            f"{run} holds a run of level {before}, which one of level {level} would overwrite",
+            "give another folder with --run",
+        )
+
+
+def _only(results: Results, models: set[str]) -> Results:
+    """Results of some models: what an earlier run left of the others is no evidence of this one."""
+    return replace(
+        results,
+        sweeps={model: sweep for model, sweep in results.sweeps.items() if model in models},
+        vectors={key: vector for key, vector in results.vectors.items() if key[0] in models},
+    )
+
+
 def _rerun(
     repositories: StudyRepositories, published: Results, cells: CellChoice, run: Path, journal: Journal
 ) -> tuple[dict[str, Environment], list[Finding]]:
     """Measure each model again into the run directory; a model that can't be run is a finding."""
     study = repositories.study
     wanted = needs(study, study.claims)
-    loaded, findings = [], []
+    records: dict[str, dict[str, Any]] = {}
+    findings = []
     for name, reference in study.models.items():
         try:
             model = LoadedModel(reference, repositories.model.folder)
             _rerun_model(repositories, published, model, _chosen(repositories, name, wanted, cells), run, journal)
-            loaded.append(model)
+            records[name] = environment_record(model)
         except SteerEvalError as error:
             findings.append(Finding("model-not-run", "error", name, "", error.message, fix=error.fix))
-    if loaded:
-        record_environments(loaded, run)
-    return {model.reference.name: model.environment for model in loaded}, findings
+    if records:
+        write_environments(run, records)
+    return {name: Environment.from_json(record) for name, record in records.items()}, findings
 
 
 @dataclass(frozen=True)
@@ -226,7 +261,7 @@ def _settle(place: Bench, again: Sweep, published: Sweep) -> bool:
         differing += [
             (row.cell, text.prompt)
             for text in row.generations
-            if text.prompt_idx in known and text.path is None and not text.same_as(known[text.prompt_idx])
+            if text.prompt_idx in known and text.path is None and text.gen != known[text.prompt_idx].gen
         ]
     if differing:
         with progress_bar(f"differing texts, serially {place.model}", len(differing)) as advance:

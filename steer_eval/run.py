@@ -29,10 +29,14 @@ class Journal:
 
     Args:
         path: The file; it is created when the first measurement is added.
+
+    Attributes:
+        added: How many measurements were new to the journal since it was opened.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.added = 0
         self._records: dict[str, dict[str, Any]] = {}
         self._file: IO[str] | None = None
         self._read()
@@ -53,6 +57,7 @@ class Journal:
         self._file.write(dumps({"key": key, **record}) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        self.added += key not in self._records
         self._records[key] = record
 
     def close(self) -> None:
@@ -98,10 +103,14 @@ def opened_run(folder: Path, study_text: str) -> Iterator[Journal]:
         The run's journal.
 
     Raises:
-        SteerEvalError: Another process works there, or the folder can't be written.
+        SteerEvalError: Another process works there, the folder holds something else, or it can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / LOCK).exists():
+            raise SteerEvalError(
+                f"{folder} is not empty and no run directory", "give a new or an empty folder with --run"
+            )
         lock = FileLock(folder / LOCK, timeout=0)
         lock.acquire()
     except Timeout:

@@ -30,9 +30,11 @@ from steer_eval.results_files import (
     scan_table,
     sweep_file,
 )
+from steer_eval.rules.claims import check_claims
 from steer_eval.rules.prompts import prompt_leaks
 from steer_eval.rules.sweeps import sweep_findings
 from steer_eval.rules.vectors import vector_findings
+from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study
 
 
@@ -66,6 +68,7 @@ def validate(repositories: StudyRepositories, *, with_cards: bool = True) -> Val
     findings = [
         *check_manifest(model, prefix=model_prefix),
         *check_manifest(data, prefix=data_prefix),
+        *check_claims(study, model_prefix + STUDY_FILE),
         *_tables(study, data, data_prefix),
         *prompt_leaks(study, results, data_prefix),
         *vector_findings(study, results, model_prefix),

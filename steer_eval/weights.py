@@ -37,7 +37,8 @@ class Weights:
     Args:
         folder: Folder with `config.json`, the tokenizer and safetensors weights.
         revision: What identifies the weights at their source: a package version, a commit or `local`.
-        sha256: SHA-256 of the weight file as its source distributes it; of the sorted list of checksums if several.
+        sha256: SHA-256 of the weight file as its source distributes it; of the list of
+            checksums, in the order of the file names, if there are several.
     """
 
     folder: Path

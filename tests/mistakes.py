@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from studies import (
@@ -12,6 +13,7 @@ from studies import (
     HEX,
     LAYERS,
     OnDisk,
+    claim,
     document,
     environment,
     row,
@@ -24,6 +26,7 @@ from steer_eval.cells import Cell
 from steer_eval.formats.vector import file_name, write_vector
 from steer_eval.results_files import row_to_json, write_environments, write_sweep
 
+STUDY = "persona/study.yaml"
 SWEEP = "persona-data/sweep_tiny.jsonl"
 PAIRS = "persona-data/contrast_pairs.jsonl"
 PROMPTS = "persona-data/eval_prompts.jsonl"
@@ -70,6 +73,16 @@ def undecided(place: OnDisk) -> None:
     write_sweep(place.data, "tiny", changed)
 
 
+def undecided_without(*fields: str) -> Callable[[OnDisk], None]:
+    """An undecided collapse from whose row the evidence is deleted."""
+
+    def change(place: OnDisk) -> None:
+        undecided(place)
+        of_row(lambda value: [value.pop(field) for field in fields])(place)
+
+    return change
+
+
 def remove_row(place: OnDisk) -> None:
     lines = (place.data / "sweep_tiny.jsonl").read_text(encoding="utf-8").split("\n")
     del lines[LINE - 1]
@@ -105,6 +118,21 @@ def pinned(sha256: str) -> Callable[[OnDisk], None]:
         value = document()
         package = {"package": "tiny", "version": "1.0", "file": "tiny.gguf", "sha256": sha256}
         value["models"]["tiny"]["source"] = {"pypi": package}
+        write_study(place.model, value)
+
+    return change
+
+
+def with_claims(*claims: dict[str, Any]) -> Callable[[OnDisk], object]:
+    """Let the study claim something, after a claim in which nothing is wrong."""
+    good = claim("prompt_count", "3", identity="good")
+    return lambda place: write_study(place.model, document(claims=[good, *claims]))
+
+
+def with_tolerance(name: str) -> Callable[[OnDisk], None]:
+    def change(place: OnDisk) -> None:
+        value = document()
+        value["tolerances"][name] = {**value["tolerances"]["perplexity_ratio"]}
         write_study(place.model, value)
 
     return change
@@ -278,6 +306,61 @@ MISTAKES = {
         [("warning", "sweep-texts", SWEEP, f"line {LINE + 1}: generations")],
     ),
     "undecided collapse": (undecided, [("note", "collapse-undecided", SWEEP, f"line {LINE}")]),
+    "undecided collapse without its mark": (
+        undecided_without("collapse_undecided"),
+        [("note", "collapse-undecided", SWEEP, f"line {LINE}")],
+    ),
+    "undecided collapse without its interval": (
+        undecided_without("ppl_ratio_interval", "collapse_undecided"),
+        [
+            ("note", "collapse-undecided", SWEEP, f"line {LINE}"),
+            ("warning", "sweep-sums-absent", SWEEP, f"line {LINE}"),
+        ],
+    ),
+    "undecided collapse without its sums": (
+        undecided_without("sentence_nll", "sentence_tokens"),
+        [
+            ("note", "collapse-undecided", SWEEP, f"line {LINE}"),
+            ("warning", "sweep-sums-absent", SWEEP, f"line {LINE}"),
+        ],
+    ),
+    "undecided collapse without any evidence": (
+        undecided_without("ppl_ratio_interval", "collapse_undecided", "sentence_nll", "sentence_tokens"),
+        [("warning", "sweep-sums-absent", SWEEP, f"line {LINE}")],
+    ),
+    "open collapse unmarked, without its interval": (
+        lambda place: (
+            undecided_without("ppl_ratio_interval")(place),
+            of_row(lambda value: value.update(collapse_undecided=False))(place),
+        ),
+        [
+            ("error", "sweep-arithmetic", SWEEP, f"line {LINE}: collapse_undecided"),
+            ("note", "collapse-undecided", SWEEP, f"line {LINE}"),
+            ("warning", "sweep-sums-absent", SWEEP, f"line {LINE}"),
+        ],
+    ),
+    **{
+        f"row without {field}": (
+            of_row(lambda value, field=field: value.pop(field)),
+            [("warning", "sweep-sums-absent", SWEEP, f"line {LINE}")],
+        )
+        for field in ("sentence_nll", "sentence_tokens", "ppl_ratio_interval")
+    },
+    **{
+        f"text {name}": (
+            of_row(lambda value, lengths=lengths: value["generations"][1].update(lengths)),
+            [("error", "sweep-text", SWEEP, f"line {LINE}: prompt 1")] if wrong else [],
+        )
+        for name, lengths, wrong in (
+            ("above the limit", {"n_tokens": 81, "stop": "eos"}, True),
+            ("far above the limit", {"n_tokens": 99, "stop": "length"}, True),
+            ("cut before the limit", {"n_tokens": 79, "stop": "length"}, True),
+            ("determined beyond its end", {"gen": "Ändert", "determined": 7}, True),
+            ("at the limit", {"n_tokens": 80, "stop": "length"}, False),
+            ("that ends at the limit", {"n_tokens": 80, "stop": "eos"}, False),
+            ("determined to its end", {"gen": "Ändert", "determined": 6}, False),
+        )
+    },
     "sweep absent": (
         lambda place: (place.data / "sweep_tiny.jsonl").unlink(),
         [("error", "table", SWEEP, "")],
@@ -300,6 +383,49 @@ MISTAKES = {
         [("error", "vector-model", VECTOR, "__metadata__.model")],
     ),
     "vector of another width": (two_widths, [("error", "vector-shape", "persona/vectors", "tiny")]),
+    "claim of an unknown measure": (
+        with_claims(claim("perplexity_ration", "2.4", layer=3, coef=2.0)),
+        [("error", "claim-measure", STUDY, "claims[1].measure")],
+    ),
+    "claim of a cell that is not planned": (
+        with_claims(claim("perplexity_ratio", "2.4", layer=17, coef=2.0)),
+        [("error", "claim-select", STUDY, "claims[1].select")],
+    ),
+    "claim of several cells": (
+        with_claims(claim("collapsed", True, layer=3)),
+        [("error", "claim-select", STUDY, "claims[1].select")],
+    ),
+    "claim of a layer without a vector": (
+        with_claims(claim("vector_norm", "5.8", layer=17)),
+        [("error", "claim-select", STUDY, "claims[1].select")],
+    ),
+    "claim of text that is not generated": (
+        with_claims(claim("identical_generations", "3", label="random", layer=3, coef=4.0)),
+        [("error", "claim-select", STUDY, "claims[1].select")],
+    ),
+    "claim of a number that is a truth value": (
+        with_claims(claim("collapsed", "1", layer=3, coef=4.0)),
+        [("error", "claim-expected", STUDY, "claims[1].expected")],
+    ),
+    "claim of a truth value that is a number": (
+        with_claims(claim("perplexity_ratio", True, layer=3, coef=2.0)),
+        [("error", "claim-expected", STUDY, "claims[1].expected")],
+    ),
+    "claim with two mistakes": (
+        with_claims(claim("collapsed", "1", layer=17, coef=4.0)),
+        [
+            ("error", "claim-select", STUDY, "claims[1].select"),
+            ("error", "claim-expected", STUDY, "claims[1].expected"),
+        ],
+    ),
+    "claims without a mistake": (
+        with_claims(claim("collapsed", True, layer=3, coef=4.0), claim("vector_norm", "5.8", identity="b", layer=3)),
+        [],
+    ),
+    "tolerance of an unknown measure": (
+        with_tolerance("perplexity_rati"),
+        [("error", "tolerance-measure", STUDY, "tolerances.perplexity_rati")],
+    ),
     "environment absent": (
         lambda place: (place.data / "environment.json").unlink(),
         [("warning", "environment", "persona-data/environment.json", "")],

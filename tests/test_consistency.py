@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from studies import document, row, rows, vector, write_study
 
+from steer_eval import consistency
 from steer_eval.cells import Cell
-from steer_eval.consistency import row_conflicts, vector_conflicts
+from steer_eval.consistency import ratio_interval_of, row_conflicts, vector_conflicts
 from steer_eval.evaluation.perplexity import Interval
 from steer_eval.results import Sweep
 from steer_eval.study import load_study
@@ -147,6 +148,61 @@ def test_sums_that_overflow_are_a_conflict_without_a_warning(study, sweep, recwa
 
     assert {conflict.field for conflict in row_conflicts(huge, sweep, study)} > {"ppl"}
     assert not list(recwarn)
+
+
+class TestIntervalOfARatio:
+    RECORDED = Interval(1.0, 9.0)
+
+    def test_the_sums_give_it_whatever_is_recorded(self, study, sweep):
+        good = sweep.find(CELL)
+
+        for interval in (good.interval, self.RECORDED, None):
+            assert ratio_interval_of(replace(good, interval=interval), sweep, study) == good.interval
+
+    @pytest.mark.parametrize(
+        "change", [{"sentence_nll": None}, {"sentence_tokens": None}, {"sentence_nll": np.ones(3)}]
+    )
+    def test_without_sums_that_fit_it_is_the_recorded_one(self, study, sweep, change):
+        bare = replace(sweep.find(CELL), interval=self.RECORDED, **change)
+
+        assert ratio_interval_of(bare, sweep, study) == self.RECORDED
+        assert ratio_interval_of(replace(bare, interval=None), sweep, study) is None
+
+    def test_without_the_zero_controls_sums_it_is_the_recorded_one(self, study, sweep):
+        wrong = replace(sweep.find(CELL), interval=self.RECORDED)
+        zero = replace(next(sweep.labelled("zero")), sentence_nll=None)
+
+        for others in ((), (zero,)):
+            assert ratio_interval_of(wrong, Sweep(sweep.file, (*others, wrong)), study) == self.RECORDED
+
+    def test_it_follows_the_sums_and_the_protocol(self, study, sweep):
+        good = sweep.find(CELL)
+        wider = replace(good, sentence_nll=good.sentence_nll + np.array([0.5, -0.5, 0, 0, 0]))
+        other = replace(study, perplexity=replace(study.perplexity, confidence=0.5))
+
+        before = ratio_interval_of(good, sweep, study)
+        assert ratio_interval_of(wider, sweep, study) != before
+        assert ratio_interval_of(good, sweep, other).high < before.high
+        assert ratio_interval_of(good, sweep, study) == before
+
+    def test_a_rows_bootstrap_is_drawn_once(self, study, sweep, monkeypatch):
+        drawn = []
+        real = consistency.ratio_interval
+        monkeypatch.setattr(consistency, "ratio_interval", lambda *a, **k: drawn.append(1) or real(*a, **k))
+        fresh = replace(study, perplexity=replace(study.perplexity, seed=987))
+        for _ in range(3):
+            row_conflicts(sweep.find(CELL), sweep, fresh)
+            ratio_interval_of(sweep.find(CELL), sweep, fresh)
+
+        assert len(drawn) == 1
+
+
+def test_a_mark_is_held_to_the_sums_where_the_interval_is_left_out(study, sweep):
+    wide = replace(row(study, CELL, 2.9, spread=2.0), interval=None)
+
+    assert row_conflicts(wide, sweep, study) == []
+    [conflict] = row_conflicts(replace(wide, undecided=False), sweep, study)
+    assert conflict.field == "collapse_undecided"
 
 
 def test_a_vector_and_its_recorded_norm():

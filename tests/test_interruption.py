@@ -30,6 +30,11 @@ def slow_study(folders: Folders) -> Folders:
     return folders
 
 
+def invoke_main(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()"]
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=120)
+
+
 def start(folders: Folders, run: Path) -> subprocess.Popen[str]:
     program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()"]
     arguments = ["reproduce", str(folders.model), "--cells", "all", "--run", str(run), "--json"]
@@ -81,8 +86,56 @@ def test_a_second_process_is_told_to_wait(folders: Folders, tmp_path: Path) -> N
 
     run = tmp_path / "run"
     with opened_run(run, "{}"):
-        program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()"]
-        arguments = ["reproduce", str(folders.model), "--level", "check", "--run", str(run)]
-        answer = subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=120)
+        answer = invoke_main("reproduce", str(folders.model), "--level", "check", "--run", str(run))
     assert answer.returncode == 2
     assert "another process works in" in answer.stderr
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(folders: Folders, tmp_path: Path) -> None:
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "README.md").write_text("mine")
+    answer = invoke_main("reproduce", str(folders.model), "--level", "check", "--run", str(other))
+    assert answer.returncode == 2
+    assert "is not empty and no run directory" in answer.stderr
+    assert [path.name for path in other.iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize("place", ["data", "model", "inside", "around"])
+def test_a_run_never_writes_into_the_studys_repos(folders: Folders, place: str) -> None:
+    run = {
+        "data": folders.data,
+        "model": folders.model,
+        "inside": folders.data / "runs" / "one",
+        "around": folders.data.parent,
+    }[place]
+    before = {path: path.read_bytes() for path in folders.data.parent.rglob("*") if path.is_file()}
+    answer = invoke_main("reproduce", str(folders.model), "--level", "check", "--run", str(run))
+    assert answer.returncode == 2
+    assert "overlap" in answer.stderr
+    assert {path: path.read_bytes() for path in folders.data.parent.rglob("*") if path.is_file()} == before
+
+
+def test_a_lower_level_does_not_overwrite_a_rerun(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    reproduced(folders, run)
+    report = (run / "report.json").read_bytes()
+    answer = invoke_main("reproduce", str(folders.model), "--level", "recompute", "--run", str(run))
+    assert answer.returncode == 2
+    assert "holds a run of level rerun" in answer.stderr
+    assert (run / "report.json").read_bytes() == report
+
+
+def test_a_second_run_says_that_nothing_was_measured(folders: Folders, tmp_path: Path) -> None:
+    _, first = reproduced(folders, tmp_path / "run")
+    _, second = reproduced(folders, tmp_path / "run")
+    assert first["run"]["resumed"] == 0
+    assert second["run"]["resumed"] == len(journal_lines(tmp_path / "run"))
+    assert second["verdicts"] == first["verdicts"]
+
+
+def test_a_recomputed_run_is_a_whole_dataset_repo(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    reproduced(folders, run, "--level", "recompute")
+    for name in (sweep_file("tiny"), "environment.json", "contrast_pairs.jsonl", "README.md"):
+        assert (run / name).read_bytes() == (folders.data / name).read_bytes(), name

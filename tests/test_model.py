@@ -169,6 +169,22 @@ class TestLoading:
         assert load_model(tmp_path).device.type == "meta"
         assert load_model(tmp_path, device="cpu").device.type == "cpu"
 
+    def test_an_empty_device_is_the_cpu(self, tmp_path, monkeypatch):
+        save_tiny_model(tmp_path)
+        monkeypatch.setenv("STEER_EVAL_DEVICE", "")
+        assert load_model(tmp_path).device.type == "cpu"
+
+    @pytest.mark.parametrize("device", ["foo", "cuda", "cuda:99", "mps", "hpu", "xla", "cpu:x", " "])
+    def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(self, tmp_path, monkeypatch, device):
+        if device == str(torch.accelerator.current_accelerator(check_available=True)):
+            pytest.skip("this machine has it")
+        monkeypatch.setenv("STEER_EVAL_DEVICE", device)
+        with pytest.raises(SteerEvalError, match=r"devices that there are: cpu") as caught:
+            load_model(tmp_path / "absent")
+        assert caught.value.message.startswith(f"STEER_EVAL_DEVICE is {device!r}")
+        assert "\n" not in caught.value.message
+        assert "STEER_EVAL_DEVICE" in caught.value.fix
+
     @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
     def test_an_incomplete_folder_is_refused_in_one_line(self, tmp_path, missing):
         save_tiny_model(tmp_path)

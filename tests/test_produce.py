@@ -4,7 +4,7 @@ import pytest
 from studies import build
 
 from steer_eval.errors import FormatError
-from steer_eval.produce import copy_inputs
+from steer_eval.produce import copy_data
 from steer_eval.reproduce import default_run_folder
 
 TEXTS = ["contrast_pairs.jsonl", "eval_prompts.jsonl", "perplexity_corpus.txt"]
@@ -16,7 +16,7 @@ def place(tmp_path):
 
 
 def test_the_texts_of_a_study_are_copied(place, tmp_path):
-    copy_inputs(place.study(), place.data, tmp_path / "run")
+    copy_data(place.study(), place.data, tmp_path / "run", files=())
 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == TEXTS
     for name in TEXTS:
@@ -25,7 +25,7 @@ def test_the_texts_of_a_study_are_copied(place, tmp_path):
 
 def test_a_folder_can_be_its_own_run(place):
     before = {name: (place.data / name).read_bytes() for name in TEXTS}
-    copy_inputs(place.study(), place.data, place.data)
+    copy_data(place.study(), place.data, place.data, files=())
 
     assert {name: (place.data / name).read_bytes() for name in TEXTS} == before
 
@@ -33,7 +33,7 @@ def test_a_folder_can_be_its_own_run(place):
 def test_a_link_out_of_the_repo_is_not_copied(place, tmp_path):
     (place.data / "perplexity_corpus.txt").unlink()
     (place.data / "perplexity_corpus.txt").symlink_to("/etc/hostname")
-    copy_inputs(place.study(), place.data, tmp_path / "run")
+    copy_data(place.study(), place.data, tmp_path / "run", files=())
 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == TEXTS[:2]
 
@@ -44,7 +44,7 @@ def test_nothing_is_written_through_a_link_out_of_the_run(place, tmp_path):
     (tmp_path / "run" / "perplexity_corpus.txt").symlink_to(tmp_path / "precious")
 
     with pytest.raises(FormatError, match="leaves the repo"):
-        copy_inputs(place.study(), place.data, tmp_path / "run")
+        copy_data(place.study(), place.data, tmp_path / "run", files=())
     assert (tmp_path / "precious").read_text() == "mine"
 
 

@@ -38,7 +38,7 @@ class Claim:
 
     Args:
         id: Name, unique within the study.
-        text: The claim in words.
+        text: The claim in words, with placeholders (see `words`).
         measure: Name of the measure in the registry.
         select: What it is measured on.
         expected: The truth value, or the number as it is printed.
@@ -49,3 +49,22 @@ class Claim:
     measure: str
     select: Selector
     expected: bool | Printed
+
+    @property
+    def words(self) -> str:
+        """The claim in words, with `{expected}`, `{model}`, `{label}`, `{layer}` and `{coef}` filled in.
+
+        A claim that leaves its numbers to these can't say anything else than what is checked.
+        """
+        parts = {
+            "expected": str(self.expected).lower() if isinstance(self.expected, bool) else self.expected.text,
+            "model": self.select.model,
+            "label": self.select.label,
+            "layer": self.select.layer,
+            "coef": None if self.select.coef is None else f"{self.select.coef:+g}",
+        }
+        text = self.text
+        for name, value in parts.items():
+            if value is not None:
+                text = text.replace(f"{{{name}}}", str(value))
+        return text

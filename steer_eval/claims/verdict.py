@@ -64,7 +64,7 @@ class Verdict:
         expected = self.claim.expected
         return {
             "id": self.claim.id,
-            "claim": self.claim.text,
+            "claim": self.claim.words,
             "source": {"file": self.file, "line": self.line},
             "measure": self.claim.measure,
             "expected": expected if isinstance(expected, bool) else expected.text,

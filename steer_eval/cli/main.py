@@ -50,7 +50,8 @@ def cli() -> None:
     """Check, re-run and publish activation-steering studies.
 
     Every option is also read from the environment: --level of reproduce from STEER_EVAL_REPRODUCE_LEVEL, and so on.
-    Exit codes: 0 good, 1 findings, 2 usage or environment.
+    Exit codes: 0 good, 1 findings (a model that can't be run is one), 2
+    the target can't be read, or no claim could be checked.
 
     \b
     Example:
@@ -71,5 +72,5 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\nInterrupted. Finished rows are kept: the same command goes on from here.", err=True)
+        click.echo("\nInterrupted. Rows that were finished are kept: the same command goes on from here.", err=True)
         sys.exit(INTERRUPTED)

@@ -45,6 +45,8 @@ def print_report(report: Report) -> None:
     """Print a reproduction report for people."""
     from rich.text import Text
 
+    from steer_eval.claims.verdict import WORDS
+
     console = _console()
     if report.findings:
         print_findings(report.findings)
@@ -58,9 +60,10 @@ def print_report(report: Report) -> None:
                 )
                 console.print(line, soft_wrap=True)
         counts = Counter(verdict.word for verdict in report.verdicts)
-        console.print(
-            f"{len(report.verdicts)} claims: {', '.join(f'{count} {word}' for word, count in counts.items())}"
-        )
+        summary = ", ".join(f"{counts[word]} {word}" for word in WORDS if word in counts)
+        console.print(f"{len(report.verdicts)} claims: {summary}")
+    if report.resumed:
+        console.print(f"{report.resumed} measurements are of an earlier run in the same directory")
     if report.reached != report.requested:
         console.print(f"[yellow]reached level {report.reached}, not {report.requested}[/]")
     console.print(Text(f"cards, results and report.json: {report.run}"), soft_wrap=True)
@@ -99,8 +102,6 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from steer_eval.cards import claim_text
-
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("claim", ratio=1)
     for title in ("expected", "observed", "tolerance"):
@@ -110,7 +111,7 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Any:
     for verdict in verdicts:
         expected = verdict.claim.expected
         table.add_row(
-            Text(printable(claim_text(verdict.claim))),
+            Text(printable(verdict.claim.words)),
             Text(str(expected).lower() if isinstance(expected, bool) else expected.text),
             "\n".join(_observed(check.observed) for check in verdict.checks),
             "\n".join(check.tolerance or "–" for check in verdict.checks),

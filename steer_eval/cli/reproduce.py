@@ -59,7 +59,7 @@ def command(
     from steer_eval.reproduce import default_run_folder, reproduce
 
     repositories = open_study(study, data)
-    folder = run or default_run_folder(repositories, "reproduce")
+    folder = run or default_run_folder(repositories, f"reproduce {level}")
     if (folder / "journal.jsonl").exists():
         click.echo(f"going on with {folder}; give another --run to measure everything anew", err=True)
     report = reproduce(repositories, level=level, cells=cells, run=folder)

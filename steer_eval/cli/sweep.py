@@ -27,17 +27,17 @@ def command(study: str, data: str | None, run: Path | None, json: bool) -> None:
     from steer_eval.cli.output import print_json
     from steer_eval.formats.manifest import write_manifest
     from steer_eval.measure import measure
-    from steer_eval.produce import LoadedModel, bench, record_environments
+    from steer_eval.produce import LoadedModel, bench, environment_record
     from steer_eval.repository import open_study
     from steer_eval.reproduce import default_run_folder
-    from steer_eval.results_files import load_results, sweep_file, write_sweep
+    from steer_eval.results_files import load_results, sweep_file, write_environments, write_sweep
     from steer_eval.run import opened_run
 
     repositories = open_study(study, data)
     what, dataset = repositories.study, repositories.data
     published = load_results(what, model_repo=repositories.model.folder, data_repo=dataset.folder)
     summary = []
-    loaded = []
+    records = {}
     with opened_run(run or default_run_folder(repositories, "sweep"), what.text) as journal:
         for name, reference in what.models.items():
             model = LoadedModel(reference, repositories.model.folder)
@@ -45,10 +45,10 @@ def command(study: str, data: str | None, run: Path | None, json: bool) -> None:
             place = bench(what, model, published, journal)
             rows = measure(place, cells, [cell for cell in cells if wants_text(what, cell)])
             write_sweep(dataset.folder, name, rows)
-            loaded.append(model)
+            records[name] = environment_record(model)
             texts = sum(len(row.generations) for row in rows)
             summary.append({"file": sweep_file(name), "cells": len(rows), "texts": texts})
-        record_environments(loaded, dataset.folder)
+        write_environments(dataset.folder, records)
     write_manifest(dataset.folder)
     if json:
         print_json({"sweeps": summary})

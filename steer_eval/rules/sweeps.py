@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from steer_eval.cells import Cell, plan, wants_text
-from steer_eval.consistency import row_conflicts
+from steer_eval.consistency import ratio_interval_of, row_conflicts
 from steer_eval.findings import Finding
-from steer_eval.results import Results, Sweep, SweepRow
+from steer_eval.results import Results, Sweep, SweepRow, Text
 from steer_eval.study import Study
 
 _AGAIN = "run `steer-eval sweep` again; never edit measured rows"
@@ -39,8 +39,10 @@ def sweep_findings(study: Study, model: str, sweep: Sweep, results: Results, pre
             findings.append(Finding("sweep-duplicate", "error", file, where, message, fix="remove one of the rows"))
         seen[row.cell] = row
         findings += _anchor(study, row, file)
-        findings += _collapse(study, row, file)
+        findings += _collapse(row, sweep, study, file)
+        findings += _sums(row, sweep, file)
         findings += _prompts(study, row, results, file)
+        findings += _lengths(study, row, file)
         if row.cell in planned:
             findings += _texts(study, row, results, file)
         else:
@@ -73,14 +75,31 @@ def _anchor(study: Study, row: SweepRow, file: str) -> Iterator[Finding]:
         yield Finding("sweep-anchor", "error", file, where, message, expected, row.system_prompt, _AGAIN)
 
 
-def _collapse(study: Study, row: SweepRow, file: str) -> Iterator[Finding]:
-    if row.interval is not None and row.collapse_undecided(study.sweep.collapse_ratio):
+def _collapse(row: SweepRow, sweep: Sweep, study: Study, file: str) -> Iterator[Finding]:
+    interval = ratio_interval_of(row, sweep, study)
+    if interval is not None and interval.spans(study.sweep.collapse_ratio):
         message = (
-            f"the interval {row.interval.low:.3g} to {row.interval.high:.3g} of {row.cell} spans the collapse ratio "
+            f"the interval {interval.low:.3g} to {interval.high:.3g} of {row.cell} spans the collapse ratio "
             f"{study.sweep.collapse_ratio:g}: whether it collapses is undecided"
         )
         fix = "a longer corpus narrows it"
         yield Finding("collapse-undecided", "note", file, f"line {row.line}", message, fix=fix)
+
+
+def _sums(row: SweepRow, sweep: Sweep, file: str) -> Iterator[Finding]:
+    """Where the zero control has its sums, a row without them can't be checked any more."""
+    zero = next(sweep.labelled("zero"), None)
+    if zero is None or zero.sentence_nll is None or zero.sentence_tokens is None:
+        return
+    parts = {
+        "sentence_nll": row.sentence_nll,
+        "sentence_tokens": row.sentence_tokens,
+        "ppl_ratio_interval": row.interval,
+    }
+    absent = [name for name, part in parts.items() if part is None]
+    if absent:
+        message = f"{row.cell} has no {' and no '.join(absent)}, but the zero control has sentence sums"
+        yield Finding("sweep-sums-absent", "warning", file, f"line {row.line}", message, fix=_AGAIN)
 
 
 def _prompts(study: Study, row: SweepRow, results: Results, file: str) -> Iterator[Finding]:
@@ -92,6 +111,25 @@ def _prompts(study: Study, row: SweepRow, results: Results, file: str) -> Iterat
             message = f"the prompt is not number {text.prompt_idx} of {study.sweep.prompts}"
             where = f"line {row.line}: generations"
             yield Finding("sweep-prompt", "error", file, where, message, known, text.prompt, _AGAIN)
+
+
+def _lengths(study: Study, row: SweepRow, file: str) -> Iterator[Finding]:
+    """What is recorded of a text's length fits the text and the study's limit."""
+    for text in row.generations:
+        for message, expected, observed in _wrong_lengths(text, study.sweep.max_new_tokens):
+            where = f"line {row.line}: prompt {text.prompt_idx}"
+            yield Finding("sweep-text", "error", file, where, message, expected, observed, _AGAIN)
+
+
+def _wrong_lengths(text: Text, limit: int) -> Iterator[tuple[str, int, int]]:
+    """A message, what should be and what is, for each wrong length."""
+    if text.n_tokens is not None and text.n_tokens > limit:
+        yield f"n_tokens is {text.n_tokens}, above the study's max_new_tokens {limit}", limit, text.n_tokens
+    elif text.n_tokens is not None and text.stop == "length" and text.n_tokens != limit:
+        yield f"stop is length, but n_tokens is {text.n_tokens} and not max_new_tokens {limit}", limit, text.n_tokens
+    if text.determined is not None and text.determined > len(text.gen):
+        length = len(text.gen)
+        yield f"determined is {text.determined}, but the text has {length} characters", length, text.determined
 
 
 def _texts(study: Study, row: SweepRow, results: Results, file: str) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from studies import ANCHOR_RATIO, BASE_PPL, PROMPTS, RATIOS, build, ratio_of
+from studies import row as sweep_row
 
 from steer_eval.cells import Cell
 from steer_eval.claims.claim import Selector
@@ -196,6 +197,25 @@ def test_texts_count_as_the_same_up_to_the_first_near_tie(study, results):
     assert observed(lambda text: replace(text, prompt="Another prompt.")).value == 0
 
 
+def test_the_texts_that_differ_are_named(study, results):
+    cell = Cell("tiny", "steered", 1, 2.0)
+    texts = results.sweeps["tiny"].find(cell).generations
+
+    def note(*again):
+        measured = edited(results, cell, generations=again)
+        return (
+            REGISTRY["identical_generations"].observe(Case(study, Selector(layer=1, coef=2.0), measured, results)).note
+        )
+
+    other = [replace(text, gen="#" + text.gen) for text in texts]
+    tied = replace(texts[1], gen=texts[1].gen[:-1] + "#", determined=len(texts[1].gen) - 1)
+    assert note(*texts) == ""
+    assert note(other[0], texts[1], other[2]) == "differing: prompts 0, 2"
+    assert note(texts[0], tied, other[2]) == "same up to a near-tie of two tokens: prompts 1; differing: prompts 2"
+    # A text that was not generated again differs too.
+    assert note(texts[0], texts[2]) == "differing: prompts 1"
+
+
 @pytest.mark.parametrize(
     ("name", "select", "cells", "texts", "vectors"),
     [
@@ -224,6 +244,26 @@ def test_a_re_run_measures_what_a_claim_needs(study, name, select, cells, texts,
 def test_text_that_the_plan_does_not_generate_can_not_be_claimed(study):
     with pytest.raises(NotCheckable, match="generates no text"):
         REGISTRY["identical_generations"].needs(study, Selector(label="random", layer=1, coef=4.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "select"),
+    [
+        ("collapsed", Selector(layer=3, coef=2.0)),
+        ("collapsed_cells", Selector()),
+        ("largest_coefficient_without_collapse", Selector(layer=3)),
+    ],
+)
+@pytest.mark.parametrize(
+    "deleted", [(), ("interval",), ("undecided",), ("interval", "undecided"), ("sentence_nll", "sentence_tokens")]
+)
+def test_deleting_evidence_does_not_decide_a_collapse(study, results, name, select, deleted):
+    cell = Cell("tiny", "steered", 3, 2.0)
+    wide = sweep_row(study, cell, 2.9, spread=2.0)
+    changes = {field: getattr(wide, field) for field in wide.__dataclass_fields__ if field != "cell"}
+    damaged = edited(results, cell, **{**changes, **dict.fromkeys(deleted)})
+
+    assert f"of {cell} spans 3" in REGISTRY[name].observe(Case(study, select, damaged)).undecided
 
 
 def test_the_measured_rows_are_the_planned_ones(study, results):

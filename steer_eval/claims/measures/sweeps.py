@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from steer_eval.cells import Cell, plan, wants_text
 from steer_eval.claims.claim import Label, Selector
 from steer_eval.claims.measures.measure import Case, Measure, Needs, NotCheckable, Observation, selected_model
-from steer_eval.consistency import row_conflicts
+from steer_eval.consistency import ratio_interval_of, row_conflicts
 from steer_eval.results import Results, Sweep, SweepRow, Text
 from steer_eval.results_files import sweep_file
 from steer_eval.study import Study
@@ -69,12 +69,12 @@ def _perplexity(case: Case) -> Observation:
 
 
 def _undecided(case: Case, rows: Sequence[SweepRow]) -> str:
-    threshold = case.study.sweep.collapse_ratio
-    spanning = [row for row in rows if row.collapse_undecided(threshold)]
+    threshold, sweep = case.study.sweep.collapse_ratio, _sweep(case, case.results)
+    intervals = [(row, ratio_interval_of(row, sweep, case.study)) for row in rows]
     return "; ".join(
-        f"the interval {row.interval.low:.2f} to {row.interval.high:.2f} of {row.cell} spans {threshold:g}"
-        for row in spanning
-        if row.interval is not None
+        f"the interval {interval.low:.2f} to {interval.high:.2f} of {row.cell} spans {threshold:g}"
+        for row, interval in intervals
+        if interval is not None and interval.spans(threshold)
     )
 
 
@@ -138,7 +138,9 @@ def _identical(case: Case) -> Observation:
     tied = [
         text.prompt_idx for text in published.generations if text in same and by_prompt[text.prompt_idx].gen != text.gen
     ]
-    note = f"same up to a near-tie of two tokens: prompts {', '.join(map(str, tied))}" if tied else ""
+    differing = [text.prompt_idx for text in published.generations if text not in same]
+    kinds = {"same up to a near-tie of two tokens": tied, "differing": differing}
+    note = "; ".join(f"{kind}: prompts {', '.join(map(str, which))}" for kind, which in kinds.items() if which)
     return Observation(len(same), sweep.file, _where(again), note=note)
 
 
