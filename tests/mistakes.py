@@ -83,9 +83,9 @@ def undecided_without(*fields: str) -> Callable[[OnDisk], None]:
     return change
 
 
-def remove_row(place: OnDisk) -> None:
+def remove_row(place: OnDisk, line: int = LINE) -> None:
     lines = (place.data / "sweep_tiny.jsonl").read_text(encoding="utf-8").split("\n")
-    del lines[LINE - 1]
+    del lines[line - 1]
     (place.data / "sweep_tiny.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -147,6 +147,7 @@ def of_every_row(change: Callable[[dict], object]) -> Callable[[OnDisk], None]:
 
 
 OTHER = "f" * 64
+SUMS = ("sentence_nll", "sentence_tokens", "ppl_ratio_interval", "collapse_undecided")
 LAST = 2 + 2 * len(LAYERS) * len(COEFFICIENTS) + 1
 # What is done to a clean study, before its cards and manifests are written again: the one finding that it gives.
 MISTAKES = {
@@ -346,6 +347,16 @@ MISTAKES = {
         )
         for field in ("sentence_nll", "sentence_tokens", "ppl_ratio_interval")
     },
+    # Who publishes no sums at all, or no zero control, is not asked for those of single rows.
+    "sweep without sums": (of_every_row(lambda value: value.pop("sentence_nll")), []),
+    "sweep without sums and intervals": (
+        of_every_row(lambda value: [value.pop(field) for field in SUMS]),
+        [],
+    ),
+    "sweep without a zero control": (
+        lambda place: (of_row(lambda value: value.pop("sentence_nll"))(place), remove_row(place, 1)),
+        [("error", "sweep-missing", SWEEP, "")],
+    ),
     **{
         f"text {name}": (
             of_row(lambda value, lengths=lengths: value["generations"][1].update(lengths)),
