@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_eval import markdown
-from steer_eval.cells import Cell
+from steer_eval.cells import Cell, plan
 from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
 from steer_eval.formats.atomic import write_text
@@ -156,6 +156,7 @@ def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
         "zero": next(sweep.labelled("zero"), None) if sweep else None,
         "anchor": next(sweep.labelled("anchor"), None) if sweep else None,
         "row_count": len(rows),
+        "planned": len(plan(study, model)),
         "text_count": sum(len(each.generations) for each in rows),
         "undecided": [each for each in rows if each.collapse_undecided(study.sweep.collapse_ratio)],
     }
