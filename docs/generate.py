@@ -1,4 +1,4 @@
-"""Write the generated pages: the CLI reference from Click, the list of measures from the registry.
+"""Write the generated pages: the CLI reference from Click, measures and rules from their registries.
 
 `python docs/generate.py` writes them; a test checks that they are up to date.
 """
@@ -11,6 +11,7 @@ import click
 
 from steer_eval.claims.measures import REGISTRY
 from steer_eval.cli.main import cli
+from steer_eval.rules.catalogue import RULES
 
 DOCS = Path(__file__).parent
 
@@ -44,7 +45,22 @@ def measures_reference() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"cli.md": cli_reference, "measures.md": measures_reference}
+def rules_reference() -> str:
+    """Every rule with its severity, as Markdown."""
+    lines = [
+        "# Rules",
+        "",
+        "What a finding of `steer-eval validate` can be about. Generated from the catalogue by "
+        "`python docs/generate.py`.",
+        "",
+        "| rule | severity | what is wrong |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{rule.name}` | {rule.severity} | {rule.summary} |" for rule in RULES]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"cli.md": cli_reference, "measures.md": measures_reference, "rules.md": rules_reference}
 
 if __name__ == "__main__":
     for page, render in PAGES.items():

@@ -21,6 +21,9 @@ from steer_eval.study import PerplexityProtocol, Study
 RELATIVE = 1e-5
 """Difference that rounding of the published decimals may cause."""
 
+NORM_RELATIVE = 1e-6
+"""Difference between a norm taken in float32, as studies record it, and one taken in float64."""
+
 
 @dataclass(frozen=True)
 class Conflict:
@@ -51,7 +54,7 @@ def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
             row's `base_ppl` must follow.
         study: Collapse ratio and bootstrap settings.
     """
-    found = [_compared("ppl_ratio", "ppl / base_ppl", row.ppl / row.base_ppl, row.ppl_ratio)]
+    found = [ratio_conflict(row)]
     if row.sentence_nll is not None and row.sentence_tokens is not None:
         sentences, counts = len(row.sentence_nll), len(row.sentence_tokens)
         if sentences != counts:
@@ -59,10 +62,7 @@ def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
     from_sentences = sentence_perplexity(row)
     if from_sentences is not None:
         found.append(_compared("ppl", "exp(sum of sentence_nll / sum of sentence_tokens)", from_sentences, row.ppl))
-    collapsed = row.ppl_ratio > study.sweep.collapse_ratio
-    if collapsed != row.collapsed:
-        formula = f"ppl_ratio > {study.sweep.collapse_ratio:g}"
-        found.append(Conflict("collapsed", formula, collapsed, row.collapsed))
+    found.append(collapse_conflict(row, study.sweep.collapse_ratio))
     # The mark stands beside the recorded interval; leaving that out does not free the mark.
     interval = row.interval or ratio_interval_of(row, sweep, study)
     if row.undecided is not None and interval is not None:
@@ -76,6 +76,18 @@ def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
         found.append(_compared("base_ppl", "the zero control", unsteered, row.base_ppl))
         found.extend(_interval_conflicts(row, zero, study))
     return [conflict for conflict in found if conflict is not None]
+
+
+def ratio_conflict(row: SweepRow) -> Conflict | None:
+    """A perplexity ratio that is not `ppl / base_ppl`."""
+    return _compared("ppl_ratio", "ppl / base_ppl", row.ppl / row.base_ppl, row.ppl_ratio)
+
+
+def collapse_conflict(row: SweepRow, collapse_ratio: float) -> Conflict | None:
+    """A mark of collapse that the ratio does not bear out."""
+    collapsed = row.ppl_ratio > collapse_ratio
+    formula = f"ppl_ratio > {collapse_ratio:g}"
+    return None if collapsed == row.collapsed else Conflict("collapsed", formula, collapsed, row.collapsed)
 
 
 def ratio_interval_of(row: SweepRow, sweep: Sweep, study: Study) -> Interval | None:
@@ -97,7 +109,7 @@ def ratio_interval_of(row: SweepRow, sweep: Sweep, study: Study) -> Interval | N
 def vector_conflicts(vector: SteeringVector) -> list[Conflict]:
     """What a vector's provenance records that its values do not give."""
     recorded = float(vector.provenance.get("norm", "nan"))
-    conflict = _compared("norm", "the vector", vector.norm, recorded)
+    conflict = _compared("norm", "the vector", vector.norm, recorded, tolerance=NORM_RELATIVE)
     return [] if conflict is None or math.isnan(recorded) else [conflict]
 
 
@@ -142,8 +154,19 @@ def _interval_of_bytes(nll: bytes, base_nll: bytes, tokens: bytes, protocol: Per
     )
 
 
-def _compared(field: str, formula: str, expected: float, observed: float) -> Conflict | None:
-    if math.isclose(expected, observed, rel_tol=RELATIVE):
+def same_or_rounded(expected: float, observed: float) -> bool:
+    """Whether a copied number is the original, or the original rounded to the decimals that the copy has."""
+    if math.isclose(expected, observed, rel_tol=NORM_RELATIVE):
+        return True
+    _, _, decimals = repr(observed).partition(".")
+    # One decimal is what Python prints of whole numbers, so it says nothing about rounding.
+    return 2 <= len(decimals) <= 4 and abs(expected - observed) <= 0.5000001 * 10.0 ** -len(decimals)
+
+
+def _compared(
+    field: str, formula: str, expected: float, observed: float, *, tolerance: float = RELATIVE
+) -> Conflict | None:
+    if math.isclose(expected, observed, rel_tol=tolerance):
         return None
     return Conflict(field, formula, expected, observed)
 

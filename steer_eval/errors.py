@@ -47,3 +47,7 @@ class FormatError(SteerEvalError):
         self.reason = message
         self.expected = expected
         self.observed = observed
+
+
+class NotFiniteError(FormatError):
+    """A number of a file that is NaN or infinite."""

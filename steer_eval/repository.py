@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from steer_eval.errors import SteerEvalError, first_line
+from steer_eval.errors import FormatError, SteerEvalError, first_line
+from steer_eval.formats.card import front_matter
 from steer_eval.formats.containment import inside
+from steer_eval.formats.strict_json import MAX_FILE_BYTES
+from steer_eval.formats.text import read_text
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study, load_study
 
@@ -77,6 +80,54 @@ class StudyRepositories:
     study: Study
     model: Repository
     data: Repository
+
+
+@dataclass(frozen=True)
+class Repositories:
+    """A target of checks: a model or dataset repo, the data beside it, and the study, as far as they are there."""
+
+    model: Repository
+    data: Repository | None = None
+    study: Study | None = None
+
+
+def open_target(target: str, data: str | None = None) -> Repositories | StudyRepositories:
+    """Open a repo for checking, with its study if it has one.
+
+    Args:
+        target: A folder or a Hub repo.
+        data: The dataset repo; by default the one that the study names, or else the card's `datasets:`. Without a study
+            it may be absent.
+
+    Raises:
+        SteerEvalError: A repo can't be opened.
+        FormatError: The study is bad.
+    """
+    model = open_repository(target, "model")
+    if os.path.lexists(model.folder / STUDY_FILE):
+        return open_study(target, data)
+    if data is None:
+        named = _datasets_of_card(model)
+        if model.revision is not None and named:
+            data = named[0]
+        for name in named if model.revision is None else ():
+            sibling = model.folder.resolve().parent / name.rsplit("/", 1)[-1]
+            if sibling.is_dir():
+                data = _relative(sibling)
+                break
+    return Repositories(model, open_repository(data, "dataset") if data else None)
+
+
+def _datasets_of_card(repository: Repository) -> list[str]:
+    """Dataset repos that a card names; a bad card names none, and is a finding elsewhere."""
+    name = f"{repository.name}/README.md"
+    try:
+        text = read_text(inside(repository.folder, "README.md", name=name), name, limit=MAX_FILE_BYTES)
+        named = front_matter(text, name).get("datasets") or []
+    except FormatError:
+        return []
+    listed = [named] if isinstance(named, str) else named
+    return [each for each in listed if isinstance(each, str) and _HUB_ID.fullmatch(each)]
 
 
 def open_study(target: str, data: str | None = None) -> StudyRepositories:

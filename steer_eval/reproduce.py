@@ -119,7 +119,9 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
     _refuse_folder(repositories, level, run)
     validation = validate(repositories)
     findings = list(validation.findings)
-    published = validation.results
+    published = load_results(
+        repositories.study, model_repo=repositories.model.folder, data_repo=repositories.data.folder
+    )
     rerun: Rerun | None = None
     environments: dict[str, Environment] = {}
     with opened_run(run, study.text) as journal:

@@ -1,7 +1,7 @@
-"""Checking a study's files without a model.
+"""Checking repos without a model.
 
-Invariant: every file of both repos is looked at, every trouble is a finding of its own, and one bad file never hides
-another.
+Invariant: every file of the repos is looked at, every trouble is a finding of its own, and one bad file never hides
+another. Files are held to each other; where there is a study, they are held to it as well.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from steer_eval.findings import Finding
 from steer_eval.formats.containment import FIX, REASON, is_inside, links_out
 from steer_eval.formats.manifest import FILE as MANIFEST
 from steer_eval.formats.manifest import check_manifest, repo_files
-from steer_eval.formats.strict_json import Row
-from steer_eval.repository import StudyRepositories
-from steer_eval.results import Results, Sweep
+from steer_eval.inventory import Inventory, Root, take_inventory
+from steer_eval.repository import Repositories, StudyRepositories
+from steer_eval.results import Sweep
 from steer_eval.results_files import (
     ENVIRONMENT,
     load_results,
@@ -27,12 +27,19 @@ from steer_eval.results_files import (
     read_environments,
     read_pairs,
     row_from_json,
-    scan_table,
     sweep_file,
 )
+from steer_eval.rules.card_files import card_file_findings
 from steer_eval.rules.claims import check_claims
+from steer_eval.rules.evaluations import evaluation_findings
+from steer_eval.rules.files import absent_cards, file_findings
+from steer_eval.rules.judges import judge_findings
 from steer_eval.rules.prompts import prompt_leaks
+from steer_eval.rules.saes import sae_findings
+from steer_eval.rules.sweep_files import sweep_file_findings, sweep_files
 from steer_eval.rules.sweeps import sweep_findings
+from steer_eval.rules.transfers import transfer_findings
+from steer_eval.rules.vector_files import vector_file_findings
 from steer_eval.rules.vectors import vector_findings
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study
@@ -40,50 +47,63 @@ from steer_eval.study import Study
 
 @dataclass(frozen=True)
 class Validation:
-    """What a check of a study's files found.
+    """What a check of repos found.
 
     Args:
         findings: The findings, by file.
         checked: Files that were looked at.
-        results: What the files hold.
     """
 
     findings: tuple[Finding, ...]
     checked: tuple[str, ...]
-    results: Results
 
 
-def validate(repositories: StudyRepositories, *, with_cards: bool = True) -> Validation:
-    """Check the files of a study.
+def validate(target: Repositories | StudyRepositories, *, with_cards: bool = True) -> Validation:
+    """Check the files of a repo, or of a study's two repos.
 
     Args:
-        repositories: The study and its repos.
-        with_cards: Also compare both cards with what the data gives.
+        target: The repos, and the study where there is one.
+        with_cards: Also compare a study's cards with what the data gives.
     """
-    study, model, data = repositories.study, repositories.model.folder, repositories.data.folder
-    results = load_results(study, model_repo=model, data_repo=data)
-    model_prefix, data_prefix = f"{repositories.model.name}/", f"{repositories.data.name}/"
-    roots = ((model_prefix, model), (data_prefix, data))
-    links = [f"{prefix}{path}" for prefix, root in roots for path in links_out(root)]
-    findings = [
-        *check_manifest(model, prefix=model_prefix),
-        *check_manifest(data, prefix=data_prefix),
-        *check_claims(study, model_prefix + STUDY_FILE),
-        *_tables(study, data, data_prefix),
-        *prompt_leaks(study, results, data_prefix),
-        *vector_findings(study, results, model_prefix),
-    ]
-    for sweep_of, sweep in _readable_sweeps(study, data, results):
-        findings += sweep_findings(study, sweep_of, sweep, results, data_prefix)
-    findings += _environment(data, data_prefix)
-    if with_cards:
-        findings += check_cards(study, results, model=repositories.model, data=repositories.data)
+    roots = _roots(target)
+    links = [f"{root.prefix}{path}" for root in roots for path in links_out(root.folder)]
+    inventory = take_inventory(roots)
+    findings = [finding for root in roots for finding in check_manifest(root.folder, prefix=root.prefix)]
+    findings += file_findings(inventory)
+    findings += _between_files(inventory, target.study)
+    if isinstance(target, StudyRepositories):
+        findings += _of_study(target, inventory, with_cards=with_cards)
+    else:
+        findings += [*absent_cards(inventory), *card_file_findings(inventory)]
     # What a link hides is not read, so there is nothing else to say about it.
     findings = [Finding("symlink", "error", link, "", REASON, fix=FIX) for link in links] + [
         finding for finding in findings if not any(f"{finding.file}/".startswith(f"{link}/") for link in links)
     ]
-    checked = [f"{prefix}{path}" for prefix, root in roots for path in _all(root)]
-    return Validation(tuple(findings), tuple(checked), results)
+    checked = [f"{root.prefix}{path}" for root in roots for path in _all(root.folder)]
+    return Validation(tuple(_each_once(findings)), tuple(checked))
+
+
+def _each_once(findings: Iterable[Finding]) -> Iterable[Finding]:
+    """A trouble that both the files and the study bring up is one finding."""
+    return {(finding.rule, finding.file, finding.where, finding.message): finding for finding in findings}.values()
+
+
+def _roots(target: Repositories | StudyRepositories) -> list[Root]:
+    roots = [Root(target.model.folder, f"{target.model.name}/", "model")]
+    if target.data is not None:
+        study = target.study
+        kinds = {} if study is None else _chosen_names(study)
+        roots.append(Root(target.data.folder, f"{target.data.name}/", "dataset", kinds))
+    return roots
+
+
+def _chosen_names(study: Study) -> dict[str, str]:
+    """Kinds of the data files whose names are the study's to choose."""
+    return {
+        study.extraction.pairs: "contrast_pairs",
+        study.sweep.prompts: "eval_prompts",
+        study.perplexity.corpus: "perplexity_corpus",
+    }
 
 
 def _all(folder: Path) -> Iterable[str]:
@@ -92,20 +112,56 @@ def _all(folder: Path) -> Iterable[str]:
         yield MANIFEST
 
 
-def _tables(study: Study, data: Path, prefix: str) -> list[Finding]:
-    """Rows that are no JSON or break their schema."""
-    files = {study.extraction.pairs: "contrast_pair", study.sweep.prompts: "eval_prompt"}
-    files.update({sweep_file(model): "sweep_row" for model in study.models})
-    findings = [
-        replace(Finding.from_error("table", item), file=prefix + file)
-        for file, schema in files.items()
-        for item in scan_table(data, file, schema=schema)
-        if isinstance(item, FormatError)
+def _between_files(inventory: Inventory, study: Study | None) -> list[Finding]:
+    """What files say of each other."""
+    planned = frozenset(sweep_file(model) for model in study.models) if study else frozenset()
+    sweeps = sweep_files(inventory)
+    return [
+        *prompt_leaks(inventory),
+        *vector_file_findings(inventory),
+        *sae_findings(inventory),
+        *transfer_findings(inventory, sweeps),
+        *sweep_file_findings(inventory, sweeps, planned),
+        *judge_findings(inventory, sweeps),
+        *evaluation_findings(inventory, sweeps),
     ]
-    complete: list[tuple[str, Callable[[Path, Study], object]]] = [(study.perplexity.corpus, read_corpus)]
-    if prefix + study.extraction.pairs not in {finding.file for finding in findings}:
-        complete.append((study.extraction.pairs, read_pairs))
+
+
+def _of_study(target: StudyRepositories, inventory: Inventory, *, with_cards: bool) -> list[Finding]:
+    """What files say of the study, and the study of them."""
+    study, data = target.study, target.data.folder
+    model_prefix, data_prefix = f"{target.model.name}/", f"{target.data.name}/"
+    results = load_results(study, model_repo=target.model.folder, data_repo=data)
+    findings = [
+        *check_claims(study, model_prefix + STUDY_FILE),
+        *_tables(study, data, inventory, data_prefix),
+        *vector_findings(study, results, inventory, model_prefix),
+    ]
+    for model, sweep in _readable_sweeps(study, inventory, data_prefix):
+        findings += sweep_findings(study, model, sweep, results, data_prefix)
+    findings += _environment(data, data_prefix)
+    if with_cards:
+        findings += check_cards(study, results, model=target.model, data=target.data)
+    return findings
+
+
+def _tables(study: Study, data: Path, inventory: Inventory, prefix: str) -> list[Finding]:
+    """Tables that a study names and that are absent, or lack what it asks of them."""
+    present = {artifact.file: artifact for artifact in inventory.artifacts}
+    wanted = [study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus, *map(sweep_file, study.models)]
+    findings = [
+        Finding("table", "error", prefix + file, "", "the file is absent", fix="study.yaml needs it")
+        for file in wanted
+        if prefix + file not in present
+    ]
+    complete: list[tuple[str, Callable[[Path, Study], object]]] = [
+        (study.perplexity.corpus, read_corpus),
+        (study.extraction.pairs, read_pairs),
+    ]
     for file, read in complete:
+        artifact = present.get(prefix + file)
+        if artifact is None or artifact.troubles:
+            continue
         try:
             read(data, study)
         except FormatError as error:
@@ -113,15 +169,14 @@ def _tables(study: Study, data: Path, prefix: str) -> list[Finding]:
     return findings
 
 
-def _readable_sweeps(study: Study, data: Path, results: Results) -> Iterable[tuple[str, Sweep]]:
+def _readable_sweeps(study: Study, inventory: Inventory, prefix: str) -> Iterable[tuple[str, Sweep]]:
     """Sweeps with the rows that can be read, also where other rows of the file are bad."""
     for model in study.models:
-        if model in results.sweeps:
-            yield model, results.sweeps[model]
-        elif (data / sweep_file(model)).is_file():
-            items = scan_table(data, sweep_file(model), schema="sweep_row")
-            rows = [row_from_json(item.value, model, item.line) for item in items if isinstance(item, Row)]
-            yield model, Sweep(sweep_file(model), tuple(rows))
+        file = sweep_file(model)
+        for artifact in inventory.of("sweep"):
+            if artifact.file == prefix + file:
+                rows = tuple(row_from_json(row.value, model, row.line) for row in artifact.value)
+                yield model, Sweep(file, rows)
 
 
 def _environment(data: Path, prefix: str) -> list[Finding]:

@@ -153,7 +153,7 @@ LAST = 2 + 2 * len(LAYERS) * len(COEFFICIENTS) + 1
 MISTAKES = {
     "NaN in a row": (
         of_line("sweep_tiny.jsonl", LINE, '{"layer": NaN}'),
-        [("error", "table", SWEEP, f"line {LINE}"), ("error", "sweep-missing", SWEEP, "")],
+        [("error", "not-finite", SWEEP, f"line {LINE}"), ("error", "sweep-missing", SWEEP, "")],
     ),
     "row against its schema": (
         of_row(lambda value: value.update(ppl=-1.0)),
@@ -379,7 +379,7 @@ MISTAKES = {
     "vector absent": (lambda place: (place.model / file_name("tiny", 3)).unlink(), [("error", "vector", VECTOR, "")]),
     "vector not finite": (
         with_vector(values=vector("tiny", 3).values * float("nan")),
-        [("error", "vector", VECTOR, "")],
+        [("error", "not-finite", VECTOR, "vector[0]")],
     ),
     "vector of another norm": (
         with_vector(values=vector("tiny", 3).values * 2),
@@ -393,7 +393,7 @@ MISTAKES = {
         with_vector(model="lab/other-base"),
         [("error", "vector-model", VECTOR, "__metadata__.model")],
     ),
-    "vector of another width": (two_widths, [("error", "vector-shape", "persona/vectors", "tiny")]),
+    "vector of another width": (two_widths, [("error", "vector-shape", VECTOR, "vector")]),
     "claim of an unknown measure": (
         with_claims(claim("perplexity_ration", "2.4", layer=3, coef=2.0)),
         [("error", "claim-measure", STUDY, "claims[1].measure")],

@@ -11,9 +11,10 @@ from types import ModuleType
 
 import pytest
 
+from steer_eval.findings import SEVERITIES
+from steer_eval.rules.catalogue import RULES
+
 ROOT = Path(__file__).parents[1]
-FORMAT = ROOT / "docs" / "study-format.md"
-SEVERITIES = {"error", "warning", "note"}
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -27,7 +28,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["cli.md", "measures.md"])
+@pytest.mark.parametrize("page", ["cli.md", "measures.md", "rules.md"])
 def test_generated_pages_are_up_to_date(generator: ModuleType, page: str) -> None:
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == generator.PAGES[page](), "run python docs/generate.py"
 
@@ -37,11 +38,6 @@ def test_relative_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
-
-
-def documented() -> list[tuple[str, str]]:
-    """Rule and severity of each row of the table of rules."""
-    return re.findall(r"^\| `([a-z-]+)` \| ([a-z]+) \|", FORMAT.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def findings_made() -> Iterator[tuple[str, str | None]]:
@@ -59,16 +55,24 @@ def findings_made() -> Iterator[tuple[str, str | None]]:
                 yield node.args[0].value, "error"
 
 
-def test_every_rule_is_documented_with_its_severity() -> None:
+def test_the_catalogue_has_exactly_the_rules_that_the_code_makes() -> None:
     made = set(findings_made())
-    table = documented()
+    catalogue = [(rule.name, rule.severity) for rule in RULES]
 
-    assert len(set(table)) == len(table)
-    assert {severity for _, severity in table} == SEVERITIES
-    assert {rule for rule, _ in table} == {rule for rule, _ in made}
-    assert {(rule, severity) for rule, severity in made if severity is not None} <= set(table)
+    assert len(set(catalogue)) == len(catalogue)
+    assert {severity for _, severity in catalogue} == set(SEVERITIES)
+    assert {rule for rule, _ in catalogue} == {rule for rule, _ in made}
+    assert {(rule, severity) for rule, severity in made if severity is not None} <= set(catalogue)
     computed = {rule for rule, severity in made if severity is None}
-    assert all(sum(rule == each for each, _ in table) > 1 for rule in computed), (
+    assert all(sum(rule == each for each, _ in catalogue) > 1 for rule in computed), (
         "a computed severity has several values"
     )
-    assert {(rule, severity) for rule, severity in table if rule not in computed} <= made
+    assert {(rule, severity) for rule, severity in catalogue if rule not in computed} <= made
+
+
+def test_each_rule_is_one_row_of_the_page() -> None:
+    """A summary with a pipe or a line end would break the table."""
+    page = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([a-z]+) \| ([^|]+) \|$", page, re.MULTILINE)
+
+    assert rows == [(rule.name, rule.severity, rule.summary) for rule in RULES]

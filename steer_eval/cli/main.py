@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
@@ -20,6 +21,9 @@ COMMANDS = {
     "card": "Render the cards of a study from its data.",
     "extract": "Extract a study's steering vectors.",
     "sweep": "Measure a study's cells.",
+    "generate": "Try vectors on a prompt, beside the unsteered answer.",
+    "export": "Write vectors as another tool loads them.",
+    "import": "Read a control vector of another tool into vector files.",
 }
 
 INTERRUPTED = 130
@@ -34,7 +38,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"steer_eval.cli.{cmd_name}").command
+        # A module can't be called `import`.
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"steer_eval.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from steer_eval.cli.printable import printable
+from steer_eval.findings import SEVERITIES, Finding
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from steer_eval.claims.verdict import Verdict
-    from steer_eval.findings import Finding
     from steer_eval.reproduce import Report
 
 MIN_WIDTH = 132
+NO_WRAP = 1_000_000
+"""Width at which a line of text stays one line, so that what is piped can be searched by line."""
 _STYLES = {
     "contradicted": "bold red",
     "drifted": "yellow",
@@ -38,7 +40,17 @@ _STYLES = {
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    click.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """One JSON document."""
+    return encodable(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def encodable(text: str) -> str:
+    """The text with what UTF-8 can't say (from file names in other encodings) as the escapes that JSON has for it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def print_report(report: Report) -> None:
@@ -71,23 +83,86 @@ def print_report(report: Report) -> None:
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print findings for people, and how many there are."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=NO_WRAP)
+    # What is coloured was decided by the console.
+    click.echo(findings_text(findings, console) + counted(findings), color=console.is_terminal)
+
+
+def findings_text(findings: Iterable[Finding], console: Console) -> str:
+    """Findings as a table under the name of each file, the worst first.
+
+    Args:
+        findings: The findings.
+        console: Decides width and colours; nothing is printed on it.
+
+    Returns:
+        Whole lines, each with its line end.
+    """
+    from rich.padding import Padding
+    from rich.table import Table
     from rich.text import Text
 
-    console = _console()
-    for finding in findings:
-        place = f"{finding.file}: {finding.where}" if finding.where else finding.file
-        line = Text.assemble(
-            (finding.severity, _STYLES[finding.severity]),
-            printable(f" {place}: {finding.message} [{finding.rule}]"),
-        )
-        for name, value in (("expected", finding.expected), ("observed", finding.observed)):
-            if value is not None:
-                line.append(printable(f"\n    {name}: {_short(value)}"))
-        if finding.fix:
-            line.append(printable(f"\n    fix: {finding.fix}"))
-        console.print(line, soft_wrap=True)
+    groups: dict[str, list[tuple[Finding, Text]]] = {}
+    for finding in worst_first(findings):
+        groups.setdefault(finding.file, []).append((finding, Text(_shown(_one_line(finding.where)))))
+    longest = max((where.cell_len for group in groups.values() for _, where in group), default=0)
+    with console.capture() as capture:
+        for file, group in groups.items():
+            console.print(Text(_shown(_one_line(file)), "bold"), soft_wrap=True)
+            table = Table.grid(padding=(0, 2, 0, 0))
+            table.add_column(width=max(map(len, SEVERITIES)))
+            table.add_column(width=min(longest, max(16, min(console.width, MIN_WIDTH) // 3)), overflow="fold")
+            table.add_column(overflow="fold")
+            for finding, where in group:
+                message, *rest = _shown(described(finding)).split("\n")
+                what = Text.assemble(message, (f" [{finding.rule}]", "dim"), *(f"\n{line}" for line in rest))
+                table.add_row(Text(finding.severity, _STYLES[finding.severity]), where, what)
+            console.print(Padding(table, (0, 0, 0, 2), expand=False))
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().split("\n")[:-1])
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings by severity, otherwise in their order."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def described(finding: Finding) -> str:
+    """What is wrong, and on lines of their own what was expected, what is there and how to mend it, where known."""
+    lines = [_one_line(finding.message)]
+    for name, value in (("expected", finding.expected), ("observed", finding.observed)):
+        if value is not None:
+            lines.append(f"{name}: {short(_one_line(value))}")
+    if finding.fix:
+        lines.append(f"fix: {_one_line(finding.fix)}")
+    return "\n".join(lines)
+
+
+def counted(findings: Iterable[Finding], checked: int | None = None) -> str:
+    """How many findings there are of each severity, the worst first, and of how many files."""
     counts = Counter(finding.severity for finding in findings)
-    console.print(", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts.items()))
+    parts = [f"{counts[each]} {each}{'s' if counts[each] > 1 else ''}" for each in SEVERITIES if each in counts]
+    found = ", ".join(parts) or "no findings"
+    return found if checked is None else f"{found}; {checked} files checked"
+
+
+def short(text: str, limit: int = 300) -> str:
+    """The text, cut where it is longer than the limit."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _shown(text: str) -> str:
+    """A text of others as it may be shown."""
+    return encodable(printable(text))
+
+
+def _one_line(value: Any) -> str:
+    """A value on one line, its line ends as the escapes that stand for them."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _console() -> Console:
@@ -125,8 +200,3 @@ def _observed(value: float | bool | None) -> str:
     if value is None:
         return "–"
     return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
-
-
-def _short(value: Any, limit: int = 300) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -16,31 +16,11 @@ from steer_eval.errors import FormatError
 from steer_eval.findings import Finding, Severity
 from steer_eval.formats import schema
 from steer_eval.formats.containment import inside, is_inside
+from steer_eval.formats.kinds import kind_of
 from steer_eval.formats.strict_json import read_json, write_json
 
 FILE = "manifest.json"
 SCHEMA = "steer-eval/manifest/1"
-_KINDS = {
-    "study.yaml": "study",
-    "README.md": "card",
-    "config.json": "config",
-    "contrast_pairs.jsonl": "contrast_pairs",
-    "eval_prompts.jsonl": "eval_prompts",
-    "perplexity_corpus.txt": "perplexity_corpus",
-    "environment.json": "environment",
-}
-
-
-def kind_of(path: str) -> str:
-    """Kind of a file, from its path inside the repo."""
-    name = path.rsplit("/", 1)[-1]
-    if path in _KINDS:
-        return _KINDS[path]
-    if path.startswith("vectors/") and name.endswith(".safetensors"):
-        return "vector"
-    if path.startswith("sweep_") and name.endswith(".jsonl"):
-        return "sweep"
-    return "figure" if name.endswith((".svg", ".png")) else "other"
 
 
 def repo_files(folder: Path) -> Iterator[str]:

@@ -10,12 +10,12 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from steer_eval.errors import FormatError
+from steer_eval.errors import FormatError, NotFiniteError
 from steer_eval.formats.atomic import write_text
 from steer_eval.formats.schema import check
 from steer_eval.formats.text import read_text
@@ -23,6 +23,8 @@ from steer_eval.formats.text import read_text
 MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 16 * 2**20
 MAX_INTEGER = 2**63
+# Strings first, so that the letters of one inside a string are not taken for a number.
+_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<constant>NaN|-?Infinity)')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -51,6 +53,42 @@ def read_json(path: Path, *, name: str | None = None) -> Any:
     """
     name = name or str(path)
     return parse(read_text(path, name, limit=MAX_FILE_BYTES), name, "")
+
+
+def scan_json(path: Path, *, name: str | None = None) -> tuple[Any, list[FormatError]]:
+    """Read one JSON document, going on after numbers that are none.
+
+    Args:
+        path: The file.
+        name: What to call it in messages; the path by default.
+
+    Returns:
+        The document with None in place of every NaN and infinity, and an error for each of these with its key and line.
+
+    Raises:
+        FormatError: The file is missing, too large, or not even JSON with such numbers.
+    """
+    name = name or str(path)
+    text = read_text(path, name, limit=MAX_FILE_BYTES)
+    value = _parse(text, name, "", on_constant=_Constant)
+    lines = [text.count("\n", 0, match.start()) + 1 for match in _CONSTANT.finditer(text) if match["constant"]]
+    errors: list[FormatError] = []
+
+    def cleaned(value: Any, where: str) -> Any:
+        if isinstance(value, _Constant):
+            place = f"line {lines[len(errors)]}: {where.lstrip('.')}"
+            errors.append(_not_finite(value.text, name, place))
+            return None
+        if isinstance(value, dict):
+            return {key: cleaned(part, f"{where}.{key}") for key, part in value.items()}
+        if isinstance(value, list):
+            return [cleaned(part, f"{where}[{index}]") for index, part in enumerate(value)]
+        return value
+
+    try:
+        return cleaned(value, ""), errors
+    except RecursionError:
+        raise FormatError(name, "", "the value is nested too deeply") from None
 
 
 def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[Row | FormatError]:
@@ -132,15 +170,25 @@ def parse(text: str, name: str, where: str) -> Any:
     """
 
     def refuse_constant(constant: str) -> NoReturn:
-        raise FormatError(
-            name,
-            where,
-            f"{constant} is not JSON",
-            expected="a finite number or null",
-            observed=constant,
-            fix="write null",
-        )
+        raise _not_finite(constant, name, where)
 
+    return _parse(text, name, where, on_constant=refuse_constant)
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A number that JSON does not have, in its place in a document."""
+
+    text: str
+
+
+def _not_finite(constant: str, name: str, where: str) -> NotFiniteError:
+    return NotFiniteError(
+        name, where, f"{constant} is not JSON", expected="a finite number or null", observed=constant, fix="write null"
+    )
+
+
+def _parse(text: str, name: str, where: str, *, on_constant: Callable[[str], Any]) -> Any:
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) != len(pairs):
@@ -165,11 +213,11 @@ def parse(text: str, name: str, where: str) -> Any:
             text,
             parse_float=refuse_overflow,
             parse_int=refuse_long,
-            parse_constant=refuse_constant,
+            parse_constant=on_constant,
             object_pairs_hook=refuse_duplicates,
         )
         if _SURROGATE.search(text):
-            dumps(value).encode("utf-8")
+            json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
         return value
     except UnicodeEncodeError:
         raise FormatError(name, where, "a lone surrogate is no text", fix="write the whole character") from None

@@ -1,26 +1,24 @@
 """Steering vectors in safetensors.
 
 Invariant: a vector file holds one finite float32 tensor `vector` of shape `[hidden_size]`, and its provenance as string
-metadata (`schemas/vector.schema.json`). The header is bounded and checked before any tensor is allocated.
+metadata (`schemas/vector.schema.json`). Equal vectors are equal files.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steer_eval.errors import FormatError
 from steer_eval.formats.atomic import write_bytes
+from steer_eval.formats.finite import check_finite
+from steer_eval.formats.safetensors_file import read_header, write_header
 from steer_eval.formats.schema import check
 
-MAX_HEADER_BYTES = 2**20
 MAX_FILE_BYTES = 64 * 2**20
 _NAME = re.compile(r"(?P<model>[a-z0-9][a-z0-9_]*)_L(?P<layer>[0-9]+)_caa\.safetensors")
 
@@ -73,7 +71,7 @@ def read_vector(path: Path, *, name: str | None = None) -> SteeringVector:
         FormatError: The file is absent or is not what this module promises.
     """
     name = name or str(path)
-    header = _read_header(path, name)
+    header = read_header(path, name=name, limit=MAX_FILE_BYTES)
     check(header, "vector", file=name, where="header")
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -82,11 +80,7 @@ def read_vector(path: Path, *, name: str | None = None) -> SteeringVector:
         values: NDArray[np.float32] = load_file(path)["vector"]
     except (SafetensorError, OSError, ValueError) as error:
         raise FormatError(name, "vector", f"not safetensors: {error}") from None
-    if not np.isfinite(values).all():
-        bad = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise FormatError(
-            name, f"vector[{bad}]", "the value is not finite", expected="a number", observed=str(values[bad])
-        )
+    check_finite(values, name=name, where="vector")
     provenance = {str(key): str(value) for key, value in header["__metadata__"].items()}
     return SteeringVector(values, int(provenance["layer"]), provenance)
 
@@ -97,38 +91,8 @@ def write_vector(path: Path, vector: SteeringVector) -> None:
     Raises:
         FormatError: The provenance is incomplete.
     """
-    header = _header(vector)
-    check(header, "vector", file=path.name, where="header")
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    values = np.ascontiguousarray(vector.values, dtype="<f4")
-    write_bytes(path, struct.pack("<Q", len(text)) + text + values.tobytes())
-
-
-def _header(vector: SteeringVector) -> dict[str, Any]:
-    """The header of a vector file. The library shuffles metadata; sorted keys make equal vectors equal files."""
     size = vector.values.size
-    return {
-        "__metadata__": dict(sorted(vector.provenance.items())),
-        "vector": {"dtype": "F32", "shape": list(vector.values.shape), "data_offsets": [0, 4 * size]},
-    }
-
-
-def _read_header(path: Path, name: str) -> dict[str, Any]:
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise FormatError(name, "", f"the file has {size} bytes, more than a steering vector can need")
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise FormatError(name, "header", "not safetensors: the header length is impossible", observed=length)
-            header = json.loads(file.read(length).decode("utf-8"))
-    except FileNotFoundError:
-        raise FormatError(name, "", "the file is absent") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(name, "header", f"not safetensors: {error}") from None
-    if not isinstance(header, dict):
-        raise FormatError(name, "header", "not safetensors: the header is no JSON object")
-    return header
+    tensor = {"dtype": "F32", "shape": list(vector.values.shape), "data_offsets": [0, 4 * size]}
+    check({"__metadata__": vector.provenance, "vector": tensor}, "vector", file=path.name, where="header")
+    values = np.ascontiguousarray(vector.values, dtype="<f4")
+    write_bytes(path, write_header(vector.provenance, {"vector": tensor}) + values.tobytes())

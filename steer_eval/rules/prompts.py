@@ -7,30 +7,29 @@ from __future__ import annotations
 
 from steer_eval.contrast import folded
 from steer_eval.findings import Finding
-from steer_eval.results import Results
-from steer_eval.study import Study
+from steer_eval.inventory import Inventory
 
 
-def prompt_leaks(study: Study, results: Results, prefix: str) -> list[Finding]:
+def prompt_leaks(inventory: Inventory) -> list[Finding]:
     """Evaluation prompts that are, up to case and white space, scenarios of the contrast pairs.
 
     Args:
-        study: The study; it names the files.
-        results: Its pairs and prompts, where they could be read.
-        prefix: What to put before file names.
+        inventory: What the repos hold.
     """
-    scenarios = {folded(pair.scenario): line for line, pair in enumerate(results.pairs or (), start=1)}
-    return [
-        Finding(
-            "prompt-leak",
-            "error",
-            prefix + study.sweep.prompts,
-            f"line {line}",
-            f"the prompt is the scenario in line {scenarios[folded(prompt)]} of {study.extraction.pairs}",
-            None,
-            prompt,
-            "evaluate on prompts that the vectors were not made from",
-        )
-        for line, prompt in enumerate(results.prompts or (), start=1)
-        if folded(prompt) in scenarios
-    ]
+    scenarios = {
+        folded(row.value["scenario"]): (row.line, table.path)
+        for table in inventory.of("contrast_pairs")
+        for row in table.value
+    }
+    findings = []
+    for table in inventory.of("eval_prompts"):
+        for row in table.value:
+            prompt = row.value["scenario"]
+            if folded(prompt) in scenarios:
+                line, path = scenarios[folded(prompt)]
+                message = f"the prompt is the scenario in line {line} of {path}"
+                fix = "evaluate on prompts that the vectors were not made from"
+                findings.append(
+                    Finding("prompt-leak", "error", table.file, f"line {row.line}", message, None, prompt, fix)
+                )
+    return findings

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import itertools
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.printed import Printed
 from steer_eval.claims.verdict import WORDS, Check, Verdict
-from steer_eval.cli.output import MIN_WIDTH, print_findings, print_report
+from steer_eval.cli.output import MIN_WIDTH, findings_text, print_findings, print_report
 from steer_eval.findings import SEVERITIES, Finding
 from steer_eval.reproduce import LEVELS, Report
 
@@ -47,16 +50,70 @@ def report(
 def test_nothing_in_a_finding_is_markup(capsys: pytest.CaptureFixture[str], text: str) -> None:
     print_findings([Finding("rule", "error", f"f{text}", f"w{text}", f"m{text}", f"e{text}", f"o{text}", f"x{text}")])
 
+    margin = " " * len(f"  warning  w{text}  ")
     assert capsys.readouterr().out == (
-        f"error f{text}: w{text}: m{text} [rule]\n"
-        f"    expected: e{text}\n    observed: o{text}\n    fix: x{text}\n1 error\n"
+        f"f{text}\n  error    w{text}  m{text} [rule]\n"
+        f"{margin}expected: e{text}\n{margin}observed: o{text}\n{margin}fix: x{text}\n1 error\n"
     )
 
 
 def test_findings_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    print_findings([Finding("rule", severity, "f", "", "m") for severity in ("error", "error", "note")])
+    print_findings([Finding("rule", severity, "f", "", "m") for severity in ("note", "error", "error")])
 
     assert capsys.readouterr().out.splitlines()[-1] == "2 errors, 1 note"
+
+
+def test_findings_stand_under_their_file_the_worst_first(capsys: pytest.CaptureFixture[str]) -> None:
+    places = [
+        ("note", "a", "1"),
+        ("warning", "b", "2"),
+        ("error", "c", "3"),
+        ("error", "a", "4"),
+        ("warning", "a", "5"),
+    ]
+    print_findings([Finding("rule", severity, file, where, "m") for severity, file, where in places])
+
+    assert capsys.readouterr().out.splitlines() == [
+        *("c", "  error    3  m [rule]"),
+        *("a", "  error    4  m [rule]", "  warning  5  m [rule]", "  note     1  m [rule]"),
+        *("b", "  warning  2  m [rule]"),
+        "2 errors, 2 warnings, 1 note",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_findings_fit_the_terminal_and_lose_nothing(width: int) -> None:
+    where, text = "claims[12].select", "怒りの word " * 30
+    finding = Finding("claim-select", "error", "study.yaml", where, text, "x" * 100, None, f"do {text}")
+    whole = findings_text([finding], Console(width=width, file=StringIO()))
+    lines = whole.splitlines()
+
+    assert max(map(cell_len, lines)) <= width
+    margin = lines[1].index("怒")
+    assert lines[1][:margin].split() == ["error", where]
+    assert all(not line[:margin].strip() for line in lines[2:]), "the columns stay apart"
+    shown = "".join("".join(line[margin:].split()) for line in lines[1:])
+    assert shown == "".join(f"{text}[claim-select]expected:{'x' * 100}fix:do{text}".split())
+
+
+def test_a_long_place_does_not_push_the_message_out_of_the_terminal() -> None:
+    finding = Finding("rule", "error", "f", "key." * 50, "message")
+    lines = findings_text([finding], Console(width=80, file=StringIO())).splitlines()
+
+    assert lines[1].endswith("  message [rule]")
+    assert "".join(line[11:].split("  ")[0] for line in lines[1:]) == "key." * 50
+
+
+def test_line_ends_and_names_that_are_no_unicode_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings([Finding("rule", "error", "b\udcff", "w\nw", "m\r\nm", "e\n", None, "x\n::error::y")])
+
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == [
+        "b\\udcff",
+        r"error    w\nw  m\r\nm [rule]",
+        r"expected: e\n",
+        r"fix: x\n::error::y",
+        "1 error",
+    ]
 
 
 @pytest.mark.parametrize("text", MARKUP)
@@ -90,9 +147,10 @@ def test_long_lines_are_not_wrapped_without_a_terminal(capsys: pytest.CaptureFix
     print_report(report(words=("drifted",), text=long))
     lines = capsys.readouterr().out.splitlines()
 
-    assert f"warning {long}: {long} [rule]" in lines
-    assert f"    expected: {long[:200].rstrip()}" in [line.rstrip() for line in lines]
-    assert f"    fix: {long}" in lines
+    assert long in lines
+    assert f"  warning    {long} [rule]" in lines
+    assert f"expected: {long[:200].rstrip()}" in [line.strip() for line in lines]
+    assert f"fix: {long}" in [line.strip() for line in lines]
     assert f"drifted the-claim: because of {long}" in lines
 
 

@@ -7,7 +7,8 @@ import pytest
 from studies import build
 
 from steer_eval.formats import schema
-from steer_eval.formats.manifest import FILE, check_manifest, kind_of, repo_files, write_manifest
+from steer_eval.formats.kinds import kind_of
+from steer_eval.formats.manifest import FILE, check_manifest, repo_files, write_manifest
 
 
 @pytest.fixture

@@ -1,0 +1,68 @@
+"""From a control vector of another tool to vectors of ours.
+
+Invariant: the values are the file's, as float32; each vector says from which file it comes, by name and SHA-256. What
+the file itself records about its origin is kept where our format knows the key, and is not believed about the model:
+that is the user's word, and a file that says otherwise is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from steer_eval.digest import sha256_file
+from steer_eval.errors import SteerEvalError
+from steer_eval.export.gguf_control_vector import ControlVector, read_control_vector
+from steer_eval.formats.vector import SteeringVector
+
+SOURCE_FORMAT = "gguf-control-vector"
+_KEPT = ("positions", "revision", "weights_sha256", "n_pairs", "pairs_sha256")
+
+
+def import_control_vector(path: Path, *, model: str, method: str) -> dict[int, SteeringVector]:
+    """Read a GGUF control vector as vectors of ours.
+
+    Args:
+        path: The file.
+        model: Hub id of the model that it is of.
+        method: How the directions were found, where the file does not say.
+
+    Returns:
+        The vectors by layer, in ascending order.
+
+    Raises:
+        FormatError: The file is no control vector.
+        SteerEvalError: It says that it is of another model.
+    """
+    control = read_control_vector(path)
+    digest = sha256_file(path)
+    result: dict[int, SteeringVector] = {}
+    for layer, values in control.directions.items():
+        recorded = _recorded(control, layer, model, path)
+        norm = float(np.linalg.norm(values.astype(np.float64)))
+        provenance = {
+            "format": "steer-eval/vector/1",
+            "method": recorded.get("method", method),
+            "model": model,
+            "layer": str(layer),
+            "norm": f"{norm:.9g}",
+            "dtype": control.dtypes[layer],
+            "source_format": SOURCE_FORMAT,
+            "source_file": path.name,
+            "source_sha256": digest,
+        }
+        provenance.update({key: recorded[key] for key in _KEPT if key in recorded})
+        result[layer] = SteeringVector(values, layer, provenance)
+    return result
+
+
+def _recorded(control: ControlVector, layer: int, model: str, path: Path) -> dict[str, str]:
+    recorded = control.provenance.get(layer, {})
+    stated = recorded.get("model", model)
+    if stated != model:
+        raise SteerEvalError(
+            f"{path}: the direction of layer {layer} says that it is of {stated}, not of {model}",
+            f"give --base-model {stated}",
+        )
+    return recorded

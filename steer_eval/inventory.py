@@ -1,0 +1,279 @@
+"""What repos hold: every file with its kind, and its content or its trouble.
+
+Invariant: each file is read once, by the one reader of its kind. A bad file or row is kept as a `FormatError` and never
+hides another: the good rows of a bad table are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steer_eval.errors import FormatError
+from steer_eval.formats import schema
+from steer_eval.formats.containment import inside
+from steer_eval.formats.kinds import kind_of
+from steer_eval.formats.manifest import repo_files
+from steer_eval.formats.strict_json import MAX_FILE_BYTES, Row, scan_json, scan_jsonl
+from steer_eval.formats.text import read_text
+
+TABLES = {
+    "contrast_pairs": "contrast_pair",
+    "eval_prompts": "eval_prompt",
+    "sweep": "sweep_row",
+    "judge": "judge_row",
+    "judge_labels": "judge_label_row",
+    "transfer_eval": "transfer_row",
+    "phase_i": "phase_i_row",
+}
+"""Schema of the rows of each kind of table."""
+
+DOCUMENTS = {"latent_diff": "latent_diff", "size_comparison": "size_comparison"}
+"""Schema of each kind of JSON document whose content stays a plain value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """One file of a repo, or one folder that is read as a whole.
+
+    Args:
+        file: Its name in findings: the repo's and its path.
+        path: Its path inside the repo.
+        kind: What it is.
+        size: Bytes.
+        value: What it holds, as the reader of its kind gives it; None where it can't be used at all.
+        troubles: What is wrong with it.
+    """
+
+    file: str
+    path: str
+    kind: str
+    size: int
+    value: Any = None
+    troubles: tuple[FormatError, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Root:
+    """A repo whose files are listed.
+
+    Args:
+        folder: Where it is.
+        prefix: What to put before paths in findings.
+        role: `model` or `dataset`.
+        kinds: Kinds of files whose names a study chose.
+    """
+
+    folder: Path
+    prefix: str
+    role: str
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything that some repos hold."""
+
+    roots: tuple[Root, ...]
+    artifacts: tuple[Artifact, ...]
+    _by_kind: dict[str, list[Artifact]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for artifact in self.artifacts:
+            self._by_kind.setdefault(artifact.kind, []).append(artifact)
+
+    def of(self, *kinds: str) -> Iterator[Artifact]:
+        """Artifacts of some kinds that can be used."""
+        return (each for kind in kinds for each in self._by_kind.get(kind, ()) if each.value is not None)
+
+    def named(self, name: str, kind: str) -> Artifact | None:
+        """The usable artifact of a kind with a file name."""
+        return next((artifact for artifact in self.of(kind) if artifact.name == name), None)
+
+
+def take_inventory(roots: Iterable[Root]) -> Inventory:
+    """Read every file of some repos.
+
+    Args:
+        roots: The repos.
+    """
+    roots = tuple(roots)
+    return Inventory(roots, tuple(_artifact(root, path) for root in roots for path in repo_files(root.folder)))
+
+
+def _artifact(root: Root, path: str) -> Artifact:
+    name = f"{root.prefix}{path}"
+    kind = root.kinds.get(path) or kind_of(path)
+    troubles: list[FormatError] = []
+    value = None
+    size = 0
+    try:
+        where = inside(root.folder, path, name=name)
+        size = where.stat().st_size
+        if kind == "torch":
+            kind = torch_kind(where, name)
+        elif kind == "transfer":
+            kind = _transfer_kind(where, name)
+        if kind in TABLES:
+            value = _table(where, name, TABLES[kind], troubles)
+        elif kind in DOCUMENTS or kind == "json":
+            value = _document(where, name, DOCUMENTS.get(kind), troubles)
+        elif kind in _READERS:
+            value = _READERS[kind](where, name)
+    except FormatError as error:
+        troubles.append(error)
+    except OSError as error:
+        troubles.append(FormatError(name, "", f"the file can't be read: {error.strerror}"))
+    return Artifact(name, path, kind, size, value, tuple(troubles))
+
+
+def _table(path: Path, name: str, row_schema: str, troubles: list[FormatError]) -> tuple[Row, ...]:
+    rows = []
+    for item in scan_jsonl(path, schema=row_schema, name=name):
+        if isinstance(item, FormatError):
+            troubles.append(item)
+        else:
+            rows.append(item)
+    return tuple(rows)
+
+
+def _document(path: Path, name: str, document_schema: str | None, troubles: list[FormatError]) -> Any:
+    value, errors = scan_json(path, name=name)
+    troubles += errors
+    if document_schema is not None:
+        schema.check(value, document_schema, file=name)
+    return value
+
+
+def torch_kind(path: Path, name: str) -> str:
+    """What a PyTorch file holds, by the keys of its dict.
+
+    Raises:
+        FormatError: The file is refused, or holds nothing that is known.
+    """
+    from steer_eval.formats import caa_pt, sae, transfer
+    from steer_eval.formats.torch_file import read_header
+
+    keys = set(read_header(path, name=name))
+    for kind, needed in (
+        ("vector_pt", caa_pt.KEYS),
+        ("transferred_pt", transfer.VECTOR_KEYS),
+        ("transfer_map_pt", transfer.MAP_KEYS),
+        ("sae_pt", sae.KEYS),
+    ):
+        if needed <= keys:
+            return kind
+    raise FormatError(
+        name,
+        "",
+        "the file is none of the known kinds",
+        expected="a vector, transferred vectors, a transfer map or an SAE",
+        observed=sorted(keys)[:12],
+        fix="docs/formats.md lists the keys of each kind",
+    )
+
+
+def _transfer_kind(path: Path, name: str) -> str:
+    """What a safetensors file of a transfer holds, by the tensors that its header names."""
+    from steer_eval.formats import transfer
+    from steer_eval.formats.safetensors_file import read_header
+
+    tensors = set(read_header(path, name=name)) - {"__metadata__"}
+    for kind, needed in (("transferred", transfer.VECTOR_KEYS), ("transfer_map", transfer.MATRICES)):
+        if tensors.issuperset(needed):
+            return kind
+    raise FormatError(
+        name,
+        "header",
+        "the file is none of the known kinds",
+        expected="transferred vectors or a transfer map",
+        observed=sorted(tensors)[:12],
+        fix="schemas/transferred.schema.json and schemas/transfer_map.schema.json name the tensors of each kind",
+    )
+
+
+def _vector(path: Path, name: str) -> Any:
+    from steer_eval.formats.vector import read_vector
+
+    return read_vector(path, name=name)
+
+
+def _vector_pt(path: Path, name: str) -> Any:
+    from steer_eval.formats.caa_pt import read_caa_pt
+
+    return read_caa_pt(path, name=name)
+
+
+def _transferred_pt(path: Path, name: str) -> Any:
+    from steer_eval.formats.transfer import read_transferred_pt
+
+    return read_transferred_pt(path, name=name)
+
+
+def _transferred(path: Path, name: str) -> Any:
+    from steer_eval.formats.transfer import read_transferred
+
+    return read_transferred(path, name=name)
+
+
+def _transfer_map(path: Path, name: str) -> Any:
+    from steer_eval.formats.transfer import read_transfer_map
+
+    return read_transfer_map(path, name=name)
+
+
+def _transfer_map_pt(path: Path, name: str) -> Any:
+    from steer_eval.formats.transfer import read_transfer_map_pt
+
+    return read_transfer_map_pt(path, name=name)
+
+
+def _sae_pt(path: Path, name: str) -> Any:
+    from steer_eval.formats.sae import read_sae_pt
+
+    return read_sae_pt(path, name=name)
+
+
+def _sae_folder(path: Path, name: str) -> Any:
+    from steer_eval.formats.saelens import read_saelens
+
+    return read_saelens(path.parent, name=name.rsplit("/", 1)[0])
+
+
+def _features(path: Path, name: str) -> Any:
+    from steer_eval.formats.features import read_features
+
+    return read_features(path, name=name)
+
+
+def _text(path: Path, name: str) -> str:
+    return read_text(path, name, limit=MAX_FILE_BYTES)
+
+
+def _yaml(path: Path, name: str) -> Any:
+    from steer_eval.formats.strict_yaml import parse
+
+    return parse(_text(path, name), name)
+
+
+_READERS: dict[str, Callable[[Path, str], Any]] = {
+    "vector": _vector,
+    "vector_pt": _vector_pt,
+    "transferred": _transferred,
+    "transferred_pt": _transferred_pt,
+    "transfer_map": _transfer_map,
+    "transfer_map_pt": _transfer_map_pt,
+    "sae_pt": _sae_pt,
+    "sae": _sae_folder,
+    "features": _features,
+    "card": _text,
+    "perplexity_corpus": _text,
+    "yaml": _yaml,
+}

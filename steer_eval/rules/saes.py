@@ -1,0 +1,168 @@
+"""Rules on sparse autoencoders and their feature tables.
+
+Invariant: an SAE and its feature table are on the layer and model that their names and each other give; every number of
+a table follows from those beside it; tables that are read side by side were made under the same conditions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from steer_eval.findings import Finding
+from steer_eval.formats.features import FeatureRow, FeatureTable
+from steer_eval.formats.sae import TopKSae
+from steer_eval.inventory import Artifact, Inventory
+from steer_eval.rules.vector_files import name_parts, vectors_by_model
+
+_ABSOLUTE = 1e-6
+_FREQUENCY = 1e-4
+_AGAIN = "compute the table again from the activations"
+
+
+def sae_findings(inventory: Inventory) -> list[Finding]:
+    """What is wrong with SAEs and feature tables.
+
+    Args:
+        inventory: What the repos hold.
+    """
+    findings: list[Finding] = []
+    for artifact in inventory.of("sae_pt"):
+        findings += _named(artifact, artifact.value.layer)
+    for artifact in inventory.of("sae", "sae_pt"):
+        findings += _width(artifact, inventory)
+    tables = list(inventory.of("features"))
+    for artifact in tables:
+        findings += _named(artifact, artifact.value.layer)
+        findings += _rows(artifact)
+        findings += _order(artifact)
+        findings += _of_sae(artifact, inventory)
+    findings += _conditions(tables)
+    return findings
+
+
+def _named(artifact: Artifact, layer: int) -> Iterator[Finding]:
+    parts = name_parts(artifact.name)
+    if parts and parts[1] != layer:
+        message = "the layer in the file is not the one in its name"
+        yield Finding("sae-layer", "error", artifact.file, "layer", message, parts[1], layer, "name the file rightly")
+
+
+def _width(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
+    """An SAE is as wide as the vectors of its model."""
+    sae: TopKSae = artifact.value
+    for vectors in vectors_by_model(inventory).values():
+        for vector in vectors.values():
+            width = vector.value.values.shape[0]
+            if vector.value.provenance.get("model") == sae.model and width != sae.d_in:
+                message = f"the SAE is not as wide as {vector.path}, a vector of the same model"
+                yield Finding(
+                    "sae-shape", "error", artifact.file, "d_in", message, width, sae.d_in, "publish the right SAE"
+                )
+                return
+
+
+def _rows(artifact: Artifact) -> Iterator[Finding]:
+    table: FeatureTable = artifact.value
+    seen: dict[int, int] = {}
+    for index, row in enumerate(table.rows):
+        where = f"top_features[{index}]"
+        delta = row.steered_mean - row.base_mean
+        if not math.isclose(delta, row.delta, rel_tol=_ABSOLUTE, abs_tol=_ABSOLUTE):
+            message = f"delta is {row.delta:.6g}, steered_mean - base_mean gives {delta:.6g}"
+            yield Finding(
+                "feature-arithmetic", "error", artifact.file, f"{where}.delta", message, delta, row.delta, _AGAIN
+            )
+        if row.feature in seen:
+            message = f"feature {row.feature} stands at top_features[{seen[row.feature]}] already"
+            yield Finding("feature-duplicate", "error", artifact.file, f"{where}.feature_id", message, fix=_AGAIN)
+        seen.setdefault(row.feature, index)
+        yield from _frequencies(artifact, row, where, table.n_prompts)
+
+
+def _frequencies(artifact: Artifact, row: FeatureRow, where: str, n_prompts: int) -> Iterator[Finding]:
+    """Frequencies are shares of the prompts, and nothing fires without a mean."""
+    pairs = (("steered", row.steered_freq, row.steered_mean), ("base", row.base_freq, row.base_mean))
+    for name, frequency, mean in pairs:
+        count = frequency * n_prompts
+        if abs(count - round(count)) > _FREQUENCY * n_prompts:
+            message = f"the frequency is no share of {n_prompts} prompts"
+            expected = round(count) / n_prompts
+            yield Finding(
+                "feature-frequency",
+                "warning",
+                artifact.file,
+                f"{where}.{name}_freq",
+                message,
+                expected,
+                frequency,
+                "say what it is a share of: of prompts on which the feature fires, or of tokens",
+            )
+        if (frequency == 0) != (mean == 0):
+            message = "a feature that never fires has mean 0, and one that fires has a mean above it"
+            yield Finding(
+                "feature-arithmetic", "error", artifact.file, f"{where}.{name}_mean", message, None, mean, _AGAIN
+            )
+
+
+def _order(artifact: Artifact) -> Iterator[Finding]:
+    rows: Sequence[FeatureRow] = artifact.value.rows
+    for index, (first, second) in enumerate(pairwise(rows), start=1):
+        if abs(second.delta) > abs(first.delta) + _ABSOLUTE:
+            message = f"feature {second.feature} changes more than feature {first.feature} above it"
+            where = f"top_features[{index}]"
+            expected = f"at most {abs(first.delta):.6g}"
+            yield Finding("feature-order", "error", artifact.file, where, message, expected, second.delta, _AGAIN)
+            return
+
+
+def _of_sae(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
+    """A table is of the SAE of its model and layer, where that is published."""
+    table: FeatureTable = artifact.value
+    for other in inventory.of("sae", "sae_pt"):
+        sae: TopKSae = other.value
+        mine, its = name_parts(artifact.name), name_parts(other.name)
+        if mine and its and mine == its and (sae.model, sae.layer) != (table.model, table.layer):
+            message = f"the table is of another model or layer than {other.path}, the SAE of its name"
+            yield Finding(
+                "feature-sae",
+                "error",
+                artifact.file,
+                "model",
+                message,
+                f"{sae.model}, layer {sae.layer}",
+                f"{table.model}, layer {table.layer}",
+                _AGAIN,
+            )
+        if (sae.model, sae.layer) == (table.model, table.layer):
+            for index, row in enumerate(table.rows):
+                if row.feature >= sae.d_sae:
+                    message = f"{other.path} has {sae.d_sae} features, counted from 0"
+                    where = f"top_features[{index}].feature_id"
+                    yield Finding(
+                        "feature-sae", "error", artifact.file, where, message, f"< {sae.d_sae}", row.feature, _AGAIN
+                    )
+
+
+def _conditions(tables: Sequence[Artifact]) -> Iterator[Finding]:
+    """Tables of several models are compared by their readers, so that other conditions must be pointed out."""
+    if len({artifact.value.coefficient for artifact in tables}) < 2:
+        return
+    first, *others = sorted(tables, key=lambda artifact: artifact.path)
+    for artifact in others:
+        if artifact.value.coefficient != first.value.coefficient:
+            message = (
+                f"the features were measured at another coefficient than in {first.path}, so that deltas and "
+                "frequencies of the two tables can't be compared"
+            )
+            yield Finding(
+                "feature-coefficient",
+                "warning",
+                artifact.file,
+                "coef",
+                message,
+                first.value.coefficient,
+                artifact.value.coefficient,
+                "measure both at the same strength, or state both beside every comparison",
+            )

@@ -1,0 +1,131 @@
+"""Rules on vector files, whatever study they belong to.
+
+Invariant: what a vector file records agrees with its values, its name, its siblings, the published contrast pairs and
+the base model's configuration, as far as each of these is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from steer_eval.base_config import BaseConfig, base_config
+from steer_eval.consistency import vector_conflicts
+from steer_eval.findings import Finding
+from steer_eval.formats.vector import SteeringVector
+from steer_eval.inventory import Artifact, Inventory
+
+_STEM = re.compile(r"(?P<model>.+?)_L(?P<layer>[0-9]{1,4})(_.*)?\.[a-z]+")
+_AGAIN = "extract the vector again, or publish the one that the record was written for"
+
+
+def name_parts(file: str) -> tuple[str, int] | None:
+    """Model and layer that a file's name gives (`qwen_large_L14_caa.pt`), or None."""
+    match = _STEM.fullmatch(file)
+    return (match["model"], int(match["layer"])) if match else None
+
+
+def vectors_by_model(inventory: Inventory) -> dict[str, dict[int, Artifact]]:
+    """Vector files by the model and the layer in their names."""
+    found: dict[str, dict[int, Artifact]] = {}
+    for artifact in inventory.of("vector", "vector_pt"):
+        parts = name_parts(artifact.name)
+        if parts:
+            found.setdefault(parts[0], {})[parts[1]] = artifact
+    return found
+
+
+def vector_file_findings(inventory: Inventory) -> list[Finding]:
+    """What is wrong with vector files.
+
+    Args:
+        inventory: What the repos hold.
+    """
+    pairs = next((table for table in inventory.of("contrast_pairs") if not table.troubles), None)
+    findings: list[Finding] = []
+    groups: dict[str, list[Artifact]] = {}
+    for artifact in inventory.of("vector", "vector_pt"):
+        parts = name_parts(artifact.name)
+        groups.setdefault(parts[0] if parts else "", []).append(artifact)
+        findings += _norm(artifact)
+        findings += _layer(artifact, parts)
+        findings += _pairs(artifact, pairs)
+    for model, artifacts in groups.items():
+        if model:
+            findings += _siblings(model, artifacts)
+    findings += _base(inventory.of("vector", "vector_pt"))
+    return findings
+
+
+def _key(artifact: Artifact, key: str) -> str:
+    return key if artifact.kind == "vector_pt" else f"__metadata__.{key}"
+
+
+def _norm(artifact: Artifact) -> Iterator[Finding]:
+    for conflict in vector_conflicts(artifact.value):
+        where = _key(artifact, conflict.field)
+        message = str(conflict)
+        yield Finding(
+            "vector-norm", "error", artifact.file, where, message, conflict.expected, conflict.observed, _AGAIN
+        )
+
+
+def _layer(artifact: Artifact, parts: tuple[str, int] | None) -> Iterator[Finding]:
+    vector: SteeringVector = artifact.value
+    if parts and parts[1] != vector.layer:
+        message = "the layer in the file is not the one in its name"
+        where = _key(artifact, "layer")
+        yield Finding("vector-layer", "error", artifact.file, where, message, parts[1], vector.layer, _AGAIN)
+
+
+def _pairs(artifact: Artifact, pairs: Artifact | None) -> Iterator[Finding]:
+    recorded = artifact.value.provenance.get("n_pairs")
+    if pairs is not None and recorded is not None and int(recorded) != len(pairs.value):
+        message = f"the vector was made from another number of pairs than {pairs.path} has"
+        where = _key(artifact, "n_pairs")
+        yield Finding("vector-pairs", "error", artifact.file, where, message, len(pairs.value), int(recorded), _AGAIN)
+
+
+def _siblings(model: str, artifacts: Sequence[Artifact]) -> Iterator[Finding]:
+    """Files of one name have one model and one width; those that differ from most are named."""
+    width = _usual(artifact.value.values.shape[0] for artifact in artifacts)
+    base = _usual(artifact.value.provenance.get("model") for artifact in artifacts)
+    for artifact in artifacts:
+        observed = artifact.value.values.shape[0]
+        if observed != width:
+            message = f"most vectors of {model} have another width"
+            yield Finding("vector-shape", "error", artifact.file, "vector", message, width, observed, _AGAIN)
+        recorded = artifact.value.provenance.get("model")
+        if recorded != base:
+            message = "the vector was made on another model"
+            where = _key(artifact, "model")
+            yield Finding("vector-model", "error", artifact.file, where, message, base, recorded, _AGAIN)
+
+
+def _usual(values: Iterable[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _base(artifacts: Iterable[Artifact]) -> Iterator[Finding]:
+    """Width and depth of the base model, where its configuration is in the Hub's cache on this machine."""
+    known: dict[str, BaseConfig | None] = {}
+    for artifact in artifacts:
+        vector: SteeringVector = artifact.value
+        model = vector.provenance.get("model", "")
+        if model not in known:
+            known[model] = base_config(model)
+        base = known[model]
+        if base is None:
+            continue
+        if base.hidden_size is not None and vector.values.shape[0] != base.hidden_size:
+            message = f"the vector has another width than the residual stream of {model}"
+            observed = vector.values.shape[0]
+            yield Finding("vector-shape", "error", artifact.file, "vector", message, base.hidden_size, observed, _AGAIN)
+        if base.layers is not None and vector.layer >= base.layers:
+            message = f"{model} has {base.layers} layers, counted from 0"
+            where = _key(artifact, "layer")
+            yield Finding(
+                "vector-layer", "error", artifact.file, where, message, f"< {base.layers}", vector.layer, _AGAIN
+            )
