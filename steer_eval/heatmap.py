@@ -1,4 +1,4 @@
-"""The perplexity heat map of a sweep, as SVG.
+"""The perplexity heat map of a sweep, as an SVG file for cards.
 
 Invariant: the picture is a pure function of the sweep. Colour encodes the logarithm of the perplexity ratio, from 1 to
 the sweep's largest; the number is printed in each cell, so that colour is never the only carrier, and collapsed cells
@@ -7,19 +7,18 @@ are marked by a dagger as in the tables.
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Iterator
+
+from markupsafe import Markup
 
 from steer_eval.cells import Cell
-from steer_eval.resources import folder
+from steer_eval.drawing.grid import COLLAPSED, Attributes, Frame, axes, face, label, ratio_label, ratio_share
+from steer_eval.drawing.scale import SEQUENTIAL, Colour, css
+from steer_eval.drawing.svg import document, element
 from steer_eval.results import Sweep, SweepRow
 from steer_eval.study import Study
 
-CELL_WIDTH, CELL_HEIGHT = 76, 34
-LEFT, TOP = 92, 64
-
-# Stops of a sequential scale, light to dark, even in lightness so that it survives greyscale printing.
-_SCALE = ((247, 246, 242), (250, 220, 168), (240, 160, 96), (204, 84, 66), (122, 28, 56), (58, 12, 48))
+FRAME = Frame(left=92, top=64, cell_width=76, cell_height=34)
 
 
 def render_heatmap(study: Study, model: str, sweep: Sweep) -> str:
@@ -33,9 +32,33 @@ def render_heatmap(study: Study, model: str, sweep: Sweep) -> str:
     Returns:
         An SVG document.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     layers, coefficients = study.sweep.layers, study.sweep.coefficients
+    width = FRAME.left + FRAME.cell_width * len(coefficients) + 16
+    bottom = FRAME.top + FRAME.cell_height * len(layers)
+    return document(
+        _parts(study, model, sweep, bottom),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {width} {bottom + 46}",
+        width=width,
+        height=bottom + 46,
+        role="img",
+        font_family="system-ui, sans-serif",
+        font_size=13,
+    )
+
+
+def _parts(study: Study, model: str, sweep: Sweep, bottom: int) -> Iterator[Markup]:
+    layers, coefficients = study.sweep.layers, study.sweep.coefficients
+    base_model = study.models[model].base_model
+    yield element("title", f"Perplexity ratio by layer and coefficient, {base_model}")
+    yield element("rect", width="100%", height="100%", fill="#ffffff")
+    yield element(
+        "text", f"Perplexity ratio, {base_model}", x=16, y=24, font_size=15, font_weight=600, fill="#222"
+    )
+    yield element("text", "steered over unsteered, on one fixed corpus", x=16, y=42, fill="#555")
+    yield from axes(
+        FRAME, [f"layer {layer}" for layer in layers], [f"{coef:+g}" for coef in coefficients], {"fill": "#222"}
+    )
     found = {
         (layer, coef): row
         for layer in layers
@@ -43,53 +66,28 @@ def render_heatmap(study: Study, model: str, sweep: Sweep) -> str:
         if (row := sweep.find(Cell(model, "steered", layer, coef))) is not None
     }
     largest = max((row.ppl_ratio for row in found.values()), default=2.0)
-    cells = [
-        _cell(found.get((layer, coef)), x, y, largest)
-        for y, layer in enumerate(layers)
-        for x, coef in enumerate(coefficients)
-    ]
-    environment = Environment(
-        loader=FileSystemLoader(folder("cards")),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("heatmap.svg.jinja").render(
-        study=study,
-        base_model=study.models[model].base_model,
-        cells=cells,
-        columns=[{"x": LEFT + (x + 0.5) * CELL_WIDTH, "label": f"{coef:+g}"} for x, coef in enumerate(coefficients)],
-        lines=[{"y": TOP + (y + 0.5) * CELL_HEIGHT + 5, "label": f"layer {layer}"} for y, layer in enumerate(layers)],
-        width=LEFT + CELL_WIDTH * len(coefficients) + 16,
-        height=TOP + CELL_HEIGHT * len(layers) + 46,
-        cell_width=CELL_WIDTH,
-        cell_height=CELL_HEIGHT,
-        bottom=TOP + CELL_HEIGHT * len(layers),
-    )
+    for y, layer in enumerate(layers):
+        for x, coef in enumerate(coefficients):
+            text, paint, ink = _shown(found.get((layer, coef)), largest)
+            yield face(FRAME, x, y, paint)
+            yield label(FRAME, x, y, text, ink)
+    legend = f"columns: coefficient   {COLLAPSED} ratio above {study.sweep.collapse_ratio:g}: collapsed"
+    yield element("text", legend, x=16, y=bottom + 24, fill="#555")
 
 
-def _cell(row: SweepRow | None, x: int, y: int, largest: float) -> dict[str, Any]:
-    place = {"x": LEFT + x * CELL_WIDTH, "y": TOP + y * CELL_HEIGHT}
+def _shown(row: SweepRow | None, largest: float) -> tuple[str, Attributes, Attributes]:
+    """Label of a cell, and the paint of its face and of its label."""
+    stroke: Attributes = {"stroke": "#ffffff", "stroke_width": 2}
     if row is None:
-        return {**place, "fill": "none", "ink": "#555", "label": "–"}
-    share = min(1.0, max(0.0, math.log(row.ppl_ratio) / math.log(max(largest, 1.01))))
-    red, green, blue = _colour(share)
-    ink = "#fff" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else "#222"
-    label = f"{row.ppl_ratio:.2f}" if row.ppl_ratio < 100 else f"{row.ppl_ratio:.0f}"
-    return {
-        **place,
-        "fill": f"#{red:02x}{green:02x}{blue:02x}",
-        "ink": ink,
-        "label": label + ("†" if row.collapsed else ""),
-    }
+        return "–", {"fill": "none", **stroke}, {"fill": "#555"}
+    colour = SEQUENTIAL.at(ratio_share(row.ppl_ratio, largest))
+    return (
+        ratio_label(row.ppl_ratio, collapsed=row.collapsed),
+        {"fill": css(colour), **stroke},
+        {"fill": _ink(colour)},
+    )
 
 
-def _colour(share: float) -> tuple[int, int, int]:
-    position = share * (len(_SCALE) - 1)
-    index = min(int(position), len(_SCALE) - 2)
-    weight = position - index
-    low, high = _SCALE[index], _SCALE[index + 1]
-    red, green, blue = (round(a + weight * (b - a)) for a, b in zip(low, high, strict=True))
-    return red, green, blue
+def _ink(colour: Colour) -> str:
+    red, green, blue = colour
+    return "#fff" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else "#222"

@@ -205,6 +205,12 @@ def _vector(path: Path, name: str) -> Any:
     return read_vector(path, name=name)
 
 
+def _control_vector(path: Path, name: str) -> Any:
+    from steer_eval.export.gguf_control_vector import read_control_vector
+
+    return read_control_vector(path, name=name)
+
+
 def _vector_pt(path: Path, name: str) -> Any:
     from steer_eval.formats.caa_pt import read_caa_pt
 
@@ -266,6 +272,7 @@ def _yaml(path: Path, name: str) -> Any:
 _READERS: dict[str, Callable[[Path, str], Any]] = {
     "vector": _vector,
     "vector_pt": _vector_pt,
+    "control_vector": _control_vector,
     "transferred": _transferred,
     "transferred_pt": _transferred_pt,
     "transfer_map": _transfer_map,

@@ -52,10 +52,12 @@ class Validation:
     Args:
         findings: The findings, by file.
         checked: Files that were looked at.
+        inventory: What the files hold.
     """
 
     findings: tuple[Finding, ...]
     checked: tuple[str, ...]
+    inventory: Inventory
 
 
 def validate(target: Repositories | StudyRepositories, *, with_cards: bool = True) -> Validation:
@@ -80,7 +82,7 @@ def validate(target: Repositories | StudyRepositories, *, with_cards: bool = Tru
         finding for finding in findings if not any(f"{finding.file}/".startswith(f"{link}/") for link in links)
     ]
     checked = [f"{root.prefix}{path}" for root in roots for path in _all(root.folder)]
-    return Validation(tuple(_each_once(findings)), tuple(checked))
+    return Validation(tuple(_each_once(findings)), tuple(checked), inventory)
 
 
 def _each_once(findings: Iterable[Finding]) -> Iterable[Finding]:

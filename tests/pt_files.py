@@ -10,6 +10,7 @@ import json
 import math
 import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,9 @@ def write_archive(
     pickle: bytes,
     *records: bytes,
     byteorder: bytes | None = LITTLE,
-    more: dict[str, bytes] | None = None,
-    compression: int = zipfile.ZIP_STORED,
-    comment: bytes = b"",
+    version: bytes | None = b"3\n",
+    more: Sequence[tuple[str, bytes]] = (),
+    **options: Any,
 ) -> Path:
     """Write an archive as `torch.save` lays it out.
 
@@ -152,18 +153,33 @@ def write_archive(
         pickle: What stands in `data.pkl`.
         records: What stands in `data/0`, `data/1` and so on.
         byteorder: What stands in `byteorder`; None for no such member.
+        version: What stands in `version`; None for no such member.
         more: Further members, by their whole names.
-        compression: Of all members.
-        comment: Of the archive.
+        options: For `write_zip`.
     """
-    members = {f"{FOLDER}/data.pkl": pickle, f"{FOLDER}/version": b"3\n"}
-    if byteorder is not None:
-        members[f"{FOLDER}/byteorder"] = byteorder
-    members.update((f"{FOLDER}/data/{index}", record) for index, record in enumerate(records))
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in {**members, **(more or {})}.items():
-            archive.writestr(name, content)
-        archive.comment = comment
+    members = [(f"{FOLDER}/data.pkl", pickle)]
+    members += [(f"{FOLDER}/{name}", part) for name, part in (("byteorder", byteorder), ("version", version)) if part]
+    members += [(f"{FOLDER}/data/{index}", record) for index, record in enumerate(records)]
+    return write_zip(path, [*members, *more], **options)
+
+
+def write_zip(
+    path: Path, members: Sequence[tuple[str, bytes]], *, align: int = 64, deflate: bool = False, comment: bytes = b""
+) -> Path:
+    """Write a zip archive whose members begin at multiples of `align`, as those of `torch.save` do."""
+    content, directory = b"", b""
+    for name, plain in members:
+        squeezer = zlib.compressobj(wbits=-15)
+        data = squeezer.compress(plain) + squeezer.flush() if deflate else plain
+        encoded = name.encode()
+        filling = -(len(content) + 30 + len(encoded) + 4) % align
+        about = (8 * deflate, 0, 0x21, zlib.crc32(plain), len(data), len(plain), len(encoded))
+        directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, *about, 0, 0, 0, 0, 0, len(content)) + encoded
+        content += struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, *about, filling + 4) + encoded
+        content += struct.pack("<2sH", b"FB", filling) + bytes(filling) + data
+    count = len(members)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), len(content), len(comment))
+    path.write_bytes(content + directory + end + comment)
     return path
 
 
@@ -171,15 +187,11 @@ def with_pickle(path: Path, old: bytes, new: bytes) -> Path:
     """Replace text in the pickle of a file by `torch.save`, leaving all other members as they are."""
     with zipfile.ZipFile(path) as archive:
         members = [(member.filename, archive.read(member)) for member in archive.infolist()]
-    found = False
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members:
-            if name.endswith("/data.pkl"):
-                found = old in content
-                content = content.replace(old, new)
-            archive.writestr(name, content)
-    assert found, f"{old!r} stands nowhere in the pickle"
-    return path
+    assert any(name.endswith("/data.pkl") and old in content for name, content in members)
+    return write_zip(
+        path,
+        [(name, content.replace(old, new) if name.endswith("/data.pkl") else content) for name, content in members],
+    )
 
 
 def generator(seed: int) -> torch.Generator:
@@ -290,3 +302,35 @@ def write_document(path: Path, value: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
     return path
+
+
+_DIRECTORY_FIELDS = {"flags": (8, "<H"), "compressed": (20, "<I"), "size": (24, "<I"), "offset": (42, "<I")}
+
+
+def with_directory(path: Path, member: str, **fields: int) -> Path:
+    """Change what the directory of an archive says of a member, leaving the member itself as it is.
+
+    Args:
+        path: The archive.
+        member: Name of the member below its folder.
+        fields: New values of `flags`, `compressed`, `size` or `offset`.
+    """
+    content = bytearray(path.read_bytes())
+    start = content.rfind(b"PK\x01\x02", 0, content.rindex(f"{FOLDER}/{member}".encode()))
+    for field, value in fields.items():
+        place, form = _DIRECTORY_FIELDS[field]
+        struct.pack_into(form, content, start + place, value)
+    path.write_bytes(content)
+    return path
+
+
+def with_member_inside(path: Path) -> Path:
+    """An archive of which the record `data/1` lies inside the record `data/0`, local header and all."""
+    inner = floats(5, 6)
+    name = f"{FOLDER}/data/1".encode()
+    header = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 0x21, zlib.crc32(inner), 8, 8, len(name), 0) + name
+    # In the middle of the record, so that the numbers are aligned in both readings.
+    outer = bytes(-len(header) % 8) + header + inner
+    pickle = program(mapping(a=tensor([len(outer) // 4], [1]), b=tensor([2], [1], record=text("1"))))
+    write_archive(path, pickle, outer, inner)
+    return with_directory(path, "data/1", offset=path.read_bytes().index(header))

@@ -184,7 +184,7 @@ def test_a_broken_sweep_hides_nothing_else(folders: Folders, tmp_path: Path) -> 
     path.write_text("\n".join(lines) + "\n")
     code, report = reproduced(folders, tmp_path / "run", "--level", "recompute")
     assert code == 1
-    assert any(f["rule"] == "table" and f["where"].startswith("line 4") for f in report["findings"])
+    assert any(f["rule"] == "not-finite" and f["where"].startswith("line 4") for f in report["findings"])
     assert words(report)["vector-norm-1"] == "reproduced"
     assert words(report)["perplexity-ratio-1"] == "not-checkable"
 

@@ -22,13 +22,23 @@ class Selector:
     label: Label | None = None
     layer: int | None = None
     coef: float | None = None
+    judge: str | None = None
+    feature: int | None = None
+    variant: str | None = None
+    file: str | None = None
 
     def __str__(self) -> str:
-        parts = [self.model, self.label]
+        parts = [self.model, self.label, self.variant]
         if self.layer is not None:
             parts.append(f"L={self.layer}")
         if self.coef is not None:
             parts.append(f"c={self.coef:+g}")
+        if self.feature is not None:
+            parts.append(f"feature {self.feature}")
+        if self.judge is not None:
+            parts.append(f"judged by {self.judge}")
+        if self.file is not None:
+            parts.append(self.file)
         return " ".join(part for part in parts if part)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ from steer_eval.export import FORMATS
 @click.option("--coef", type=float, default=1.0, show_default=True, help="Multiple of the vectors that is to be added.")
 @click.option("--model", metavar="NAME", help="What the files call the model, if there are vectors of several.")
 @click.option(
+    "--layer",
+    type=click.IntRange(min=0),
+    multiple=True,
+    help="Layer to export, from 0; by default all. Can be repeated.",
+)
+@click.option(
     "--model-type", metavar="TYPE", help="model_type of the model's config.json; by default fetched from the Hub."
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
@@ -35,19 +42,22 @@ def command(
     out: str | None,
     coef: float,
     model: str | None,
+    layer: tuple[int, ...],
     model_type: str | None,
     force: bool,
     json: bool,
 ) -> None:
-    """Write vectors as another tool loads them, and print how it does.
+    """Write vectors or an SAE as another tool loads them, and print how it does.
 
-    ARTIFACT is a vector file, a folder of vector files, or a model repo (a folder, or a Hub repo as
-    NAMESPACE/NAME[@REVISION]); of a folder or repo all layers of one model are exported. Values are exported as they
-    are: --coef goes into the file for lm-eval, and into the printed lines for the others.
+    For saelens, sparsify and sae-both (a folder that both load), ARTIFACT is the SAE: a SAELens folder or a .pt file.
+    For the others it is a vector file, a folder of vector files, or a model repo (a folder, or a Hub repo as
+    NAMESPACE/NAME[@REVISION]). Other tools add all vectors of a file at once; a study steers one layer at a time, which
+    --layer exports. Values are exported as they are: --coef goes into the file for lm-eval, and into the printed lines
+    for the others.
 
     \b
     Examples:
-      steer-eval export artifacts/smollm2-135m-mature-anger --to llama-cpp --model-type llama --coef 2
+      steer-eval export artifacts/smollm2-135m-mature-anger --to llama-cpp --layer 18 --coef 2
       steer-eval export smollm2_L18_caa.safetensors --to steering-vectors
     """
     from steer_eval.cli.output import print_json
@@ -57,8 +67,10 @@ def command(
     from steer_eval.export.source import open_sae, open_vectors
     from steer_eval.formats.atomic import write_bytes
 
+    if not math.isfinite(coef):
+        raise click.UsageError(f"--coef is a number, not {coef}")
     form = load_format(target)
-    artifact: Any = open_vectors(artifacts, model) if form.takes == "vectors" else open_sae(artifacts)
+    artifact: Any = open_vectors(artifacts, model, layer) if form.takes == "vectors" else open_sae(artifacts)
     if form.needs_model_type and model_type is None:
         model_type = model_type_of(artifact.model)
     options = Options(coef, model_type or "")

@@ -22,8 +22,9 @@ COMMANDS = {
     "extract": "Extract a study's steering vectors.",
     "sweep": "Measure a study's cells.",
     "generate": "Try vectors on a prompt, beside the unsteered answer.",
-    "export": "Write vectors as another tool loads them.",
-    "import": "Read a control vector of another tool into vector files.",
+    "convert": "Convert a model repo of PyTorch files to safe formats, bit for bit.",
+    "export": "Write vectors or an SAE as another tool loads them.",
+    "import": "Take a control vector or an SAE of another tool into a model repo.",
 }
 
 INTERRUPTED = 130

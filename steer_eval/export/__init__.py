@@ -18,6 +18,9 @@ FORMATS = {
     "steering-vectors": "steering_vectors:STEERING_VECTORS",
     "lm-eval": "lm_eval_pt:LM_EVAL",
     "caa-pt": "caa_pt:CAA_PT",
+    "saelens": "saelens:SAELENS",
+    "sparsify": "sparsify:SPARSIFY",
+    "sae-both": "sparsify:SAE_BOTH",
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,11 +131,14 @@ def _recorded(text: Any, layers: Any, name: str) -> dict[int, dict[str, str]]:
     return {int(layer): entry for layer, entry in content.items()}
 
 
-def _llama_cpp_usage(paths: Sequence[Path], _vectors: VectorSet, options: Options) -> str:
-    return (
-        f"llama-server -m MODEL.gguf --control-vector-scaled {paths[0]}:{options.coefficient_text}\n"
-        "# A file that llama.cpp can't load is one line in its log; the model then runs unsteered."
-    )
+def _llama_cpp_usage(paths: Sequence[Path], vectors: VectorSet, options: Options) -> str:
+    file = shlex.quote(f"{paths[0]}:{options.coefficient_text}")
+    lines = [f"llama-server -m MODEL.gguf --control-vector-scaled {file}"]
+    if len(vectors.vectors) > 1:
+        layer = next(iter(vectors.vectors))
+        lines.append(f"# All its layers are steered at once; --control-vector-layer-range {layer} {layer} leaves one.")
+    lines.append("# A file that llama.cpp can't load is one line in its log; the model then runs unsteered.")
+    return "\n".join(lines)
 
 
 def _repeng_usage(paths: Sequence[Path], _vectors: VectorSet, options: Options) -> str:

@@ -1,12 +1,13 @@
 """Files for lm-eval's `steered` model.
 
 Invariant: a file is a dict from the name of a decoder block, as `named_modules()` of the model's `base_model` has it,
-to one addition of a multiple of its vector. The names come from the class that transformers, and so lm-eval, loads for the
-model's type, built without memory for weights; there is no table of architectures.
+to one addition of a multiple of its vector. The names come from the class that transformers, and so lm-eval, loads for
+the model's type, built without memory for weights; there is no table of architectures.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,14 +59,13 @@ def blocks_name(model_type: str) -> str:
             "give model_type of the model's config.json with --model-type",
         ) from None
     blocks = decoder_blocks(module)
-    return next(name for name, child in module.base_model.named_modules() if child is blocks)
+    name: str = next(name for name, child in module.base_model.named_modules() if child is blocks)
+    return name
 
 
 def _usage(paths: Sequence[Path], vectors: VectorSet, _options: Options) -> str:
-    return (
-        "lm-eval run --model steered "
-        f"--model_args pretrained={vectors.model or 'MODEL'},steer_path={paths[0]} --tasks TASK"
-    )
+    arguments = shlex.quote(f"pretrained={vectors.model or 'MODEL'},steer_path={paths[0]}")
+    return f"lm-eval run --model steered --model_args {arguments} --tasks TASK"
 
 
 LM_EVAL = Format("vectors", render, _usage, needs_model_type=True)

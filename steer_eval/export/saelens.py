@@ -79,7 +79,7 @@ def import_saelens(source: Path, repo: Path, name: str) -> Path:
 
 
 def _training(config: dict[str, Any]) -> dict[str, str]:
-    # Releases before 6 have no metadata of their own, and no settings in it that say how the SAE was trained.
+    # Before release 6 there is no such block: what was recorded stands among the settings of the SAE.
     metadata = config.get("metadata", {})
     kept = {key: value for key, value in metadata.items() if key not in _RESTATED and value is not None}
     return {f"sae_lens.{key}": value if isinstance(value, str) else dumps(value) for key, value in kept.items()}

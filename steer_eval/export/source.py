@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,13 +35,14 @@ class _Found:
     model: str
 
 
-def open_vectors(targets: Sequence[str], model: str | None = None) -> VectorSet:
+def open_vectors(targets: Sequence[str], model: str | None = None, layers: Collection[int] = ()) -> VectorSet:
     """Read the vectors of one model.
 
     Args:
         targets: Vector files, folders of such files, and model repos (a folder, or a Hub repo as
             `NAMESPACE/NAME[@REVISION]`), of which the folder `vectors` is taken.
         model: What the files call the model; None if there is only one.
+        layers: The layers that are wanted; all if there are none.
 
     Raises:
         SteerEvalError: There is no vector, or it is unclear which are meant.
@@ -63,8 +64,14 @@ def open_vectors(targets: Sequence[str], model: str | None = None) -> VectorSet:
                 f"{places[vector.layer].name} and {file.name} are both of layer {vector.layer}", "name only one of them"
             )
         vectors[vector.layer], places[vector.layer] = vector, file
+    for layer in layers:
+        if layer not in vectors:
+            there = ", ".join(map(str, sorted(vectors)))
+            raise SteerEvalError(
+                f"there is no vector of {chosen[0].model} for layer {layer}", f"choose among layers {there}"
+            )
     _check_one_model(vectors, places)
-    return VectorSet(chosen[0].model, {layer: vectors[layer] for layer in sorted(vectors)})
+    return VectorSet(chosen[0].model, {layer: vectors[layer] for layer in sorted(set(layers) or vectors)})
 
 
 def open_sae(targets: Sequence[str]) -> TopKSae:

@@ -17,6 +17,7 @@ from steer_eval.export import saelens
 from steer_eval.export.format import Format, Options
 from steer_eval.formats.sae import TopKSae
 from steer_eval.formats.saelens import CONFIG, config_file, config_of, saelens_files, safetensors_of
+from steer_eval.formats.saelens import WEIGHTS as SAELENS_WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,10 +35,10 @@ def render(sae: TopKSae, _options: Options) -> dict[str, bytes]:
 
 def render_both(sae: TopKSae, _options: Options) -> dict[str, bytes]:
     """The SAE as one folder that SAELens and sparsify both load; it has the weights twice."""
-    files = {**saelens_files(sae), WEIGHTS: _weights(sae)}
     # Each loader skips the other's settings; those of one name, d_in and k, mean the same to both.
-    files[CONFIG] = config_file({**config_of(sae), **_config(sae)})
-    return saelens.in_folder(sae, files)
+    config = config_file({**config_of(sae), **_config(sae)})
+    weights = {SAELENS_WEIGHTS: saelens_files(sae)[SAELENS_WEIGHTS], WEIGHTS: _weights(sae)}
+    return saelens.in_folder(sae, {**weights, CONFIG: config})
 
 
 def usage(paths: Sequence[Path], _sae: TopKSae, _options: Options) -> str:

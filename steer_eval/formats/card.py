@@ -26,10 +26,11 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its header cells and its rows."""
+    """One table: its header cells, its rows, and the line of its header."""
 
     header: tuple[str, ...]
     rows: tuple[TableRow, ...]
+    line: int = 0
 
     def column(self, *names: str) -> int | None:
         """Index of the first column whose header is one of some names, case aside."""
@@ -66,6 +67,12 @@ def front_matter(text: str, name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def front_matter_lines(text: str) -> int:
+    """Number of lines that the front matter takes up, with its two fences; 0 without any."""
+    match = _FRONT_MATTER.match(text)
+    return text[: match.end()].count("\n") + 1 if match else 0
+
+
 def read_tables(text: str) -> tuple[Table, ...]:
     """Tables of a Markdown text (GitHub flavour)."""
     from markdown_it import MarkdownIt
@@ -77,7 +84,7 @@ def read_tables(text: str) -> tuple[Table, ...]:
     header: tuple[str, ...] = ()
     rows: list[TableRow] = []
     cells: list[str] = []
-    line = 0
+    line = first = 0
     in_head = False
     for token in MarkdownIt("commonmark").enable("table").parse(body):
         if token.type == "thead_open":
@@ -89,11 +96,11 @@ def read_tables(text: str) -> tuple[Table, ...]:
         elif token.type == "inline":
             cells.append(token.content)
         elif token.type == "tr_close" and in_head:
-            header = tuple(cells)
+            header, first = tuple(cells), line
         elif token.type == "tr_close":
             rows.append(TableRow(line, tuple(cells)))
         elif token.type == "table_close":
-            tables.append(Table(header, tuple(rows)))
+            tables.append(Table(header, tuple(rows), first))
     return tuple(tables)
 
 

@@ -26,6 +26,9 @@ def is_inside(root: Path, path: str) -> bool:
         root: Folder of the repo; it may itself be reached through a link.
         path: Path inside the repo.
     """
+    # No file has a name with a zero byte, and asking about one is an error instead of a no.
+    if "\0" in path:
+        return False
     # Unlike pathlib, realpath has no trouble with links that go round in circles.
     real = Path(os.path.realpath(root / path))
     return any(real.is_relative_to(base) for base in _bases(root))
@@ -59,6 +62,8 @@ def _bases(root: Path) -> Iterator[Path]:
     real = Path(os.path.realpath(root))
     yield real
     # <cache>/models--x/snapshots/<commit>: files are links to the repo's blobs, and these may be links to the cache's.
-    if real.parent.name == "snapshots" and _CACHED_REPO.fullmatch(real.parents[1].name):
-        yield real.parents[1] / "blobs"
-        yield real.parents[2] / "blobs"
+    for folder in (real, *real.parents):
+        if folder.parent.name == "snapshots" and _CACHED_REPO.fullmatch(folder.parents[1].name):
+            yield folder.parents[1] / "blobs"
+            yield folder.parents[2] / "blobs"
+            return

@@ -18,6 +18,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("perplexity_corpus", r"perplexity_corpus\.txt"),
     ("environment", r"environment\.json"),
     ("vector", r"vectors/(.*/)?[^/]+\.safetensors"),
+    ("control_vector", r"vectors/(.*/)?[^/]+\.gguf"),
     ("transfer", r"transfer/(.*/)?[^/]+\.safetensors"),
     ("sae", r"(.*/)?sae_weights\.safetensors"),
     ("sae_config", r"saes/(.*/)?cfg\.json"),

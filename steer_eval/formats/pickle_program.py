@@ -16,6 +16,7 @@ from typing import Any
 
 MAX_INSTRUCTIONS = 1_000_000
 MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 2**40
 MAX_INTEGER = 2**63
 
 STORAGES = {
@@ -77,11 +78,26 @@ class _Global:
 
 
 @dataclass(frozen=True)
-class _Storage:
+class StorageSpec:
+    """What tensors are views of: a whole record of the archive, as elements of one type."""
+
     dtype: str
     item_bytes: int
     record: str
     elements: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a pickle would build, and what it would open for that, whether or not the value holds it.
+
+    Args:
+        value: Dicts, lists, tuples and scalars, with a `TensorSpec` or `ArraySpec` for each tensor or array.
+        storages: The storages, each once.
+    """
+
+    value: Any
+    storages: tuple[StorageSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,14 @@ class _Machine:
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
+    storages: dict[str, StorageSpec] = field(default_factory=dict)
+    bytes_left: int = 0
+
+    def spend(self, length: int) -> None:
+        """Count bytes that would be made: each is written in the pickle once, but could be made many times."""
+        self.bytes_left -= length
+        if self.bytes_left < 0:
+            raise RefusedPickleError("it makes more bytes than it has")
 
     def since_mark(self) -> list[Any]:
         if not self.marks:
@@ -130,18 +154,25 @@ class _Machine:
 
 
 def interpret(program: bytes) -> Any:
+    """The value of a pickle, as `run` works it out.
+
+    Raises:
+        RefusedPickleError: It does anything that a file of tensors and plain values does not need, or is damaged.
+    """
+    return run(program).value
+
+
+def run(program: bytes) -> Program:
     """Run a pickle on stand-ins.
 
     Args:
         program: The pickle, protocol 2 as `torch.save` writes it.
 
-    Returns:
-        Dicts, lists, tuples and scalars, with a `TensorSpec` or `ArraySpec` for each tensor or array.
-
     Raises:
         RefusedPickleError: It does anything that a file of tensors and plain values does not need, or is damaged.
     """
-    machine = _Machine()
+    # Once as bytes, once as an array of them.
+    machine = _Machine(bytes_left=2 * len(program))
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
             if count >= MAX_INSTRUCTIONS:
@@ -150,7 +181,7 @@ def interpret(program: bytes) -> Any:
                 value = _finished(machine.pop())
                 if machine.stack or machine.marks:
                     raise RefusedPickleError("values are left over at its end")
-                return value
+                return Program(value, tuple(machine.storages.values()))
             step = _STEPS.get(opcode.name)
             if step is None:
                 raise RefusedPickleError(f"the pickle instruction {opcode.name} (protocol {opcode.proto}) is not read")
@@ -168,7 +199,7 @@ def _finished(value: Any) -> Any:
         if value.spec is None:
             raise RefusedPickleError("a numpy array has no content")
         return value.spec
-    if isinstance(value, _Global | _Storage | _Dtype):
+    if isinstance(value, _Global | StorageSpec | _Dtype):
         raise RefusedPickleError("a class or storage stands where a value belongs")
     return value
 
@@ -184,9 +215,18 @@ def _push_integer(machine: _Machine, value: Any) -> None:
 
 
 def _push_text(machine: _Machine, value: Any) -> None:
-    if not value.isascii() and _SURROGATE.search(value):
+    if not _is_latin1(value) and _SURROGATE.search(value):
         raise RefusedPickleError("a lone surrogate is no text")
     machine.stack.append(value)
+
+
+def _is_latin1(text: str) -> bool:
+    """Whether every character is one byte, as the bytes of arrays are written; a search takes ten times as long."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _global(machine: _Machine, argument: Any) -> None:
@@ -206,7 +246,11 @@ def _persistent(machine: _Machine, _argument: Any) -> None:
     if not (isinstance(record, str) and record.isascii() and record.isdigit() and isinstance(location, str)):
         raise RefusedPickleError("a storage has no number")
     dtype, item_bytes = STORAGES[kind.name]
-    machine.stack.append(_Storage(dtype, item_bytes, f"data/{record}", _count(elements)))
+    storage = StorageSpec(dtype, item_bytes, f"data/{record}", _count(elements))
+    # PyTorch opens a record once: tensors of a second type would silently be of the first.
+    if machine.storages.setdefault(storage.record, storage) != storage:
+        raise RefusedPickleError(f"the record {storage.record} is used as storages of two types or sizes")
+    machine.stack.append(storage)
 
 
 def _count(value: Any) -> int:
@@ -218,7 +262,18 @@ def _count(value: Any) -> int:
 def _sizes(value: Any) -> tuple[int, ...]:
     if not isinstance(value, tuple) or len(value) > MAX_DIMENSIONS:
         raise RefusedPickleError(f"a shape is no tuple of at most {MAX_DIMENSIONS} numbers")
-    return tuple(_count(size) for size in value)
+    sizes = tuple(_count(size) for size in value)
+    if max(sizes, default=0) > MAX_ELEMENTS:
+        raise RefusedPickleError(f"a shape or stride is too long: {list(sizes)}")
+    return sizes
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    sizes = _sizes(value)
+    # Without elements, sides of any length would fit; but their product overflows wherever somebody works it out.
+    if math.prod(max(size, 1) for size in sizes) > MAX_ELEMENTS:
+        raise RefusedPickleError(f"a shape or stride is too long: {list(sizes)}")
+    return sizes
 
 
 def _reduce(machine: _Machine, _argument: Any) -> None:
@@ -226,28 +281,44 @@ def _reduce(machine: _Machine, _argument: Any) -> None:
     called = machine.pop()
     if not isinstance(called, _Global) or called.name not in _CALLS or not isinstance(arguments, tuple):
         raise RefusedPickleError("something is called that is no allowed function")
-    machine.stack.append(_CALLS[called.name](arguments))
+    made = _CALLS[called.name](arguments)
+    if isinstance(made, _Bytes):
+        machine.spend(made.length)
+    machine.stack.append(made)
 
 
 def _tensor(arguments: tuple[Any, ...]) -> TensorSpec:
     # A seventh argument marks values as negated or conjugated: the record's bytes would not be the tensor's values.
-    if len(arguments) != 6 or not isinstance(arguments[0], _Storage) or arguments[5] != {}:
+    if len(arguments) != 6 or not isinstance(arguments[0], StorageSpec) or not _no_hooks(arguments[5]):
         raise RefusedPickleError("a tensor is more than dtype, shape and values")
-    storage, offset, shape, stride = arguments[0], _count(arguments[1]), _sizes(arguments[2]), _sizes(arguments[3])
+    storage, offset, shape, stride = arguments[0], _count(arguments[1]), _shape(arguments[2]), _sizes(arguments[3])
     if len(shape) != len(stride):
         raise RefusedPickleError("a tensor's shape and stride differ in length")
+    _check_gradient(arguments[4], storage.dtype)
     elements = math.prod(shape)
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if elements else offset
     # A stride of zero repeats elements: a few bytes would pass for gigabytes as soon as somebody computes with them.
-    if elements > storage.elements or (elements and last >= storage.elements):
-        raise RefusedPickleError(f"a tensor of shape {list(shape)} does not fit its storage of {storage.elements} elements")
+    if elements > storage.elements or last >= storage.elements + (not elements):
+        raise RefusedPickleError(
+            f"a tensor of shape {list(shape)} does not fit its storage of {storage.elements} elements"
+        )
     return TensorSpec(storage.dtype, shape, storage.record, storage.elements * storage.item_bytes)
 
 
 def _parameter(arguments: tuple[Any, ...]) -> TensorSpec:
-    if not arguments or not isinstance(arguments[0], TensorSpec):
-        raise RefusedPickleError("a parameter is no tensor")
+    if len(arguments) != 3 or not isinstance(arguments[0], TensorSpec) or not _no_hooks(arguments[2]):
+        raise RefusedPickleError("a parameter is no tensor, or more than one")
+    _check_gradient(arguments[1], arguments[0].dtype)
     return arguments[0]
+
+
+def _no_hooks(value: Any) -> bool:
+    return isinstance(value, _Mapping) and not value
+
+
+def _check_gradient(wanted: Any, dtype: str) -> None:
+    if not isinstance(wanted, bool) or (wanted and "float" not in dtype):
+        raise RefusedPickleError("a tensor asks for gradients that its type can't have")
 
 
 def _ordered_dict(arguments: tuple[Any, ...]) -> _Mapping:
@@ -259,6 +330,8 @@ def _ordered_dict(arguments: tuple[Any, ...]) -> _Mapping:
 def _encoded(arguments: tuple[Any, ...]) -> _Bytes:
     if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] not in ("latin1", "latin-1"):
         raise RefusedPickleError("bytes are not written as latin-1 text")
+    if not _is_latin1(arguments[0]):
+        raise RefusedPickleError("a character is no latin-1, so it is no byte")
     return _Bytes(len(arguments[0]))
 
 
@@ -269,9 +342,10 @@ def _array(arguments: tuple[Any, ...]) -> _PendingArray:
 
 
 def _dtype(arguments: tuple[Any, ...]) -> _Dtype:
-    if not arguments or not isinstance(arguments[0], str) or arguments[0] not in NUMPY:
+    code = arguments[0] if arguments else None
+    if not isinstance(code, str) or code not in NUMPY or arguments[1:] != (False, True):
         raise RefusedPickleError("a numpy array has no plain number type")
-    return _Dtype(*NUMPY[arguments[0]])
+    return _Dtype(*NUMPY[code])
 
 
 def _scalar(arguments: tuple[Any, ...]) -> ArraySpec:
@@ -288,27 +362,29 @@ def _build(machine: _Machine, _argument: Any) -> None:
         if not isinstance(state, dict) or set(state) != {"_metadata"}:
             raise RefusedPickleError("an ordered dict is given attributes other than a module's metadata")
     elif isinstance(target, _Dtype):
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|"):
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] != ("|" if target.item_bytes == 1 else "<"):
             raise RefusedPickleError("a numpy dtype is not little-endian")
         # Numpy believes the rest: fields, items of another length, even that the bytes are pointers to objects.
         if state[0] != 3 or state[2:] != _PLAIN_DTYPE:
             raise RefusedPickleError("a numpy dtype is no plain number type")
     elif isinstance(target, _PendingArray) and target.spec is None:
-        target.spec = _array_spec(state)
+        target.spec, length = _array_spec(state)
+        machine.spend(length)
     else:
         raise RefusedPickleError("something is given a state that takes none")
 
 
-def _array_spec(state: Any) -> ArraySpec:
-    if not isinstance(state, tuple) or len(state) != 5:
+def _array_spec(state: Any) -> tuple[ArraySpec, int]:
+    """An array and its bytes."""
+    if not isinstance(state, tuple) or len(state) != 5 or state[0] != 1 or not isinstance(state[3], bool):
         raise RefusedPickleError("a numpy array is not described as numpy does it")
     _, shape, dtype, _, content = state
     if not isinstance(dtype, _Dtype) or not isinstance(content, _Bytes):
         raise RefusedPickleError("a numpy array has no number type or no bytes")
-    sizes = _sizes(shape)
+    sizes = _shape(shape)
     if math.prod(sizes) * dtype.item_bytes != content.length:
         raise RefusedPickleError(f"a numpy array of shape {list(sizes)} has {content.length} bytes")
-    return ArraySpec(dtype.name, sizes)
+    return ArraySpec(dtype.name, sizes), content.length
 
 
 def _append(machine: _Machine, values: list[Any]) -> None:
@@ -325,6 +401,8 @@ def _set_items(machine: _Machine, values: list[Any]) -> None:
     for key, value in zip(values[::2], values[1::2], strict=True):
         if not isinstance(key, str | int):
             raise RefusedPickleError("a key is neither text nor number")
+        if key in target:
+            raise RefusedPickleError("a key stands twice in one dict")
         target[key] = _finished(value)
 
 

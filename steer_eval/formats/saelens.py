@@ -61,6 +61,7 @@ def read_saelens(folder: Path, *, name: str | None = None) -> TopKSae:
     config_name, weights_name = f"{name}/{CONFIG}", f"{name}/{WEIGHTS}"
     config: Any = _as_in_release_6(read_json(inside(folder, CONFIG, name=config_name), name=config_name))
     rescales = _take_rescaling(config)
+    _check_architecture(config, name=config_name)
     check(config, "saelens_cfg", file=config_name)
     hook = _HOOK.fullmatch(config["metadata"]["hook_name"])
     if hook is None:
@@ -81,10 +82,8 @@ def read_saelens(folder: Path, *, name: str | None = None) -> TopKSae:
         tensors = load_file(weights)
     except (SafetensorError, OSError, ValueError) as error:
         raise FormatError(weights_name, "", f"not safetensors: {error}") from None
-    if rescales:
-        _check_unit_norm(tensors["W_dec"], name=config_name)
     recorded = config["metadata"].get("steer_eval", {})
-    return checked_sae(
+    sae = checked_sae(
         [tensors[key] for key in TENSORS],
         k=config["k"],
         layer=int(hook["layer"] or hook["block"]),
@@ -92,6 +91,9 @@ def read_saelens(folder: Path, *, name: str | None = None) -> TopKSae:
         provenance={str(key): str(value) for key, value in recorded.items()},
         name=weights_name,
     )
+    if rescales:
+        _check_unit_norm(sae.w_dec, name=config_name)
+    return sae
 
 
 def write_saelens(folder: Path, sae: TopKSae) -> None:
@@ -177,6 +179,20 @@ def _as_in_release_6(config: Any) -> Any:
     names = {"model_name": config.get("model_name"), "hook_name": config.get("hook_name", config.get("hook_point"))}
     config["metadata"] = {key: value for key, value in names.items() if value is not None}
     return config
+
+
+def _check_architecture(config: Any, *, name: str) -> None:
+    # First, as those of other architectures also lack settings that only Top-K SAEs have.
+    architecture = config.get("architecture") if isinstance(config, dict) else None
+    if isinstance(architecture, str) and architecture != "topk":
+        raise FormatError(
+            name,
+            "architecture",
+            f"only Top-K SAEs are read, not {architecture[:40]!r}",
+            expected="topk",
+            observed=architecture[:40],
+            fix="give a Top-K SAE",
+        )
 
 
 def _take_rescaling(config: Any) -> bool:

@@ -39,9 +39,8 @@ def load_schema(name: str) -> dict[str, Any]:
 
 @cache
 def _registry() -> Registry[Any]:
-    names = sorted(path.name.removesuffix(".schema.json") for path in folder("schemas").glob("*.schema.json"))
-    resources = [DRAFT202012.create_resource(load_schema(name)) for name in names]
-    return Registry().with_resources((resource.contents["$id"], resource) for resource in resources)
+    # A schema's id is its name; those that nothing refers to are never loaded.
+    return Registry(retrieve=lambda uri: DRAFT202012.create_resource(load_schema(uri)))  # type: ignore[call-arg]
 
 
 @cache
@@ -78,4 +77,5 @@ def _pointer(error: ValidationError) -> str:
 
 
 def _shorten(message: str, limit: int = 240) -> str:
-    return message if len(message) <= limit else f"{message[: limit - 1]}…"
+    # The value comes first and can be long; what is wrong with it stands at the end.
+    return message if len(message) <= limit else f"{message[: limit // 2]}…{message[-limit // 2 + 1 :]}"

@@ -22,6 +22,9 @@ from steer_eval.formats.text import read_text
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 16 * 2**20
+MAX_ROWS = 1_000_000
+MAX_BAD = 1000
+MAX_DEPTH = 64
 MAX_INTEGER = 2**63
 # Strings first, so that the letters of one inside a string are not taken for a number.
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<constant>NaN|-?Infinity)')
@@ -56,7 +59,7 @@ def read_json(path: Path, *, name: str | None = None) -> Any:
 
 
 def scan_json(path: Path, *, name: str | None = None) -> tuple[Any, list[FormatError]]:
-    """Read one JSON document, going on after numbers that are none.
+    """Read one JSON document, going on after up to `MAX_BAD` numbers that are none.
 
     Args:
         path: The file.
@@ -71,7 +74,7 @@ def scan_json(path: Path, *, name: str | None = None) -> tuple[Any, list[FormatE
     name = name or str(path)
     text = read_text(path, name, limit=MAX_FILE_BYTES)
     value = _parse(text, name, "", on_constant=_Constant)
-    lines = [text.count("\n", 0, match.start()) + 1 for match in _CONSTANT.finditer(text) if match["constant"]]
+    lines = _lines_of_constants(text, name)
     errors: list[FormatError] = []
 
     def cleaned(value: Any, where: str) -> Any:
@@ -85,10 +88,21 @@ def scan_json(path: Path, *, name: str | None = None) -> tuple[Any, list[FormatE
             return [cleaned(part, f"{where}[{index}]") for index, part in enumerate(value)]
         return value
 
-    try:
-        return cleaned(value, ""), errors
-    except RecursionError:
-        raise FormatError(name, "", "the value is nested too deeply") from None
+    return cleaned(value, ""), errors
+
+
+def _lines_of_constants(text: str, name: str) -> list[int]:
+    """Line of every NaN and infinity, in one pass."""
+    lines: list[int] = []
+    line, position = 1, 0
+    for match in _CONSTANT.finditer(text):
+        if match["constant"]:
+            line += text.count("\n", position, match.start())
+            position = match.start()
+            lines.append(line)
+            if len(lines) > MAX_BAD:
+                raise FormatError(name, f"line {line}", f"more than {MAX_BAD} numbers are NaN or infinite")
+    return lines
 
 
 def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[Row | FormatError]:
@@ -100,7 +114,8 @@ def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[
         name: What to call the file in messages; the path by default.
 
     Yields:
-        A `Row` for each good line and a `FormatError` for each bad one; blank lines are bad.
+        A `Row` for each good line and a `FormatError` for each bad one; blank lines are bad. After `MAX_BAD` bad lines,
+        or `MAX_ROWS` lines, a last error says that the rest is not read.
     """
     name = name or str(path)
     try:
@@ -111,8 +126,13 @@ def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[
     if not text.strip():
         yield FormatError(name, "line 1", "the file has no rows", expected="one JSON object per line")
         return
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+    bad = 0
+    for number, line in enumerate(_lines(text), start=1):
         where = f"line {number}"
+        if bad == MAX_BAD or number > MAX_ROWS:
+            reason = f"{MAX_BAD} lines before it are bad" if bad == MAX_BAD else f"only {MAX_ROWS} lines are read"
+            yield FormatError(name, where, f"this line and what follows are not read: {reason}")
+            return
         try:
             if len(line) > MAX_LINE_BYTES:
                 raise FormatError(name, where, f"the line is longer than {MAX_LINE_BYTES} characters")
@@ -120,7 +140,18 @@ def scan_jsonl(path: Path, *, schema: str, name: str | None = None) -> Iterator[
             check(value, schema, file=name, where=where)
             yield Row(number, value)
         except FormatError as error:
+            bad += 1
             yield error
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text one by one: short ones take up to fifty times their length when all stand in a list."""
+    position = 0
+    while position < len(text):
+        end = text.find("\n", position)
+        end = len(text) if end < 0 else end
+        yield text[position:end]
+        position = end + 1
 
 
 def read_jsonl(path: Path, *, schema: str, name: str | None = None) -> list[Row]:
@@ -216,6 +247,9 @@ def _parse(text: str, name: str, where: str, *, on_constant: Callable[[str], Any
             parse_constant=on_constant,
             object_pairs_hook=refuse_duplicates,
         )
+        # Values nearly as deep as the stack would be read, but not shown in a message.
+        if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+            raise RecursionError
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
         return value
@@ -228,3 +262,13 @@ def _parse(text: str, name: str, where: str, *, on_constant: Callable[[str], Any
         raise FormatError(name, where, "the value is nested too deeply") from None
     except ValueError as error:
         raise FormatError(name, where, f"not JSON: {error}") from None
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        parts = (part for each in level for part in (each.values() if isinstance(each, dict) else each))
+        level = [part for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True

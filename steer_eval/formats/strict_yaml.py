@@ -7,12 +7,18 @@ strings and stand once in their mapping, and with finite numbers of bounded size
 from __future__ import annotations
 
 import math
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 import yaml
 
 from steer_eval.errors import FormatError
 from steer_eval.formats.strict_json import MAX_INTEGER
+
+MAX_CHARACTERS = 4 * 2**20
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# 1:30:00 is a number to YAML; with thousands of parts it is one that takes minutes to work out.
+_MAX_PARTS = 8
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,13 +40,28 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise _refusal("a lone surrogate is no text", node)
+        return value
+
+    def refuse_tag(self, node: yaml.Node) -> NoReturn:
+        raise _refusal(f"the tag {node.tag} is not allowed", node)
+
+    def date_as_text(self, node: yaml.ScalarNode) -> str:
+        self.construct_yaml_timestamp(node)
+        return str(node.value)
+
     def finite_float(self, node: yaml.ScalarNode) -> float:
+        _check_parts(node)
         value = self.construct_yaml_float(node)
         if not math.isfinite(value):
             raise _refusal("the number is not finite", node)
         return value
 
     def bounded_int(self, node: yaml.ScalarNode) -> int:
+        _check_parts(node)
         value = self.construct_yaml_int(node)
         if abs(value) >= MAX_INTEGER:
             raise _refusal("the number is too large", node)
@@ -49,6 +70,9 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.finite_float)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.bounded_int)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.date_as_text)
+for _tag in ("binary", "omap", "pairs", "set"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.refuse_tag)
 
 
 def parse(text: str, name: str) -> Any:
@@ -61,13 +85,30 @@ def parse(text: str, name: str) -> Any:
     Raises:
         FormatError: It is no strict YAML; the message names the line where it is known.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise FormatError(
+            name, "", f"the text has {len(text)} characters, more than the {MAX_CHARACTERS} that are read"
+        )
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, and stricter
     # Explicit tags (`!!int x`) and impossible dates raise whatever the library's converters raise.
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (
+        yaml.YAMLError,
+        RecursionError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else ""
         raise FormatError(name, where, f"not YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def _check_parts(node: yaml.Node) -> None:
+    if isinstance(node.value, str) and node.value.count(":") > _MAX_PARTS:
+        raise _refusal("the number has too many parts", node)
 
 
 def _refusal(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:

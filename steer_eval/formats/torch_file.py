@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import math
 import re
-import struct
-import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from steer_eval.errors import FormatError, NotFiniteError, first_line
-from steer_eval.formats.pickle_program import ArraySpec, RefusedPickleError, TensorSpec, interpret
+from steer_eval.formats.pickle_program import ArraySpec, RefusedPickleError, StorageSpec, TensorSpec, run
+from steer_eval.formats.zip_records import Record, read_records
 
 MAX_FILE_BYTES = 4 * 2**30
 MAX_PICKLE_BYTES = 512 * 2**20
-MAX_MEMBERS = 4096
 MAX_TENSORS = 1024
 MAX_DEPTH = 6
 MAX_VALUES = 10_000
+MAX_TEXT = 2**20
 SUFFIXES = (".pt", ".pth", ".bin")
 
-_MEMBER = re.compile(
-    r"[^/\\\0]+/(data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/[\w.]+|data/\d+)"
-)
+_VERSION = re.compile(rb"[0-9]{1,4}\n?")
 _RESAVE = "ask for safetensors, or for torch.save of nothing but tensors, arrays, numbers and text"
 
 
@@ -66,10 +64,8 @@ def read_header(path: Path, *, name: str | None = None) -> dict[str, Any]:
         raise FormatError(name, "", "the file is absent") from None
     except RefusedPickleError as refusal:
         raise FormatError(name, "data.pkl", f"the file is refused: {refusal}", fix=_RESAVE) from None
-    except (OSError, zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, RecursionError) as error:
-        raise FormatError(
-            name, "", f"not a PyTorch file: {first_line(error)}", expected="a zip archive by torch.save", fix=_RESAVE
-        ) from None
+    except OSError as error:
+        raise FormatError(name, "", f"the file can't be read: {error.strerror}") from None
 
 
 def read_torch(path: Path, *, name: str | None = None) -> TorchFile:
@@ -132,66 +128,48 @@ def _header(path: Path, name: str) -> dict[str, Any]:
     with path.open("rb") as file:
         if file.read(2) == b"\x80\x02":
             raise FormatError(name, "", "the file is a bare pickle, not an archive by torch.save", fix=_RESAVE)
-        records = _records(file, size, name)
-        file.seek(records["data.pkl"].start)
-        program = file.read(records["data.pkl"].size)
+        records = read_records(file, size, name)
+        _check_records(records, name)
         order = records.get("byteorder")
-        if order is not None:
-            file.seek(order.start)
-            if file.read(min(order.size, 16)) != b"little":
-                raise FormatError(name, "byteorder", "the tensors are not little-endian", fix=_RESAVE)
-    value = interpret(program)
-    if not isinstance(value, dict):
-        value = {"": value}
+        if order is not None and _content(file, order, 16) != b"little":
+            raise FormatError(name, "byteorder", "the tensors are not little-endian", fix=_RESAVE)
+        if not _VERSION.fullmatch(_content(file, records["version"], 16)):
+            raise FormatError(name, "version", "the version is no number", fix=_RESAVE)
+        program = run(_content(file, records["data.pkl"], MAX_PICKLE_BYTES))
+    value = program.value if isinstance(program.value, dict) else {"": program.value}
     described: Any = _Description(name, records).of(value, "", 0)
+    _check_storages(program.storages, records, name)
     header: dict[str, Any] = described
     return header
 
 
-@dataclass(frozen=True)
-class _Record:
-    start: int
-    size: int
-
-
-def _records(file: Any, size: int, name: str) -> dict[str, _Record]:
-    """Members of the archive by their name below its one folder; their bytes lie apart, uncompressed, in the file."""
-    records: dict[str, _Record] = {}
-    end = 0
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        if not 1 <= len(members) <= MAX_MEMBERS:
-            raise FormatError(name, "", f"the archive has {len(members)} members, not 1 to {MAX_MEMBERS}")
-        if archive.comment:
-            raise FormatError(name, "", "the archive has a comment, which torch.save does not write", fix=_RESAVE)
-        folders = {member.filename.split("/", 1)[0] for member in members}
-        for member in sorted(members, key=lambda member: member.header_offset):
-            if not _MEMBER.fullmatch(member.filename) or len(folders) > 1:
-                raise FormatError(
-                    name, "", f"the archive has a member {member.filename!r}, which is no part of a tensor file"
-                )
-            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                raise FormatError(name, member.filename, "the member is compressed or encrypted", fix=_RESAVE)
-            start = _start(file, member)
-            record = member.filename.split("/", 1)[1]
-            if member.header_offset < end or record in records or start + member.file_size > size:
-                raise FormatError(name, member.filename, "members overlap, stand twice or reach beyond the file")
-            end = start + member.file_size
-            records[record] = _Record(start, member.file_size)
+def _check_records(records: dict[str, Record], name: str) -> None:
+    """Check that the archive has the records that PyTorch asks for first."""
     if "data.pkl" not in records:
         raise FormatError(name, "", "the archive has no data.pkl, so torch.save did not write it", fix=_RESAVE)
     if records["data.pkl"].size > MAX_PICKLE_BYTES:
         raise FormatError(name, "data.pkl", f"the pickle has more than {MAX_PICKLE_BYTES} bytes", fix=_RESAVE)
-    return records
+    if "version" not in records or ".data/version" in records:
+        raise FormatError(name, "version", "the archive has no version, so torch.save did not write it", fix=_RESAVE)
 
 
-def _start(file: Any, member: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin. Its own header must agree with the directory: loaders differ in which they read."""
-    file.seek(member.header_offset)
-    fields = struct.unpack("<4s5H3L2H", file.read(30))
-    if fields[0] != b"PK\x03\x04" or file.read(fields[9]) != member.orig_filename.encode():
-        raise zipfile.BadZipFile(f"the header of {member.filename!r} is not the one in the directory")
-    return int(member.header_offset + 30 + fields[9] + fields[10])
+def _content(file: BinaryIO, record: Record, limit: int) -> bytes:
+    file.seek(record.start)
+    return file.read(min(record.size, limit))
+
+
+def _check_storages(storages: Iterable[StorageSpec], records: dict[str, Record], name: str) -> None:
+    """Check that what would be opened is there, whether or not a tensor of the value is a view of it."""
+    for storage in storages:
+        record = records.get(storage.record)
+        length = storage.elements * storage.item_bytes
+        if record is None or record.size != length:
+            there = "absent" if record is None else f"{record.size} bytes long"
+            message = f"a tensor needs a record {storage.record} of {length} bytes, which is {there}"
+            raise FormatError(name, "data.pkl", message)
+        # A number that is mapped to an odd address can kill a program that trusts its tensors to be aligned.
+        if record.start % storage.item_bytes:
+            raise FormatError(name, storage.record, "the record's numbers are not aligned in the file", fix=_RESAVE)
 
 
 @dataclass
@@ -199,13 +177,14 @@ class _Description:
     """Turns what a pickle would build into plain JSON values, counting."""
 
     name: str
-    records: dict[str, _Record]
+    records: dict[str, Record]
     values: int = 0
     tensors: int = 0
+    text: int = 0
 
     def of(self, value: Any, where: str, depth: int) -> Any:
         self.values += 1
-        if depth > MAX_DEPTH or self.values > MAX_VALUES:
+        if depth > MAX_DEPTH or self.values + (len(value) if isinstance(value, dict) else 0) > MAX_VALUES:
             raise RefusedPickleError("its values are nested too deeply or too many")
         if isinstance(value, TensorSpec | ArraySpec):
             return self._tensor(value, where)
@@ -214,6 +193,8 @@ class _Description:
             keys = [str(key) for key in value]
             if len(set(keys)) != len(keys):
                 raise RefusedPickleError("a dict has a number and its text as keys")
+            for key in keys:
+                self._count_text(key)
             return {str(key): self.of(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.of(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
@@ -221,9 +202,17 @@ class _Description:
             raise NotFiniteError(
                 self.name, where.lstrip("."), "the value is not finite", expected="a number", observed=str(value)
             )
+        if isinstance(value, str):
+            self._count_text(value)
         if value is None or isinstance(value, str | int | float):
             return value
         raise RefusedPickleError(f"it holds a {type(value).__name__.strip('_').lower()} where a value belongs")
+
+    def _count_text(self, text: str) -> None:
+        """One text that stands in thousands of places costs nothing until a message repeats it in all of them."""
+        self.text += len(text)
+        if self.text > MAX_TEXT:
+            raise RefusedPickleError(f"it has more than {MAX_TEXT} characters of text")
 
     def _tensor(self, spec: TensorSpec | ArraySpec, where: str) -> dict[str, Any]:
         self.tensors += 1

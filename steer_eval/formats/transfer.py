@@ -262,13 +262,9 @@ def _dtype(file: TorchFile, keys: tuple[str, ...]) -> str:
 def _number(recorded: Mapping[str, Any], key: str, name: str) -> float:
     """A setting as a float that is the same number: a number in a PyTorch file, its text in safetensors."""
     value = recorded[key]
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = float(value)
     if not math.isfinite(number):
-        observed = str(value)[:40]
-        raise NotFiniteError(name, key, "the value is not finite", expected="a number", observed=observed)
+        raise NotFiniteError(name, key, "the value is not finite", expected="a number", observed=str(value))
     if isinstance(value, int) and number != value:
         raise FormatError(name, key, "the value has more digits than a float", observed=value, fix="save it as a float")
     return number

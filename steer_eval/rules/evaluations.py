@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from steer_eval.consistency import same_or_rounded
 from steer_eval.findings import Finding
 from steer_eval.formats.strict_json import Row
 from steer_eval.inventory import Artifact, Inventory
+from steer_eval.rules.rounding import agrees_with_quotient
 from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of
-from steer_eval.rules.vector_files import vectors_by_model
+from steer_eval.rules.vector_files import published_norms, vectors_by_model
 
 _AGAIN = "measure the row again; never edit measured rows"
 _RELATIVE = 1e-6
@@ -51,11 +53,11 @@ def evaluation_findings(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -
                 )
             seen.setdefault(label, row.line)
             findings += _arithmetic(artifact, row, collapse_ratio)
-            findings += _base(artifact, row, bases)
             findings += _prompts(artifact, row, prompts)
             findings += _identical(artifact, row)
             findings += _layer_coefficients(artifact, row, inventory)
         findings += _features(artifact, inventory)
+    findings += _bases(list(inventory.of("transfer_eval", "phase_i")), bases)
     return findings
 
 
@@ -64,14 +66,15 @@ def _arithmetic(artifact: Artifact, row: Row, collapse_ratio: float) -> Iterator
     ppl, ratio, base = value.get("ppl"), value.get("ppl_ratio"), value.get("base_ppl")
     if ratio is None:
         return
-    if ppl is not None and base is not None and not math.isclose(ppl / base, ratio, rel_tol=_RELATIVE):
+    if ppl is not None and base is not None and not agrees_with_quotient(ratio, ppl, base):
         message = f"ppl_ratio is {ratio:.6g}, ppl / base_ppl gives {ppl / base:.6g}"
         yield Finding(
             "evaluation-arithmetic", "error", artifact.file, f"{where}: ppl_ratio", message, ppl / base, ratio, _AGAIN
         )
     collapsed = ratio > collapse_ratio
     if "collapsed" in value and value["collapsed"] != collapsed:
-        message = f"collapsed is not whether ppl_ratio > {collapse_ratio:g}"
+        shown = str(value["collapsed"]).lower()
+        message = f"collapsed is {shown}, ppl_ratio > {collapse_ratio:g} gives {str(collapsed).lower()}"
         yield Finding(
             "evaluation-arithmetic",
             "error",
@@ -83,24 +86,48 @@ def _arithmetic(artifact: Artifact, row: Row, collapse_ratio: float) -> Iterator
             _AGAIN,
         )
     if collapsed and "collapsed" not in value:
-        message = (
-            f"the ratio {ratio:.4g} lies above the collapse ratio {collapse_ratio:g}, but the row has no such mark"
-        )
+        message = f"ppl_ratio {ratio:.4g} lies above the collapse ratio {collapse_ratio:g}, and no `collapsed` says so"
         fix = "write collapsed: true, as the sweeps do"
         yield Finding("collapse-unmarked", "note", artifact.file, f"{where}: collapsed", message, True, None, fix)
 
 
-def _base(artifact: Artifact, row: Row, bases: set[float]) -> Iterator[Finding]:
-    """The unsteered perplexity, recorded or implied, is one that a sweep has."""
+def _bases(artifacts: list[Artifact], bases: set[float]) -> Iterator[Finding]:
+    """The unsteered perplexity, recorded or implied, is one that a sweep has.
+
+    One that stands in a single row is a mistake. One that several rows agree on may be that of a model whose sweep is
+    not published.
+    """
+    found = [
+        (artifact, row, key, value) for artifact in artifacts for row in artifact.value for key, value in _base(row)
+    ]
+    said = set()
+    for artifact, row, key, value in found:
+        if not bases or any(_has_base(row, key, base) for base in bases):
+            continue
+        where = f"line {row.line}: {key}"
+        message = f"no sweep has the unsteered perplexity {value:.6g} that {key} gives"
+        if sum(_has_base(other, other_key, value) for _, other, other_key, _ in found) == 1:
+            yield Finding("evaluation-base", "error", artifact.file, where, message, sorted(bases), value, _AGAIN)
+        elif (artifact.file, f"{value:.6g}") not in said:
+            said.add((artifact.file, f"{value:.6g}"))
+            fix = "publish the sweep of the model that was measured, or measure the rows again"
+            yield Finding("evaluation-base", "warning", artifact.file, where, message, sorted(bases), value, fix)
+
+
+def _base(row: Row) -> Iterator[tuple[str, float]]:
+    """The unsteered perplexities of a row, each with the field that gives it."""
     value = row.value
-    recorded = {key: value[key] for key in ("base_ppl", "base_ppl_08") if value.get(key) is not None}
+    recorded = [(key, value[key]) for key in ("base_ppl", "base_ppl_08") if value.get(key) is not None]
     if not recorded and value.get("ppl") is not None and value.get("ppl_ratio") is not None:
-        recorded = {"ppl_ratio": value["ppl"] / value["ppl_ratio"]}
-    for key, observed in recorded.items():
-        if bases and not any(math.isclose(base, observed, rel_tol=_RELATIVE) for base in bases):
-            message = f"no sweep has the unsteered perplexity {observed:.6g} that {key} gives"
-            where = f"line {row.line}: {key}"
-            yield Finding("evaluation-base", "error", artifact.file, where, message, sorted(bases), observed, _AGAIN)
+        recorded = [("ppl_ratio", value["ppl"] / value["ppl_ratio"])]
+    yield from recorded
+
+
+def _has_base(row: Row, key: str, base: float) -> bool:
+    """Whether an unsteered perplexity is the one that a field of a row gives, as far as rounding lets one see."""
+    if key == "ppl_ratio":
+        return agrees_with_quotient(row.value["ppl_ratio"], row.value["ppl"], base)
+    return same_or_rounded(base, row.value[key])
 
 
 def _prompts(artifact: Artifact, row: Row, prompts: Artifact | None) -> Iterator[Finding]:
@@ -127,30 +154,52 @@ def _layer_coefficients(artifact: Artifact, row: Row, inventory: Inventory) -> I
     coefficients, alpha = row.value.get("per_layer_coefs"), row.value.get("alpha")
     if not coefficients or alpha is None:
         return
-
-    def wrong(vectors: Mapping[int, Artifact]) -> list[tuple[str, float]]:
-        found = []
-        for layer, coefficient in coefficients.items():
-            expected = alpha / (vectors[int(layer)].value.norm or math.inf)
-            if not math.isclose(expected, coefficient, rel_tol=_RELATIVE):
-                found.append((layer, expected))
-        return found
-
     complete = [
         found for found in vectors_by_model(inventory).values() if {int(part) for part in coefficients} <= set(found)
     ]
-    if not complete:
+    fitting = [
+        (implied, vectors) for vectors in complete if (implied := _alpha_of(alpha, coefficients, vectors)) is not None
+    ]
+    if not fitting:
         return
-    best = min((wrong(vectors) for vectors in complete), key=len)
-    # Where no model's norms explain most of them, the coefficients were chosen in some other way.
-    if 2 * len(best) > len(coefficients):
-        return
-    for layer, expected in best:
+    implied, vectors = min(fitting, key=lambda each: len(_misfits(coefficients, each[0], each[1])))
+    if not same_or_rounded(implied, alpha):
+        message = (
+            f"alpha is {alpha:g}, the coefficients of the layers times the norms of their vectors give {implied:g}"
+        )
+        where = f"line {row.line}: alpha"
+        yield Finding("evaluation-coefficient", "error", artifact.file, where, message, implied, alpha, _AGAIN)
+    for layer, expected in _misfits(coefficients, implied, vectors):
         message = f"the coefficient of layer {layer} is not alpha over the norm of its vector, as the others are"
         where = f"line {row.line}: per_layer_coefs.{layer}"
         yield Finding(
             "evaluation-coefficient", "error", artifact.file, where, message, expected, coefficients[layer], _AGAIN
         )
+
+
+def _misfits(
+    coefficients: Mapping[str, float], alpha: float, vectors: Mapping[int, Artifact]
+) -> list[tuple[str, float]]:
+    """Layers whose coefficient is not alpha over the norm of the vector, with what that is."""
+    found = []
+    for layer, coefficient in coefficients.items():
+        expected = [alpha / (norm or math.inf) for norm in published_norms(vectors[int(layer)].value)]
+        if not any(same_or_rounded(value, coefficient) for value in expected):
+            found.append((layer, expected[0]))
+    return found
+
+
+def _alpha_of(stated: float, coefficients: Mapping[str, float], vectors: Mapping[int, Artifact]) -> float | None:
+    """The alpha that most coefficients follow from: the stated one, or another that several agree on.
+
+    None where no alpha and no norms of this model explain most coefficients: they were chosen in some other way.
+    """
+    if 2 * len(_misfits(coefficients, stated, vectors)) <= len(coefficients):
+        return stated
+    candidates = [coefficient * vectors[int(layer)].value.norm for layer, coefficient in coefficients.items()]
+    best = min(candidates, key=lambda alpha: len(_misfits(coefficients, alpha, vectors)))
+    misfits = len(_misfits(coefficients, best, vectors))
+    return best if 2 * misfits < len(coefficients) and len(coefficients) - misfits > 1 else None
 
 
 def _features(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:

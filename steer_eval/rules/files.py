@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from steer_eval.errors import FormatError, NotFiniteError
 from steer_eval.findings import Finding
+from steer_eval.formats.containment import links_out
 from steer_eval.inventory import TABLES, Artifact, Inventory
 
 _VECTORS = frozenset({"vector", "vector_pt"})
@@ -25,9 +26,23 @@ def file_findings(inventory: Inventory) -> list[Finding]:
     return [finding for artifact in inventory.artifacts for finding in _troubles(artifact)]
 
 
+def unusable(inventory: Inventory) -> frozenset[str]:
+    """Files that are there and say nothing: refused ones, and links out of their repo. What they hold is open.
+
+    Args:
+        inventory: What the repos hold.
+    """
+    refused = {artifact.file for artifact in inventory.artifacts if artifact.value is None and artifact.troubles}
+    links = {f"{root.prefix}{link}" for root in inventory.roots for link in links_out(root.folder)}
+    return frozenset(refused | links)
+
+
 def _troubles(artifact: Artifact) -> Iterator[Finding]:
+    not_finite = [error.where for error in artifact.troubles if isinstance(error, NotFiniteError)]
     for error in artifact.troubles:
-        yield _finding(artifact, error)
+        # Where a number is none the schema misses one as well; that is one trouble, not two.
+        if isinstance(error, NotFiniteError) or not any(where.endswith(f": {error.where}") for where in not_finite):
+            yield _finding(artifact, error)
 
 
 def _finding(artifact: Artifact, error: FormatError) -> Finding:
@@ -43,14 +58,22 @@ def _finding(artifact: Artifact, error: FormatError) -> Finding:
 
 
 def absent_cards(inventory: Inventory) -> Iterator[Finding]:
-    """Repos without a card.
+    """Repos without a card, or without anything.
 
     Args:
         inventory: What the repos hold.
     """
     present = {artifact.file for artifact in inventory.artifacts}
+    hidden = unusable(inventory)
     for root in inventory.roots:
         file = f"{root.prefix}README.md"
-        if file not in present:
-            message = f"the {root.role} repo has no card: nobody can tell what its files are"
-            yield Finding("card-absent", "warning", file, "", message, fix="write one, with a table of the files")
+        if not any(name.startswith(root.prefix) for name in present | hidden):
+            message = "there are no files here, so nothing was checked"
+            fix = "name the folder that holds the files"
+            yield Finding("repo-empty", "error", root.prefix.rstrip("/"), "", message, fix=fix)
+        elif file not in present:
+            # Of a folder that is checked alone, nobody knows which of the two it is.
+            which = f"the {root.role} repo" if len(inventory.roots) > 1 else "the repo"
+            message = f"{which} has no card: nobody can tell what its files are"
+            fix = "write a README.md with a table of the files"
+            yield Finding("card-absent", "warning", file, "", message, fix=fix)

@@ -7,13 +7,15 @@ copies from what it judged is equal to it, and a score that no judge can have gi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 
 from steer_eval.consistency import same_or_rounded
 from steer_eval.findings import Finding
 from steer_eval.formats.strict_json import Row
 from steer_eval.inventory import Artifact, Inventory
-from steer_eval.rules.sweep_files import SweepFile, model_called
+from steer_eval.rules.files import unusable
+from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of, collapsed_values, model_called
 
 _EDITED = "score again; never edit scores"
 
@@ -26,21 +28,38 @@ def judge_findings(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> lis
         sweeps: The sweeps, by model.
     """
     findings: list[Finding] = []
+    unread = unusable(inventory)
+    collapse_ratio = collapse_ratio_of(sweeps)
     for artifact in inventory.of("judge"):
         findings += _margins(artifact)
         model = _judged_model(artifact.name, sweeps)
-        findings += _cells(artifact, sweeps[model] if model else None)
+        findings += _cells(artifact, sweeps[model] if model else None, collapse_ratio)
+        if model is None and not artifact.troubles:
+            findings += _without_sweep(artifact, sweeps, unread)
     for artifact in inventory.of("judge_labels"):
         findings += _margins(artifact)
-        findings += _labels(artifact, inventory)
+        findings += _labels(artifact, inventory, unread)
     return findings
 
 
-def _judged_model(name: str, sweeps: Mapping[str, SweepFile]) -> str | None:
+def _without_sweep(artifact: Artifact, sweeps: Mapping[str, SweepFile], unread: frozenset[str]) -> Iterator[Finding]:
+    """Scores of cells of no published sweep; a name that fits several sweeps, or an unread one, leaves that open."""
+    hidden = {file.rsplit("/", 1)[-1].removeprefix("sweep_").removesuffix(".jsonl") for file in unread}
+    if not any(_fits(artifact.name, model) for model in {*sweeps, *hidden}):
+        message = "no sweep is published of the model in the file's name, so that nobody can read what was judged"
+        fix = "publish the sweep, or name the file judge_<judge>_<model>.jsonl"
+        yield Finding("judge-unmatched", "error", artifact.file, "", message, fix=fix)
+
+
+def _fits(name: str, model: str) -> bool:
+    return _judged_model(name, [model]) is not None
+
+
+def _judged_model(name: str, models: Collection[str]) -> str | None:
     """The model whose sweep a file of scores is on: `judge_<judge>_<model>.jsonl`."""
     parts = name.removeprefix("judge_").removesuffix(".jsonl").split("_")
     candidates = ["_".join(parts[start:]) for start in range(len(parts))]
-    return next((model for part in candidates if (model := model_called(part, sweeps))), None)
+    return next((model for part in candidates if (model := model_called(part, models))), None)
 
 
 def _margins(artifact: Artifact) -> Iterator[Finding]:
@@ -55,7 +74,7 @@ def _margins(artifact: Artifact) -> Iterator[Finding]:
                 )
 
 
-def _cells(artifact: Artifact, sweep: SweepFile | None) -> Iterator[Finding]:
+def _cells(artifact: Artifact, sweep: SweepFile | None, collapse_ratio: float) -> Iterator[Finding]:
     seen: dict[tuple[object, float], Row] = {}
     imputed = []
     for row in artifact.value:
@@ -67,26 +86,22 @@ def _cells(artifact: Artifact, sweep: SweepFile | None) -> Iterator[Finding]:
             yield Finding("judge-duplicate", "error", artifact.file, where, message, fix="remove one of the rows")
         seen.setdefault(cell, row)
         measured = sweep.at(*cell) if sweep else None
-        if sweep and measured is None and not sweep.artifact.troubles:
+        flag = row.value.get("collapsed")
+        if sweep and sweep.knows_nothing_of(*cell):
             message = f"{sweep.artifact.path} has no row for {shown}"
             fix = "publish the row that was judged"
             yield Finding("judge-unmatched", "error", artifact.file, where, message, fix=fix)
-        if measured is not None:
-            flag = row.value.get("collapsed")
-            if flag is not None and flag != measured.collapsed:
+        elif measured is None:
+            # The row of the sweep is lost, and only the judge's own mark is left.
+            imputed += [row.line] if sweep and flag else []
+        else:
+            if flag is not None and flag not in collapsed_values(measured, collapse_ratio):
                 message = f"line {measured.line} of {sweep.artifact.path if sweep else ''} says otherwise of {shown}"
+                place = f"{where}: collapsed"
                 yield Finding(
-                    "judge-collapsed",
-                    "error",
-                    artifact.file,
-                    f"{where}: collapsed",
-                    message,
-                    measured.collapsed,
-                    flag,
-                    _EDITED,
+                    "judge-collapsed", "error", artifact.file, place, message, measured.collapsed, flag, _EDITED
                 )
-            if not measured.generations:
-                imputed.append(row.line)
+            imputed += [] if measured.generations else [row.line]
     yield from _imputed(artifact, imputed)
     yield from _unjudged(artifact, sweep, seen)
 
@@ -109,14 +124,18 @@ def _unjudged(
 
 def _imputed(artifact: Artifact, lines: list[int]) -> Iterator[Finding]:
     if lines:
-        message = f"scores though there was no text to judge, in line {', '.join(map(str, lines))}"
+        noun = "line" if len(lines) == 1 else "lines"
+        message = f"scores though there was no text to judge, in {noun} {', '.join(map(str, lines))}"
         fix = "leave such rows out, or write null: a made-up score takes part in means and ties"
         yield Finding("judge-imputed", "warning", artifact.file, f"line {lines[0]}", message, fix=fix)
 
 
-def _labels(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
+def _labels(artifact: Artifact, inventory: Inventory, unread: frozenset[str]) -> Iterator[Finding]:
     imputed = []
     seen: dict[tuple[str, str], int] = {}
+    sources: dict[str, Artifact] = {}
+    scored: dict[str, set[int]] = {}
+    unknown: Counter[str] = Counter()
     for row in artifact.value:
         label, where = row.value["label"], f"line {row.line}"
         file = row.value.get("source", "transfer_eval.jsonl")
@@ -126,24 +145,45 @@ def _labels(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
         seen.setdefault((file, label), row.line)
         source = inventory.named(file, "transfer_eval") or inventory.named(file, "phase_i")
         if source is None:
-            message = f"{file}, whose texts were judged, is absent"
-            yield Finding("judge-unmatched", "error", artifact.file, where, message, fix="publish the texts")
+            if not any(name.rsplit("/", 1)[-1] == file for name in unread):
+                message = f"{file}, whose texts were judged, is absent"
+                yield Finding("judge-unmatched", "error", artifact.file, where, message, fix="publish the texts")
             continue
+        sources[file] = source
         judged = next((each for each in source.value if each.value["label"] == label), None)
         if judged is None:
             judged = _same_ratio(row, source)
+            unknown[file] += judged is None
+            if source.troubles:
+                # The label may be that of a row that can't be read.
+                continue
             meant = (
                 "" if judged is None else f"; its ppl_ratio is that of {judged.value['label']!r}, line {judged.line}"
             )
             message = f"{file} has no row labelled {label!r}{meant}"
             expected = None if judged is None else judged.value["label"]
-            fix = "use one label for one thing: a join on it finds nothing"
+            fix = "use one label for one thing, so that the two files can be joined"
             yield Finding("judge-label", "error", artifact.file, f"{where}: label", message, expected, label, fix)
         if judged is not None:
+            scored.setdefault(file, set()).add(judged.line)
             if not judged.value["generations"]:
                 imputed.append(row.line)
             yield from _copied_ratio(artifact, row, judged, file)
     yield from _imputed(artifact, imputed)
+    for file, source in sources.items():
+        yield from _unjudged_labels(artifact, source, scored.get(file, set()), unknown[file])
+
+
+def _unjudged_labels(artifact: Artifact, source: Artifact, scored: set[int], unknown: int) -> Iterator[Finding]:
+    """Variants with texts that have no score, where most have one; a score of an unknown label may be theirs."""
+    with_text = [row for row in source.value if row.value["generations"]]
+    absent = [row for row in with_text if row.line not in scored]
+    if artifact.troubles or 2 * len(absent) > len(with_text) or len(absent) <= unknown:
+        return
+    for row in absent:
+        label = row.value["label"]
+        message = f"no score for {label!r}, whose texts stand in line {row.line} of {source.path}"
+        yield Finding("judge-missing", "error", artifact.file, label, message, fix="judge it, or say why not")
 
 
 def _same_ratio(row: Row, source: Artifact) -> Row | None:

@@ -6,7 +6,7 @@ a table follows from those beside it; tables that are read side by side were mad
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from steer_eval.findings import Finding
 from steer_eval.formats.features import FeatureRow, FeatureTable
 from steer_eval.formats.sae import TopKSae
 from steer_eval.inventory import Artifact, Inventory
+from steer_eval.rules.rounding import agrees_with_difference, half_place
 from steer_eval.rules.vector_files import name_parts, vectors_by_model
 
 _ABSOLUTE = 1e-6
@@ -46,21 +47,26 @@ def _named(artifact: Artifact, layer: int) -> Iterator[Finding]:
     parts = name_parts(artifact.name)
     if parts and parts[1] != layer:
         message = "the layer in the file is not the one in its name"
-        yield Finding("sae-layer", "error", artifact.file, "layer", message, parts[1], layer, "name the file rightly")
+        fix = "rename the file, or publish the one of that layer"
+        yield Finding("sae-layer", "error", artifact.file, "layer", message, parts[1], layer, fix)
 
 
 def _width(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
     """An SAE is as wide as the vectors of its model."""
     sae: TopKSae = artifact.value
-    for vectors in vectors_by_model(inventory).values():
-        for vector in vectors.values():
-            width = vector.value.values.shape[0]
-            if vector.value.provenance.get("model") == sae.model and width != sae.d_in:
-                message = f"the SAE is not as wide as {vector.path}, a vector of the same model"
-                yield Finding(
-                    "sae-shape", "error", artifact.file, "d_in", message, width, sae.d_in, "publish the right SAE"
-                )
-                return
+    widths = Counter(
+        vector.value.values.shape[0]
+        for vectors in vectors_by_model(inventory).values()
+        for vector in vectors.values()
+        if vector.value.provenance.get("model") == sae.model
+    )
+    # A single vector of another width is a finding of its own.
+    for width, _ in widths.most_common(1):
+        if width != sae.d_in:
+            where = "d_model" if artifact.kind == "sae_pt" else "d_in"
+            message = f"the SAE is not as wide as the vectors of {sae.model}"
+            fix = "publish the SAE of that model"
+            yield Finding("sae-shape", "error", artifact.file, where, message, width, sae.d_in, fix)
 
 
 def _rows(artifact: Artifact) -> Iterator[Finding]:
@@ -69,7 +75,7 @@ def _rows(artifact: Artifact) -> Iterator[Finding]:
     for index, row in enumerate(table.rows):
         where = f"top_features[{index}]"
         delta = row.steered_mean - row.base_mean
-        if not math.isclose(delta, row.delta, rel_tol=_ABSOLUTE, abs_tol=_ABSOLUTE):
+        if not agrees_with_difference(row.delta, row.steered_mean, row.base_mean):
             message = f"delta is {row.delta:.6g}, steered_mean - base_mean gives {delta:.6g}"
             yield Finding(
                 "feature-arithmetic", "error", artifact.file, f"{where}.delta", message, delta, row.delta, _AGAIN
@@ -86,8 +92,8 @@ def _frequencies(artifact: Artifact, row: FeatureRow, where: str, n_prompts: int
     pairs = (("steered", row.steered_freq, row.steered_mean), ("base", row.base_freq, row.base_mean))
     for name, frequency, mean in pairs:
         count = frequency * n_prompts
-        if abs(count - round(count)) > _FREQUENCY * n_prompts:
-            message = f"the frequency is no share of {n_prompts} prompts"
+        if abs(count - round(count)) > (_FREQUENCY + half_place(frequency)) * n_prompts:
+            message = f"the frequency is no whole number of the {n_prompts} prompts"
             expected = round(count) / n_prompts
             yield Finding(
                 "feature-frequency",
@@ -100,7 +106,7 @@ def _frequencies(artifact: Artifact, row: FeatureRow, where: str, n_prompts: int
                 "say what it is a share of: of prompts on which the feature fires, or of tokens",
             )
         if (frequency == 0) != (mean == 0):
-            message = "a feature that never fires has mean 0, and one that fires has a mean above it"
+            message = f"the feature has frequency {frequency:.6g} and mean {mean:.6g}: one can't be 0 without the other"
             yield Finding(
                 "feature-arithmetic", "error", artifact.file, f"{where}.{name}_mean", message, None, mean, _AGAIN
             )
@@ -120,6 +126,7 @@ def _order(artifact: Artifact) -> Iterator[Finding]:
 def _of_sae(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
     """A table is of the SAE of its model and layer, where that is published."""
     table: FeatureTable = artifact.value
+    said: set[str] = set()
     for other in inventory.of("sae", "sae_pt"):
         sae: TopKSae = other.value
         mine, its = name_parts(artifact.name), name_parts(other.name)
@@ -137,21 +144,25 @@ def _of_sae(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
             )
         if (sae.model, sae.layer) == (table.model, table.layer):
             for index, row in enumerate(table.rows):
-                if row.feature >= sae.d_sae:
+                where = f"top_features[{index}].feature_id"
+                # An SAE may be there twice, in two formats.
+                if row.feature >= sae.d_sae and where not in said:
+                    said.add(where)
                     message = f"{other.path} has {sae.d_sae} features, counted from 0"
-                    where = f"top_features[{index}].feature_id"
                     yield Finding(
                         "feature-sae", "error", artifact.file, where, message, f"< {sae.d_sae}", row.feature, _AGAIN
                     )
 
 
 def _conditions(tables: Sequence[Artifact]) -> Iterator[Finding]:
-    """Tables of several models are compared by their readers, so that other conditions must be pointed out."""
+    """Tables of several models or layers are compared by their readers, so other conditions must be pointed out."""
     if len({artifact.value.coefficient for artifact in tables}) < 2:
         return
     first, *others = sorted(tables, key=lambda artifact: artifact.path)
     for artifact in others:
-        if artifact.value.coefficient != first.value.coefficient:
+        # Several tables of one model and layer are a series over coefficients.
+        series = (artifact.value.model, artifact.value.layer) == (first.value.model, first.value.layer)
+        if artifact.value.coefficient != first.value.coefficient and not series:
             message = (
                 f"the features were measured at another coefficient than in {first.path}, so that deltas and "
                 "frequencies of the two tables can't be compared"

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from steer_eval.cells import Cell
@@ -18,13 +19,15 @@ from steer_eval.findings import Finding
 from steer_eval.inventory import Artifact, Inventory
 from steer_eval.results import SweepRow
 from steer_eval.results_files import row_from_json
-from steer_eval.rules.vector_files import vectors_by_model
+from steer_eval.rules.rounding import agrees_with_quotient
+from steer_eval.rules.vector_files import published_norms, vectors_by_model
 
 COLLAPSE_RATIO = 3.0
 """Where a study names none: the ratio above which the reference study calls a cell collapsed."""
 
 _TOLERATED = 0.1
 _AGAIN = "measure the sweep again; never edit measured rows"
+_SUMMARISE = "make the summary again from the sweeps and the vectors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,25 @@ class SweepFile:
         """The first steered row of a layer and coefficient."""
         wanted = Cell(self.model, "steered", layer, coefficient)
         return next((row for row in self.rows if row.cell == wanted), None)
+
+    @cached_property
+    def missing(self) -> tuple[Cell, ...]:
+        """Cells of the grid that the steered rows span and that have no row.
+
+        None where the file has bad rows, whose cells are not missing but unreadable, and none where so many are missing
+        that the plan was no grid.
+        """
+        steered = {row.cell for row in self.rows if row.cell.label == "steered"}
+        layers = sorted({cell.layer for cell in steered if cell.layer is not None})
+        coefficients = sorted({cell.coef for cell in steered})
+        grid = [Cell(self.model, "steered", layer, coefficient) for layer in layers for coefficient in coefficients]
+        absent = tuple(cell for cell in grid if cell not in steered)
+        return () if self.artifact.troubles or 2 * len(absent) > len(steered) else absent
+
+    def knows_nothing_of(self, layer: Any, coefficient: float) -> bool:
+        """Whether a cell is none of this sweep's: neither measured, nor named as missing, nor in a bad row."""
+        cell = Cell(self.model, "steered", layer, coefficient)
+        return self.at(layer, coefficient) is None and cell not in self.missing and not self.artifact.troubles
 
 
 def sweep_files(inventory: Inventory) -> dict[str, SweepFile]:
@@ -76,8 +98,15 @@ def collapse_ratio_of(sweeps: Mapping[str, SweepFile]) -> float:
 
     if wrong(COLLAPSE_RATIO) <= _TOLERATED * len(rows):
         return COLLAPSE_RATIO
-    candidates = sorted({row.ppl_ratio for row in rows})
-    return min(candidates, key=wrong)
+    return min([COLLAPSE_RATIO, *sorted({row.ppl_ratio for row in rows})], key=wrong)
+
+
+def collapsed_values(row: SweepRow, collapse_ratio: float) -> tuple[bool, ...]:
+    """The mark of collapse that a row has, and the one that it should have.
+
+    Where the two differ, that is a finding of its own, and who copied either made no mistake.
+    """
+    return (row.collapsed, row.ppl_ratio > collapse_ratio)
 
 
 def sweep_file_findings(
@@ -99,26 +128,31 @@ def sweep_file_findings(
             continue
         findings += _rows(sweep, collapse_ratio)
         findings += _grid(sweep)
-        findings += _generations(sweep, texts, prompts.path if prompts else "")
+        findings += _generations(sweep, collapse_ratio, texts, prompts.path if prompts else "")
     for artifact in inventory.of("size_comparison"):
-        findings += _summary(artifact, sweeps, inventory)
+        findings += _summary(artifact, sweeps, collapse_ratio)
+        findings += _summary_of_vectors(artifact, inventory)
     return findings
 
 
 def _rows(sweep: SweepFile, collapse_ratio: float) -> Iterator[Finding]:
     file = sweep.artifact.file
-    base = Counter(row.base_ppl for row in sweep.rows).most_common(1)
+    usual = Counter(row.base_ppl for row in sweep.rows).most_common(1)
     for row in sweep.rows:
-        for conflict in (ratio_conflict(row), collapse_conflict(row, collapse_ratio)):
+        base = usual[0][0]
+        odd = not math.isclose(row.base_ppl, base, rel_tol=1e-9)
+        # The ratio of a row whose base alone is wrong follows from the right one.
+        follows = any(agrees_with_quotient(row.ppl_ratio, row.ppl, each) for each in {base, row.base_ppl})
+        for conflict in (None if follows else ratio_conflict(row), collapse_conflict(row, collapse_ratio)):
             if conflict is not None:
                 where, message = f"line {row.line}: {conflict.field}", str(conflict)
                 yield Finding(
                     "sweep-arithmetic", "error", file, where, message, conflict.expected, conflict.observed, _AGAIN
                 )
-        if not math.isclose(row.base_ppl, base[0][0], rel_tol=1e-9):
-            message = "the unsteered perplexity is not that of most rows, though the model is the same"
+        if odd:
+            message = "most rows have another unsteered perplexity, though the model is the same"
             yield Finding(
-                "sweep-base", "error", file, f"line {row.line}: base_ppl", message, base[0][0], row.base_ppl, _AGAIN
+                "sweep-base", "error", file, f"line {row.line}: base_ppl", message, base, row.base_ppl, _AGAIN
             )
 
 
@@ -131,31 +165,22 @@ def _grid(sweep: SweepFile) -> Iterator[Finding]:
             message = f"{row.cell} stands in line {seen[row.cell].line} already"
             yield Finding("sweep-duplicate", "error", file, f"line {row.line}", message, fix="remove one of the rows")
         seen.setdefault(row.cell, row)
-    steered = [cell for cell in seen if cell.label == "steered"]
-    layers = sorted({cell.layer for cell in steered if cell.layer is not None})
-    coefficients = sorted({cell.coef for cell in steered})
-    absent = [
-        cell
-        for layer in layers
-        for coefficient in coefficients
-        if (cell := Cell(sweep.model, "steered", layer, coefficient)) not in seen
-    ]
-    # A bad row is a finding of its own, and its cell is not missing but unreadable; a ragged plan is no mistake.
-    if sweep.artifact.troubles or 2 * len(absent) > len(steered):
-        return
-    for cell in absent:
-        message = f"no row for {cell}, though its layer and its coefficient occur"
+    for cell in sweep.missing:
+        message = f"there is no row for {cell}, though other rows have its layer and its coefficient"
         yield Finding("sweep-missing", "error", file, f"L={cell.layer} c={cell.coef:g}", message, fix=_AGAIN)
 
 
-def _generations(sweep: SweepFile, prompts: tuple[str, ...] | None, prompt_file: str) -> Iterator[Finding]:
+def _generations(
+    sweep: SweepFile, collapse_ratio: float, prompts: tuple[str, ...] | None, prompt_file: str
+) -> Iterator[Finding]:
     file = sweep.artifact.file
     counts = Counter(len(row.generations) for row in sweep.rows if not row.collapsed)
     usual = counts.most_common(1)[0][0] if counts else 0
     for row in sweep.rows:
         where = f"line {row.line}: generations"
-        if not row.collapsed and row.cell.label == "steered" and len(row.generations) != usual:
-            message = "the cell has another number of texts than most"
+        speaks = row.cell.label == "steered" and not any(collapsed_values(row, collapse_ratio))
+        if speaks and len(row.generations) != usual:
+            message = f"the cell has {len(row.generations)} texts, most have {usual}"
             yield Finding("sweep-texts", "error", file, where, message, usual, len(row.generations), _AGAIN)
         for text in row.generations:
             if prompts is not None and (text.prompt_idx >= len(prompts) or prompts[text.prompt_idx] != text.prompt):
@@ -164,40 +189,57 @@ def _generations(sweep: SweepFile, prompts: tuple[str, ...] | None, prompt_file:
                 yield Finding("sweep-prompt", "error", file, where, message, known, text.prompt, _AGAIN)
 
 
-def _summary(artifact: Artifact, sweeps: Mapping[str, SweepFile], inventory: Inventory) -> Iterator[Finding]:
-    """A summary of sweeps copies their numbers and the norms of the vectors."""
-    fix = "make the summary again from the sweeps and the vectors"
-    vectors = vectors_by_model(inventory)
+def _summary(artifact: Artifact, sweeps: Mapping[str, SweepFile], collapse_ratio: float) -> Iterator[Finding]:
+    """A summary of sweeps copies their numbers."""
     for name, summary in artifact.value.items():
         model = model_called(name, sweeps)
-        sweep = sweeps.get(model) if model else None
-        for layer, cells in summary["per_layer"].items() if sweep else ():
+        if model is None:
+            continue
+        sweep = sweeps[model]
+        path = sweep.artifact.path
+        for layer, cells in summary["per_layer"].items():
             for coefficient, cell in cells.items():
                 where = f"{name}.per_layer.{layer}.{coefficient}"
-                row = sweep.at(int(layer), float(coefficient)) if sweep else None
-                if row is None:
-                    message = f"{sweep.artifact.path if sweep else ''} has no row of that cell"
-                    yield Finding("summary-differs", "error", artifact.file, where, message, fix=fix)
-                    continue
-                for key, value in (("ppl", row.ppl), ("ppl_ratio", row.ppl_ratio), ("collapsed", row.collapsed)):
-                    if not same_or_rounded(value, cell[key]):
-                        message = f"line {row.line} of {sweep.artifact.path if sweep else ''} has another value"
-                        yield Finding(
-                            "summary-differs", "error", artifact.file, f"{where}.{key}", message, value, cell[key], fix
-                        )
+                row = sweep.at(int(layer), float(coefficient))
+                if row is not None:
+                    yield from _copies(artifact, where, cell, row, path, collapse_ratio)
+                elif sweep.knows_nothing_of(int(layer), float(coefficient)):
+                    message = f"{path} has no row of that cell"
+                    yield Finding("summary-differs", "error", artifact.file, where, message, fix=_SUMMARISE)
+
+
+def _copies(
+    artifact: Artifact, where: str, cell: Mapping[str, Any], row: SweepRow, path: str, collapse_ratio: float
+) -> Iterator[Finding]:
+    """What a summary copies from a row is what stands there, or what should stand there if the row has a mistake."""
+    right: dict[str, tuple[Any, ...]] = {
+        "ppl": (row.ppl, row.ppl_ratio * row.base_ppl),
+        "ppl_ratio": (row.ppl_ratio, row.ppl / row.base_ppl),
+        "collapsed": collapsed_values(row, collapse_ratio),
+    }
+    for key, values in right.items():
+        if not any(same_or_rounded(value, cell[key]) for value in values):
+            message = f"line {row.line} of {path} has another value"
+            place = f"{where}.{key}"
+            yield Finding("summary-differs", "error", artifact.file, place, message, values[0], cell[key], _SUMMARISE)
+
+
+def _summary_of_vectors(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
+    """A summary copies the norms and shapes of the vectors."""
+    vectors = vectors_by_model(inventory)
+    for name, summary in artifact.value.items():
         owner = model_called(name, vectors)
-        for layer, recorded in summary.get("vectors", {}).items() if owner else ():
+        for layer, recorded in summary.get("vectors", {}).items():
             vector = vectors[owner].get(int(layer)) if owner else None
             if vector is None:
                 continue
-            norm, shape = vector.value.norm, list(vector.value.values.shape)
+            norms, shape = published_norms(vector.value), list(vector.value.values.shape)
             for key, expected, same in (
-                ("norm", norm, same_or_rounded(norm, recorded["norm"])),
+                ("norm", norms[0], any(same_or_rounded(norm, recorded["norm"]) for norm in norms)),
                 ("shape", shape, shape == recorded["shape"]),
             ):
                 if not same:
-                    where = f"{name}.vectors.{layer}.{key}"
-                    message = f"{vector.path} has another value"
+                    where, message = f"{name}.vectors.{layer}.{key}", f"{vector.path} has another value"
                     yield Finding(
-                        "summary-differs", "error", artifact.file, where, message, expected, recorded[key], fix
+                        "summary-differs", "error", artifact.file, where, message, expected, recorded[key], _SUMMARISE
                     )

@@ -8,15 +8,17 @@ is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from steer_eval.consistency import same_or_rounded, vector_conflicts
 from steer_eval.findings import Finding
 from steer_eval.formats.transfer import Floats32, TransferMap, TransferredVectors, orthogonality_error
 from steer_eval.inventory import Artifact, Inventory
+from steer_eval.rules.files import unusable
 from steer_eval.rules.sweep_files import SweepFile
-from steer_eval.rules.vector_files import vectors_by_model
+from steer_eval.rules.vector_files import name_parts, vectors_by_model
 
 _RELATIVE = 1e-6
 _ORTHOGONAL = 1e-3
@@ -33,9 +35,10 @@ def transfer_findings(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> 
         sweeps: The sweeps, by model.
     """
     findings: list[Finding] = []
-    carried = list(inventory.of("transferred", "transferred_pt"))
+    carried = list(_distinct(inventory.of("transferred", "transferred_pt")))
+    unread = unusable(inventory)
     for artifact in carried:
-        findings += _sources(artifact, inventory)
+        findings += _sources(artifact, inventory, unread)
     for artifact in inventory.of("transfer_map", "transfer_map_pt"):
         findings += _map(artifact, carried)
     if len(carried) == 1:
@@ -49,25 +52,50 @@ def transfer_findings(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> 
     return findings
 
 
-def _sources(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
-    """The native and the source vector are copies of published ones."""
+def _distinct(artifacts: Iterable[Artifact]) -> Iterator[Artifact]:
+    """Files with other vectors than those before: the same ones may be there in two formats."""
+    seen = set()
+    for artifact in artifacts:
+        vectors: TransferredVectors = artifact.value
+        values = (vectors.native, vectors.source, *vectors.carried.values())
+        content = (vectors.layer, vectors.coefficient, *(value.tobytes() for value in values))
+        if content not in seen:
+            seen.add(content)
+            yield artifact
+
+
+def _sources(artifact: Artifact, inventory: Inventory, unread: frozenset[str]) -> Iterator[Finding]:
+    """The native and the source vector are copies of published ones, the native one of the layer that is named."""
     vectors: TransferredVectors = artifact.value
     published = [vector for group in vectors_by_model(inventory).values() for vector in group.values()]
+    hidden = {parts[1] for file in unread if (parts := name_parts(file.rsplit("/", 1)[-1]))}
     for key, copy, layer in (
         ("v_small_native", vectors.native, vectors.layer),
         ("v_large_source", vectors.source, None),
     ):
-        alike = [
-            vector
-            for vector in published
-            if vector.value.values.shape == copy.shape and layer in (None, vector.value.layer)
-        ]
-        if alike and not any(np.array_equal(vector.value.values, copy) for vector in alike):
-            nearest = max(alike, key=lambda vector: _cosine(vector.value.values, copy))
-            message = f"the vector is not equal to any published one; the nearest is {nearest.path}"
-            expected = f"norm {nearest.value.norm:.7g}"
-            observed = f"norm {_norm(copy):.7g}, cosine {_cosine(nearest.value.values, copy):.7f}"
-            yield Finding("transfer-source", "error", artifact.file, key, message, expected, observed, _AGAIN)
+        alike = [vector for vector in published if vector.value.values.shape == copy.shape]
+        equal = [vector for vector in alike if np.array_equal(vector.value.values, copy)]
+        if not alike or any(layer in (None, vector.value.layer) for vector in equal):
+            continue
+        if equal:
+            message = f"v_small_native is the vector of layer {equal[0].value.layer} ({equal[0].path}), not of this one"
+            expected_layer = equal[0].value.layer
+            yield Finding("transfer-source", "error", artifact.file, "L_small", message, expected_layer, layer, _AGAIN)
+            continue
+        nearest = max(alike, key=lambda vector: _cosine(vector.value.values, copy))
+        # It may be a copy of a vector that can't be read, or of one that was changed after its norm was recorded.
+        if (hidden and layer is None) or layer in hidden or _as_recorded(nearest, copy):
+            continue
+        message = f"the vector is not equal to any published one; the nearest is {nearest.path}"
+        expected = f"norm {nearest.value.norm:.7g}"
+        observed = f"norm {_norm(copy):.7g}, cosine {_cosine(nearest.value.values, copy):.7f}"
+        yield Finding("transfer-source", "error", artifact.file, key, message, expected, observed, _AGAIN)
+
+
+def _as_recorded(vector: Artifact, copy: Floats32) -> bool:
+    """Whether a vector file contradicts itself and a copy has the norm that the file records."""
+    conflicts = vector_conflicts(vector.value)
+    return any(math.isclose(conflict.observed, _norm(copy), rel_tol=_RELATIVE) for conflict in conflicts)
 
 
 def _map(artifact: Artifact, carried: list[Artifact]) -> Iterator[Finding]:
@@ -100,8 +128,8 @@ def _cosines(artifact: Artifact, carried: Artifact) -> Iterator[Finding]:
     }
     for key, (first, second) in pairs.items():
         expected, observed = _cosine(first, second), artifact.value[key]
-        if observed is not None and abs(expected - observed) > _RELATIVE:
-            message = f"the vectors of {carried.path} have another cosine"
+        if abs(expected - observed) > _RELATIVE and not same_or_rounded(expected, observed):
+            message = f"the vectors in {carried.path} have another cosine"
             yield Finding("transfer-cosine", "error", artifact.file, key, message, expected, observed, _AGAIN)
 
 
@@ -114,7 +142,7 @@ def _applied(artifact: Artifact, carried: Artifact) -> Iterator[Finding]:
         if values is None:
             continue
         expected, observed = _norm(values), row.value["norm"]
-        if not math.isclose(expected, observed, rel_tol=_RELATIVE):
+        if not same_or_rounded(expected, observed):
             message = (
                 f"the vector that was measured had norm {observed:.6g}, the one in {carried.path} has {expected:.6g}: "
                 f"added as published, it acts {expected / observed if observed else math.inf:.3g} times as strongly"
@@ -134,7 +162,9 @@ def _native_row(artifact: Artifact, carried: Artifact, sweeps: Mapping[str, Swee
     for sweep in sweeps.values():
         row = sweep.at(vectors.layer, vectors.coefficient)
         if row is not None and math.isclose(row.base_ppl, implied, rel_tol=1e-3):
-            if not math.isclose(row.ppl, native.value["ppl"], rel_tol=_RELATIVE):
+            # A row of the sweep whose own numbers do not agree is a finding of its own.
+            values = (row.ppl, row.ppl_ratio * row.base_ppl)
+            if not any(same_or_rounded(value, native.value["ppl"]) for value in values):
                 message = f"line {row.line} of {sweep.artifact.path} has another perplexity for the same vector"
                 where = f"line {native.line}: ppl"
                 fix = "measure the row again; never edit measured rows"
@@ -148,7 +178,10 @@ def _degenerate(artifact: Artifact) -> Iterator[Finding]:
     """Canonical correlations of fewer rows than dimensions are 1 whatever the rows are."""
     fitted = [value for value in artifact.value.get("cca_fit_corrs", ()) if value is not None]
     if len(fitted) > 1 and min(fitted) >= 1 - _DEGENERATE:
-        message = f"all {len(fitted)} fitted canonical correlations are 1: fewer rows than dimensions give that always"
+        message = (
+            f"all {len(fitted)} fitted canonical correlations are 1, as they always are where there are fewer rows "
+            "than dimensions"
+        )
         fix = "fit on more rows than dimensions, or report held-out correlations beside those of shuffled rows"
         yield Finding("alignment-degenerate", "warning", artifact.file, "cca_fit_corrs", message, fix=fix)
 

@@ -6,6 +6,7 @@ the base model's configuration, as far as each of these is there.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,6 +38,15 @@ def vectors_by_model(inventory: Inventory) -> dict[str, dict[int, Artifact]]:
     return found
 
 
+def published_norms(vector: SteeringVector) -> tuple[float, ...]:
+    """The norm of a vector's values and the one recorded beside them.
+
+    Where the two differ, that is a finding of its own, and who copied either made no mistake.
+    """
+    recorded = float(vector.provenance.get("norm", "nan"))
+    return (vector.norm,) if math.isnan(recorded) else (vector.norm, recorded)
+
+
 def vector_file_findings(inventory: Inventory) -> list[Finding]:
     """What is wrong with vector files.
 
@@ -52,11 +62,12 @@ def vector_file_findings(inventory: Inventory) -> list[Finding]:
         findings += _norm(artifact)
         findings += _layer(artifact, parts)
         findings += _pairs(artifact, pairs)
+    of_base = list(_base(inventory.of("vector", "vector_pt")))
+    said = {(finding.rule, finding.file) for finding in of_base}
     for model, artifacts in groups.items():
         if model:
-            findings += _siblings(model, artifacts)
-    findings += _base(inventory.of("vector", "vector_pt"))
-    return findings
+            findings += [each for each in _siblings(model, artifacts) if (each.rule, each.file) not in said]
+    return findings + of_base
 
 
 def _key(artifact: Artifact, key: str) -> str:
@@ -95,11 +106,11 @@ def _siblings(model: str, artifacts: Sequence[Artifact]) -> Iterator[Finding]:
     for artifact in artifacts:
         observed = artifact.value.values.shape[0]
         if observed != width:
-            message = f"most vectors of {model} have another width"
+            message = f"most vectors of {model} have another width than this one"
             yield Finding("vector-shape", "error", artifact.file, "vector", message, width, observed, _AGAIN)
         recorded = artifact.value.provenance.get("model")
         if recorded != base:
-            message = "the vector was made on another model"
+            message = f"most vectors of {model} were made on another model than this one"
             where = _key(artifact, "model")
             yield Finding("vector-model", "error", artifact.file, where, message, base, recorded, _AGAIN)
 
@@ -124,7 +135,7 @@ def _base(artifacts: Iterable[Artifact]) -> Iterator[Finding]:
             observed = vector.values.shape[0]
             yield Finding("vector-shape", "error", artifact.file, "vector", message, base.hidden_size, observed, _AGAIN)
         if base.layers is not None and vector.layer >= base.layers:
-            message = f"{model} has {base.layers} layers, counted from 0"
+            message = f"{model} has {base.layers} layers, counted from 0, so that there is no layer {vector.layer}"
             where = _key(artifact, "layer")
             yield Finding(
                 "vector-layer", "error", artifact.file, where, message, f"< {base.layers}", vector.layer, _AGAIN

@@ -160,6 +160,7 @@ REFUSED = {
     "dtype as value": (dict_of(numpy_dtype()), "class or storage"),
     "array without content": (dict_of(reconstructed(NDARRAY, sizes([0]), latin(b"b"))), "no content"),
     "tuple as key": (program(b"}" + sizes([1]) + b"Ns"), "neither text nor number"),
+    "key twice": (program(b"}(" + (text("a") + b"N") * 2 + b"u"), "twice"),
     "list as key": (program(b"}]Ns"), "neither text nor number"),
     "float as key": (program(b"}" + number(1.5) + b"Ns"), "neither text nor number"),
     "item of a list": (program(b"]" + text("a") + b"Ns"), "no dict"),
@@ -203,7 +204,19 @@ REFUSED = {
     "expanded within its storage": (dict_of(tensor([3, 3], [0, 1], elements=8)), "does not fit"),
     "beyond its storage": (dict_of(tensor([2], [4], elements=4)), "does not fit"),
     "offset beyond its storage": (dict_of(tensor([2], [1], elements=4, offset=3)), "does not fit"),
-    "more elements than there are numbers": (dict_of(tensor([2**61] * 3, [1] * 3, elements=1)), "does not fit"),
+    "more elements than there are numbers": (dict_of(tensor([2**30] * 8, [1] * 8, elements=1)), "too long"),
+    "no elements, but a long side": (dict_of(tensor([0, 2**61], [1, 1], elements=0)), "too long"),
+    "long stride": (dict_of(tensor([1], [2**61], elements=1)), "too long"),
+    "one record as two types": (
+        program(b"](" + tensor([1], [1]) + tensor([2], [1], kind="torch.HalfStorage") + b"e"),
+        "two types or sizes",
+    ),
+    "one record in two sizes": (program(b"](" + tensor([1], [1]) + tensor([2], [1]) + b"e"), "two types or sizes"),
+    "gradient of integers": (
+        dict_of(tensor([1], [1], kind="torch.LongStorage").replace(b"\x89", b"\x88", 1)),
+        "gradients",
+    ),
+    "gradient that is no boolean": (dict_of(tensor([1], [1]).replace(b"\x89", number(1), 1)), "gradients"),
     "parameter of no tensor": (dict_of(call("torch._utils._rebuild_parameter", b"N\x88N")), "no tensor"),
     "parameter of nothing": (dict_of(call("torch._utils._rebuild_parameter")), "no tensor"),
     # Arrays
@@ -262,6 +275,21 @@ REFUSED = {
     ),
     "scalar of an object": (dict_of(call("numpy._core.multiarray.scalar", numpy_dtype(), b"N")), "its bytes"),
     "scalar of nothing": (dict_of(call("numpy._core.multiarray.scalar")), "its bytes"),
+    "dtype that is not copied": (
+        dict_of(numpy_array([1], floats(1), dtype=numpy_dtype().replace(b"\x89\x88", b"\x89\x89", 1))),
+        "plain number type",
+    ),
+    "bytes of a character that is none": (
+        dict_of(call("_codecs.encode", text("\u0141"), text("latin1"))),
+        "no latin-1",
+    ),
+    "bytes made again and again": (
+        program(
+            text("x" * 1000) + b"q\0" + row(b"h\0", text("latin1")) + b"q\1",
+            (named("_codecs.encode") + b"h\1R") * 9,
+        ),
+        "more bytes than it has",
+    ),
     "bytes in another encoding": (dict_of(call("_codecs.encode", text("abc"), text("rot13"))), "latin-1"),
     "bytes of no text": (dict_of(call("_codecs.encode", b"N", text("latin1"))), "latin-1"),
 }

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from steer_eval.errors import FormatError
+from steer_eval.errors import FormatError, NotFiniteError
 from steer_eval.formats.atomic import write_text
 from steer_eval.formats.strict_json import (
     dumps,
     parse,
     read_json,
     read_jsonl,
+    scan_json,
     scan_jsonl,
     write_json,
     write_jsonl,
@@ -40,7 +41,7 @@ BAD_LINES = {
     "single quotes": (b"{'scenario': 'a'}", "not JSON"),
     "byte order mark": (b'\xef\xbb\xbf{"scenario": "a"}', "not JSON"),
     "deep": (b'{"scenario": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
-    "not so deep": (b'{"scenario": ' + b"[" * 800 + b"]" * 800 + b"}", "scenario"),
+    "not so deep": (b'{"scenario": ' + b"[" * 60 + b"]" * 60 + b"}", "scenario"),
     "no object": (b"[1]", "not of type 'object'"),
     "schema": (b'{"scenario": 1}', "not of type 'string'"),
 }
@@ -166,6 +167,102 @@ def test_arbitrary_bytes_are_rows_or_format_errors(content):
         assert all(isinstance(item, FormatError) or item.value["scenario"] for item in items)
         with suppress(FormatError):
             read_json(path)
+
+
+DOCUMENT = """{
+  "NaN": 1, "b": [1, NaN, {"c": -Infinity}],
+  "text": "NaN, \\"Infinity\\" and \\ud83d\\ude00",
+
+  "d": {"Infinity": Infinity}, "e": null}
+"""
+
+
+def test_numbers_that_are_none_are_all_named_and_the_rest_is_read(tmp_path):
+    (tmp_path / "x.json").write_text(DOCUMENT)
+    value, errors = scan_json(tmp_path / "x.json", name="data/x.json")
+
+    assert value == {
+        "NaN": 1,
+        "b": [1, None, {"c": None}],
+        "text": 'NaN, "Infinity" and 😀',
+        "d": {"Infinity": None},
+        "e": None,
+    }
+    assert [(error.file, error.where, error.observed) for error in errors] == [
+        ("data/x.json", "line 2: b[1]", "NaN"),
+        ("data/x.json", "line 2: b[2].c", "-Infinity"),
+        ("data/x.json", "line 5: d.Infinity", "Infinity"),
+    ]
+    assert all(isinstance(error, NotFiniteError) and error.fix == "write null" for error in errors)
+
+
+@pytest.mark.parametrize("text", ["NaN", " -Infinity\n"])
+def test_a_document_that_is_no_number_is_null(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    value, [error] = scan_json(tmp_path / "x.json")
+
+    assert value is None
+    assert error.observed == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not JSON"),
+        (b'{"a": NaN', "not JSON"),
+        (b'{"a": NaN, "a": 1}', "'a' stands twice"),
+        (b'{"a": NaN, "b": 1e999}', "too large"),
+        (b'{"a": NaN, "b": "\\ud800"}', "lone surrogate"),
+        (b'{"a": NaN, "\\ud800": 1}', "lone surrogate"),
+        (b'{"a": +NaN}', "not JSON"),
+        (b'{"a": nan}', "not JSON"),
+        (b'{"a": NaN, "b": "\xff"}', "not UTF-8"),
+        (b"[" * 100_000 + b"NaN" + b"]" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_not_even_json_with_such_numbers_is_refused(tmp_path, content, message):
+    (tmp_path / "x.json").write_bytes(content)
+
+    with pytest.raises(FormatError, match=f"^data/x.json: .*{message}"):
+        scan_json(tmp_path / "x.json", name="data/x.json")
+
+
+def _places(value: object, where: str = "") -> list[str]:
+    """Places of the floats that are no numbers, in the order of the document."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return [where.lstrip(".")]
+    if isinstance(value, dict):
+        return [place for key, part in value.items() for place in _places(part, f"{where}.{key}")]
+    if isinstance(value, list):
+        return [place for index, part in enumerate(value) for place in _places(part, f"{where}[{index}]")]
+    return []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.recursive(
+        SCALARS
+        | TEXT
+        | st.sampled_from([math.nan, math.inf, -math.inf])
+        | st.sampled_from(["NaN", '"', "\\", '\\"NaN']),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT | st.just("NaN"), inner, max_size=4),
+        max_leaves=12,
+    ),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+)
+def test_every_number_that_is_none_is_named_with_its_place(value, ascii_only, indent):
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.json"
+        path.write_bytes(text.encode())
+        again, errors = scan_json(path)
+
+    assert [error.where.split(": ", 1)[1] for error in errors] == _places(value)
+    for error in errors:
+        line = text.split("\n")[int(error.where.split(":")[0].removeprefix("line ")) - 1]
+        assert error.observed in line
+    assert again == json.loads(text, parse_constant=lambda _: None)
 
 
 @pytest.mark.parametrize("value", [{"a": math.nan}, {"a": math.inf}, {"a": object()}, {"a": "\ud800"}])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, safe_open
-from studies import provenance
+from studies import HEX, provenance
 
 from steer_eval.errors import FormatError
 from steer_eval.formats.vector import (
@@ -87,17 +87,21 @@ BAD_FILES = {
     "seven bytes": (b"\0" * 7, "header length"),
     "huge header length": (file_of(HEADER, length=2**63), "header length"),
     "header longer than the file": (file_of(HEADER, length=10_000), "header length"),
-    "header of no JSON": (file_of(b"{]" * 20), "not safetensors"),
+    "header of no JSON": (file_of(b"{]" * 20), "header: not JSON"),
     "header of no object": (file_of(b"[1, 2]"), "no JSON object"),
-    "deep header": (file_of(b"[" * 100_000), "not safetensors"),
-    "long integer in the header": (file_of(b'{"a": ' + b"9" * 5000 + b"}"), "not safetensors"),
+    "deep header": (file_of(b"[" * 100_000), "header: .*nested too deeply"),
+    "long integer in the header": (file_of(b'{"a": ' + b"9" * 5000 + b"}"), "header: not JSON"),
     "header not UTF-8": (file_of(b'{"\xff": 1}'), "not safetensors"),
     "no metadata": (file_of({"vector": HEADER["vector"]}), "__metadata__"),
-    "other tensor": (file_of({**HEADER, "extra": HEADER["vector"]}), "extra"),
+    "other tensor": (
+        file_of({**HEADER, "extra": {"dtype": "F32", "shape": [1], "data_offsets": [16, 20]}}, DATA + bytes(4)),
+        "extra",
+    ),
+    "two tensors of the same bytes": (file_of({**HEADER, "vectors": HEADER["vector"]}), "overlap"),
     "half precision": (file_of(with_tensor(dtype="F16", shape=[8])), "vector.dtype"),
     "double precision": (file_of(with_tensor(dtype="F64", shape=[2])), "vector.dtype"),
     "two dimensions": (file_of(with_tensor(shape=[2, 2])), "vector.shape"),
-    "no dimension": (file_of(with_tensor(shape=[])), "vector.shape"),
+    "no dimension": (file_of(with_tensor(shape=[], data_offsets=[0, 4]), DATA[:4]), "vector.shape"),
     "no element": (file_of(with_tensor(shape=[0], data_offsets=[0, 0]), b""), "vector.shape"),
     "shape and data disagree": (file_of(with_tensor(shape=[5])), "not safetensors"),
     "impossible shape": (file_of(with_tensor(shape=[2**62])), "not safetensors"),
@@ -128,12 +132,51 @@ def test_a_bad_file_is_named(tmp_path, content, message):
     assert caught.value.file == "vectors/v"
 
 
+CONVERTED = {
+    **{key: HEADER["__metadata__"][key] for key in ("format", "method", "model", "layer", "norm", "dtype")},
+    "source_format": "caa-pt",
+    "source_file": "vectors/tiny_L7_caa.pt",
+    "source_sha256": HEX,
+}
+
+
+@pytest.mark.parametrize("more", [{}, {"n_pairs": "80"}, {"dtype": "bfloat16"}], ids=repr)
+def test_a_converted_vector_names_its_source_in_place_of_a_measurement(tmp_path, more):
+    vector = SteeringVector(np.arange(1, 5, dtype=np.float32), 7, {**CONVERTED, **more})
+    write_vector(tmp_path / "v", vector)
+    again = read_vector(tmp_path / "v")
+
+    assert again.provenance == vector.provenance
+    assert again.values.tobytes() == vector.values.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source_file": None}, "'source_file' is a required property"),
+        ({"source_sha256": None}, "'source_sha256' is a required property"),
+        ({"source_sha256": "abc"}, "source_sha256"),
+        ({"source_format": "hearsay"}, "source_format"),
+        ({"source_format": None}, "is a required property"),
+        ({"model": None}, "'model' is a required property"),
+        ({"method": "By hand"}, "method"),
+    ],
+    ids=repr,
+)
+def test_a_vector_of_unknown_origin_is_refused(tmp_path, change, message):
+    metadata = {key: value for key, value in {**CONVERTED, **change}.items() if value is not None}
+    (tmp_path / "v").write_bytes(file_of({**HEADER, "__metadata__": metadata}))
+
+    with pytest.raises(FormatError, match=f"^vectors/v: header: .*{message}"):
+        read_vector(tmp_path / "v", name="vectors/v")
+
+
 def test_a_file_too_large_is_refused_before_it_is_read(tmp_path):
     with (tmp_path / "v").open("wb") as file:
         file.write(file_of(HEADER))
         file.truncate(MAX_FILE_BYTES + 1)
 
-    with pytest.raises(FormatError, match="more than a steering vector can need"):
+    with pytest.raises(FormatError, match=f"more than the {MAX_FILE_BYTES} that are read"):
         read_vector(tmp_path / "v")
 
 

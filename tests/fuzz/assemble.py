@@ -61,9 +61,7 @@ def get(slot: int) -> bytes:
 
 
 def storage(kind: str, record: str, elements: int, location: str = "cpu") -> bytes:
-    return (
-        several(text("storage"), name_of("torch", kind), text(record), text(location), integer(elements)) + b"Q"
-    )
+    return several(text("storage"), name_of("torch", kind), text(record), text(location), integer(elements)) + b"Q"
 
 
 def tensor(
@@ -159,7 +157,9 @@ def archive(members: Sequence[Member], *, zip64: bool = True, comment: bytes = b
         out += b"PK\3\4" + struct.pack("<H", 0) + common + struct.pack("<2H", len(local), len(extra)) + local + extra
         out += member.content
         directory += b"PK\1\2" + struct.pack("<2H", 0, 0) + common
-        directory += struct.pack("<5H2I", len(member.name), 0, 0, 0, 0, 0, begin if member.offset is None else member.offset)
+        directory += struct.pack(
+            "<5H2I", len(member.name), 0, 0, 0, 0, 0, begin if member.offset is None else member.offset
+        )
         directory += member.name
     return bytes(out) + end_of(bytes(directory), len(members), len(out), zip64=zip64, comment=comment)
 

@@ -1,0 +1,137 @@
+"""Auditing a text: every number of it, against the published data.
+
+Invariant: an audit is a pure function of the text and the inventory. Every number of the text has exactly one verdict,
+with its line; findings about the data stand beside them and are never hidden by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from steer_eval.claims.claim import Selector
+from steer_eval.claims.extract.context import Context
+from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
+from steer_eval.claims.extract.layout import lay_out
+from steer_eval.claims.extract.sentences import part_claims
+from steer_eval.claims.extract.tables import table_claims
+from steer_eval.claims.facts import Facts, facts_of, judge_of
+from steer_eval.claims.lookup import Conflicts, check
+from steer_eval.claims.names import ModelNames, model_names
+from steer_eval.claims.verdict import Verdict
+from steer_eval.findings import Finding
+from steer_eval.inventory import Inventory
+from steer_eval.rules.sweep_files import sweep_files
+from steer_eval.rules.vector_files import vectors_by_model
+
+_CONFLICTING = frozenset(
+    {
+        "sweep-arithmetic",
+        "sweep-base",
+        "sweep-duplicate",
+        "judge-margin",
+        "judge-duplicate",
+        "judge-collapsed",
+        "feature-arithmetic",
+        "feature-duplicate",
+        "vector-norm",
+        "evaluation-arithmetic",
+        "evaluation-base",
+    }
+)
+"""Rules after which a row can support no claim."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a number stands in the text, and the verdict on it."""
+
+    line: int
+    start: int
+    end: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What became of every number of a text.
+
+    Args:
+        file: The text.
+        places: The numbers, in order.
+        findings: Warnings about claims that hold.
+        names: How model names were understood.
+    """
+
+    file: str
+    places: tuple[Place, ...]
+    findings: tuple[Finding, ...]
+    names: ModelNames
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdicts, in the order of the text."""
+        return tuple(place.verdict for place in self.places)
+
+    @property
+    def understood(self) -> int:
+        """Numbers whose meaning was understood, checkable or not."""
+        return sum(not any(each.reason == NOT_UNDERSTOOD for each in place.verdict.checks) for place in self.places)
+
+
+def audit_text(text: str, file: str, inventory: Inventory, findings: Sequence[Finding]) -> Audit:
+    """Check every number of a Markdown text.
+
+    Args:
+        text: The text.
+        file: What to call it.
+        inventory: The published data.
+        findings: What a check of that data found; rows that contradict themselves support nothing.
+    """
+    names = model_names(inventory)
+    facts = facts_of(inventory, names)
+    conflicts = _conflicts(findings)
+    places: list[Place] = []
+    warnings: list[Finding] = []
+    for extracted in sorted(_extract(text, inventory, names, facts), key=lambda each: (each.line, each.start)):
+        result, ties = check(extracted, facts, conflicts)
+        verdict = Verdict(extracted.claim, file, extracted.line, (result,))
+        places.append(Place(extracted.line, extracted.start, extracted.end, verdict))
+        warnings += [replace(tie, file=file) for tie in ties]
+    return Audit(file, tuple(places), tuple(warnings), names)
+
+
+def _extract(text: str, inventory: Inventory, names: ModelNames, facts: Facts) -> list[Extracted]:
+    context = _context(inventory, names, facts)
+    layout = lay_out(text)
+    found = [each for part in layout.parts for each in part_claims(part, context)]
+    return found + [each for placed in layout.tables for each in table_claims(placed, text, context)]
+
+
+def _context(inventory: Inventory, names: ModelNames, facts: Facts) -> Context:
+    sweeps = sweep_files(inventory)
+    judges = {named[0] for artifact in inventory.of("judge") if (named := judge_of(artifact.name, sweeps))}
+    features: dict[int, tuple[str, ...]] = {}
+    for fact in facts.find("feature_delta", Selector()):
+        if fact.select.feature is not None and fact.select.model is not None:
+            known = features.get(fact.select.feature, ())
+            features[fact.select.feature] = tuple(dict.fromkeys((*known, fact.select.model)))
+    vectors = {
+        artifact.path: (model, layer)
+        for model, layers in vectors_by_model(inventory).items()
+        for layer, artifact in layers.items()
+    }
+    files = tuple(artifact.path for artifact in inventory.artifacts)
+    return Context(names, tuple(sorted(judges)), files, vectors, features)
+
+
+def _conflicts(findings: Sequence[Finding]) -> Conflicts:
+    found: dict[tuple[str, str], str] = {}
+    for finding in findings:
+        if finding.rule in _CONFLICTING:
+            row = finding.where.split(":", 1)[0].split("].", 1)[0]
+            row = f"{row}]" if row.startswith("top_features[") and not row.endswith("]") else row
+            place = "vector" if finding.rule == "vector-norm" else row
+            key = (finding.file, place)
+            found[key] = "; ".join(part for part in (found.get(key, ""), finding.message) if part)
+    return found

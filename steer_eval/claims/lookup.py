@@ -1,0 +1,235 @@
+"""Checking what a text says against the facts.
+
+Invariant: a check is a pure function of an extracted claim and the facts. It names the file and row that it rests on; a
+claim for which there is no fact, or several different ones, is not checkable, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from steer_eval.claims.causes import likely_cause
+from steer_eval.claims.claim import Selector
+from steer_eval.claims.extract.extracted import Extracted
+from steer_eval.claims.extract.tables import names_file
+from steer_eval.claims.facts import Fact, Facts
+from steer_eval.claims.printed import Printed
+from steer_eval.claims.verdict import Check, Word
+from steer_eval.findings import Finding
+from steer_eval.rules.card_files import size_agrees
+
+_SHARES_OF = {"feature_steered_frequency": "prompts", "feature_base_frequency": "prompts"}
+_MARGIN = 1e-9
+Conflicts = Mapping[tuple[str, str], str]
+"""What contradicts itself, by file and line."""
+
+
+def check(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tuple[Check, tuple[Finding, ...]]:
+    """Compare one claim with the published data.
+
+    Args:
+        extracted: The claim, or why there is none.
+        facts: What the data says.
+        conflicts: Rows that contradict themselves: they can support nothing.
+
+    Returns:
+        The check, and warnings that do not change the verdict.
+    """
+    if not extracted.claim.measure:
+        return _not_checkable(extracted.reason), ()
+    if extracted.claim.measure == "best_cell":
+        return _best_cell(extracted, facts, conflicts)
+    special = _SPECIAL.get(extracted.claim.measure)
+    return (special or _number)(extracted, facts, conflicts), ()
+
+
+def _not_checkable(reason: str) -> Check:
+    return Check("published data", None, "", "not-checkable", reason, "", "")
+
+
+def _made(fact: Fact, holds: bool, reason: str, tolerance: str, conflicts: Conflicts) -> Check:
+    word: Word = "reproduced" if holds else "contradicted"
+    conflict = conflicts.get((fact.file, fact.where), "")
+    if conflict:
+        word, reason = "contradicted", "; ".join(part for part in (reason, conflict) if part)
+    return Check("published data", fact.value, tolerance, word, reason, fact.file, fact.where)
+
+
+def _number(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
+    """A number of the data, found by its selector."""
+    claim = extracted.claim
+    found = facts.find(claim.measure, claim.select)
+    if not found:
+        return _not_checkable(_why_none(claim.measure, claim.select, facts))
+    if isinstance(claim.expected, bool):
+        fact = found[0]
+        return _made(fact, fact.value is claim.expected, fact.note, "exact", conflicts)
+    values = {fact.value for fact in found}
+    if len(values) > 1:
+        places = ", ".join(dict.fromkeys(str(fact.select) for fact in found[:4]))
+        return _not_checkable(f"it may be any of {len(found)}: {places}")
+    fact = found[0]
+    reasons = [fact.note]
+    holds = _covers(extracted, claim.expected, float(fact.value))
+    counted = _SHARES_OF.get(claim.measure)
+    if not holds:
+        reasons.append(f"{claim.measure.replace('_', ' ')} is {float(fact.value):.6g}")
+        reasons.append(likely_cause(claim.expected, fact, claim.select, facts))
+    elif counted and extracted.noun and extracted.noun != counted:
+        holds = False
+        reasons.append(f"definition: the data has the share of {counted}, not of {extracted.noun}")
+    reason = "; ".join(part for part in reasons if part)
+    return _made(fact, holds, reason, _tolerance(extracted, claim.expected), conflicts)
+
+
+def _covers(extracted: Extracted, expected: Printed, value: float) -> bool:
+    if extracted.bound == "<":
+        return value <= expected.value
+    if extracted.bound == ">":
+        return value >= expected.value
+    return expected.covers(value)
+
+
+def _tolerance(extracted: Extracted, expected: Printed) -> str:
+    return f"{extracted.bound}{expected.value:g}" if extracted.bound else f"±{expected.rounding:g}"
+
+
+def _why_none(measure: str, select: Selector, facts: Facts) -> str:
+    """Why there is no fact: which part of the selector nothing has."""
+    if not facts.find(measure, Selector()):
+        return f"the data has no {measure.replace('_', ' ')}"
+    if select.file is not None:
+        return f"the file is absent: {select.file}"
+    near = facts.near(measure, select)
+    known = f"; the nearest is {near[0].select}" if near else ""
+    return f"the data has no {measure.replace('_', ' ')} of {select or 'this'}{known}"
+
+
+def _of_files(
+    extracted: Extracted, facts: Facts, conflicts: Conflicts, holds: Callable[[Extracted, Fact], bool]
+) -> Check:
+    """A statement about each of several files."""
+    claim = extracted.claim
+    all_facts = facts.find(claim.measure, Selector())
+    patterns = (claim.select.file or "").split("|")
+    absent, checked = [], []
+    for pattern in patterns:
+        found = [
+            fact for fact in all_facts if fact.select.file and names_file(Selector(file=pattern), fact.select.file)
+        ]
+        checked += found
+        if not found:
+            absent.append(pattern)
+    if not checked:
+        return _not_checkable(f"the file is absent: {', '.join(absent)}")
+    wrong = [fact for fact in checked if not holds(extracted, fact)]
+    shown = wrong[0] if wrong else checked[0]
+    reasons = [f"{fact.select.file} has {float(fact.value):.6g}" for fact in wrong[:4]]
+    reasons += [f"the file is absent: {path}" for path in absent]
+    tolerance = extracted.claim.expected.text if isinstance(extracted.claim.expected, Printed) else "exact"
+    return _made(shown, not wrong, "; ".join(reasons), tolerance, conflicts)
+
+
+def _size(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
+    return _of_files(
+        extracted,
+        facts,
+        conflicts,
+        lambda each, fact: (
+            isinstance(each.claim.expected, Printed) and size_agrees(each.claim.expected.text, int(fact.value))
+        ),
+    )
+
+
+def _count_of_files(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
+    return _of_files(
+        extracted,
+        facts,
+        conflicts,
+        lambda each, fact: (
+            isinstance(each.claim.expected, Printed) and _covers(each, each.claim.expected, float(fact.value))
+        ),
+    )
+
+
+def _scores(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
+    """The ends of the judge's scale: no score lies beyond them."""
+    claim = extracted.claim
+    lower = claim.measure == "scores_from"
+    found = facts.find("lowest_score" if lower else "highest_score", claim.select)
+    if not found or isinstance(claim.expected, bool):
+        return _not_checkable("the data has no scores")
+    extreme = (min if lower else max)(found, key=lambda fact: float(fact.value))
+    limit = claim.expected.value
+    holds = float(extreme.value) >= limit if lower else float(extreme.value) <= limit
+    bound = f"≥{limit:g}" if lower else f"≤{limit:g}"
+    return _made(extreme, holds, "" if holds else f"a score is {float(extreme.value):g}", bound, conflicts)
+
+
+def _listed(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
+    """A feature stands in a table."""
+    select = extracted.claim.select
+    found = facts.find("feature_delta", select)
+    if found:
+        return _made(found[0], True, "", "exact", conflicts)
+    elsewhere = facts.find("feature_delta", replace(select, model=None))
+    if elsewhere:
+        other = elsewhere[0]
+        return _made(other, False, f"it is a feature of {other.select.model}", "exact", conflicts)
+    return _not_checkable(f"no feature table lists feature {select.feature}")
+
+
+def _best_cell(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tuple[Check, tuple[Finding, ...]]:
+    """The cell of the highest margin, among those with text that was judged; all ties are shown."""
+    select = extracted.claim.select
+    if select.judge is None:
+        return _not_checkable("the text does not say which judge's scores these are"), ()
+    judged = [
+        fact
+        for fact in facts.find("margin", Selector(select.model, judge=select.judge))
+        if not fact.note and fact.select.layer is not None
+    ]
+    mine = next((fact for fact in judged if _is_cell(fact, select)), None)
+    if mine is None:
+        return _not_checkable(f"{select.judge} gave no score for {select}"), ()
+    highest = max(float(fact.value) for fact in judged)
+    best = [fact for fact in judged if float(fact.value) >= highest - _MARGIN]
+    holds = mine in best
+    if not holds:
+        reason = f"its margin is {float(mine.value):g}; the highest is {highest:g}, of {_cells(best)}"
+        return _made(mine, False, reason, "highest margin", conflicts), ()
+    check = _made(
+        mine,
+        True,
+        "" if len(best) == 1 else f"one of {len(best)} cells with margin {highest:g}",
+        "highest margin",
+        conflicts,
+    )
+    if len(best) == 1:
+        return check, ()
+    message = f"{len(best)} cells of {select.model} have the highest margin {highest:g}: {_cells(best)}"
+    fix = "say by which rule one of them was chosen"
+    tie = Finding("best-cell-tie", "warning", "", f"line {extracted.line}", message, None, str(select), fix)
+    return check, (tie,)
+
+
+def _is_cell(fact: Fact, select: Selector) -> bool:
+    return (fact.select.layer, fact.select.coef) == (select.layer, select.coef)
+
+
+def _cells(facts: Sequence[Fact]) -> str:
+    return ", ".join(f"L={fact.select.layer} c={fact.select.coef:+g}" for fact in facts)
+
+
+_SPECIAL: dict[str, Callable[[Extracted, Facts, Conflicts], Check]] = {
+    "file_size": _size,
+    "row_count": _count_of_files,
+    "feature_count": _count_of_files,
+    "sae_width": _count_of_files,
+    "sae_k": _count_of_files,
+    "artifact_layer": _count_of_files,
+    "scores_from": _scores,
+    "scores_to": _scores,
+    "feature_listed": _listed,
+}

@@ -1,0 +1,431 @@
+"""Runs readers on mutated files, and catches whatever they should not do.
+
+Invariant: for every input, a reader either returns or raises one of its refusals; it runs no code of the input, writes
+no file, opens no connection, imports nothing new, warns of nothing, and stays within bounds of time and memory. Anything
+else is a `Failure` with the input that caused it, even if the process died of it: every input stands in memory that
+outlives the process before the reader is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import Any, NoReturn
+
+from fuzz.mutations import MAX_BYTES, mutated
+from fuzz.readers import Reader
+
+SECONDS = 5.0
+"""How long a reader may take; a process that is stuck outside of Python is ended after twice as long."""
+GROWTH_BYTES = 96 * 2**20
+"""By how much one call may raise the process's peak memory; inputs have at most `MAX_BYTES`."""
+LIMIT_BYTES = 512 * 2**20
+"""Memory that a process may take on top of what the libraries took."""
+KEPT = 3
+"""Inputs that are kept of each kind of failure."""
+
+_HEADER = struct.Struct("<4Q")
+_SLOT = _HEADER.size + MAX_BYTES
+_FORBIDDEN = (
+    "os.",
+    "subprocess.",
+    "socket.",
+    "shutil.",
+    "tempfile.",
+    "ctypes.",
+    "pty.",
+    "urllib.",
+    "pickle.find_class",
+    "exec",
+    "compile",
+    "import",
+    "code.",
+    "marshal.",
+    "syslog.",
+    "sqlite3.",
+    "webbrowser.",
+    "gc.",
+)
+_HARMLESS = {"os.listdir", "os.scandir", "os.putenv", "os.fwalk", "os.walk"}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class Caught(BaseException):  # noqa: N818 - no error of a reader: it must pass through every handler of one
+    """Something that a reader must not do."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that a reader does not survive.
+
+    Args:
+        reader: The reader.
+        kind: `exception`, `audit`, `memory`, `time`, `warning` or `crash`.
+        detail: What happened, and where.
+        input: Name of the file with the input, in the reader's folder of regressions.
+    """
+
+    reader: str
+    kind: str
+    detail: str
+    input: str
+
+
+@dataclass
+class Summary:
+    """What a run found."""
+
+    accepted: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+    @property
+    def inputs(self) -> int:
+        return sum(map(sum, (each.values() for each in (self.accepted, self.refused, self.failed))))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input: which reader, and its bytes."""
+
+    reader: int
+    content: bytes
+
+
+def generated(readers: Sequence[Reader], seed: int) -> Callable[[int], Case]:
+    """The inputs of a run by their number; the readers take turns."""
+
+    def case(number: int) -> Case:
+        index = number % len(readers)
+        reader = readers[index]
+        # Strings seed the generator by their digest, the same in every process.
+        content = mutated(reader.seeds, reader.mutations, Random(f"{seed}/{reader.name}/{number}"))  # noqa: S311
+        return Case(index, content)
+
+    return case
+
+
+def run(
+    readers: Sequence[Reader], cases: Callable[[int], Case], count: int, *, workers: int = 1, regressions: Path
+) -> Summary:
+    """Run readers on inputs, in processes of their own.
+
+    Args:
+        readers: The readers.
+        cases: Gives the input of a number from 0.
+        count: How many inputs.
+        workers: How many processes at a time.
+        regressions: Where inputs that fail are kept, in a folder per reader.
+    """
+    started = time.monotonic()
+    root = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - memory, where there is one
+    scratch = Path(tempfile.mkdtemp(prefix="steer-eval-fuzz-", dir=root))
+    summary = Summary()
+    try:
+        pool = [
+            _Worker(readers, cases, range(index, count, workers), scratch / str(index), summary, regressions)
+            for index in range(workers)
+        ]
+        while not all([worker.is_done() for worker in pool]):
+            time.sleep(0.02)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+class _Worker:
+    """One process after the other that works through some numbers; a process that dies is followed by the next."""
+
+    def __init__(
+        self,
+        readers: Sequence[Reader],
+        cases: Callable[[int], Case],
+        numbers: range,
+        scratch: Path,
+        summary: Summary,
+        regressions: Path,
+    ) -> None:
+        self.readers, self.cases, self.numbers = readers, cases, numbers
+        self.scratch, self.summary, self.regressions = scratch, summary, regressions
+        self.slot = mmap.mmap(-1, _SLOT)
+        self.log = scratch.with_suffix(".log")
+        self.position = 0
+        self.seen = (0, 0.0)
+        self.pid: int | None = None
+        self._start()
+
+    def is_done(self) -> bool:
+        """Whether all inputs are done; looks after the process, and must be called again and again."""
+        if self.pid is None:
+            return True
+        ended, status = os.waitpid(self.pid, os.WNOHANG)
+        if not ended:
+            self._watch()
+            return False
+        self.pid = None
+        self._collect()
+        if status == 0:
+            return True
+        turn, reader, length, _ = _HEADER.unpack_from(self.slot)
+        content = bytes(self.slot[_HEADER.size : _HEADER.size + length])
+        code = os.waitstatus_to_exitcode(status)
+        stuck = code == -signal.SIGKILL
+        name = self.readers[reader].name
+        detail = "no answer, not even to an alarm" if stuck else f"the process ended with {code}"
+        self.summary.failed[name] += 1
+        _keep(self.summary.failures, self.regressions, name, content, "time" if stuck else "crash", detail)
+        self.position = turn + 1
+        self._start()
+        return self.pid is None
+
+    def _start(self) -> None:
+        if self.position >= len(self.numbers):
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.seen = (-1, time.monotonic())
+        self.pid = os.fork()
+        if self.pid:
+            return
+        # The child: whatever happens, it must not return into the parent's program.
+        code = 1
+        try:
+            self._work()
+            code = 0
+        except BaseException:  # noqa: BLE001
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _work(self) -> None:
+        log: list[Failure] = []
+        counts = {"accepted": Counter[str](), "refused": Counter[str](), "failed": Counter[str]()}
+        guard = Guard()
+        places = _prepare(self.readers, self.scratch)
+        _limit_memory()
+
+        def save() -> None:
+            document = {**counts, "failures": [asdict(failure) for failure in log], "peak": _peak_bytes()}
+            temporary = self.log.with_suffix(".new")
+            temporary.write_text(json.dumps(document))
+            temporary.replace(self.log)
+
+        for turn in range(self.position, len(self.numbers)):
+            case = self.cases(self.numbers[turn])
+            reader = self.readers[case.reader]
+            content = case.content[:MAX_BYTES]
+            _HEADER.pack_into(self.slot, 0, turn, case.reader, len(content), 0)
+            self.slot[_HEADER.size : _HEADER.size + len(content)] = content
+            folder = places[case.reader]
+            with (folder / reader.file).open("wb") as file:
+                file.write(content)
+            try:
+                counts["accepted" if guard.call(reader, folder) else "refused"][reader.name] += 1
+            except Caught as caught:
+                counts["failed"][reader.name] += 1
+                _keep(log, self.regressions, reader.name, content, caught.kind, str(caught))
+                save()
+            if turn % 64 == 0:
+                save()
+        save()
+
+    def _watch(self) -> None:
+        turn, now = _HEADER.unpack_from(self.slot)[0], time.monotonic()
+        if turn != self.seen[0]:
+            self.seen = (turn, now)
+        elif now - self.seen[1] > 2 * SECONDS + 5 and self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _collect(self) -> None:
+        """Take over what the process has noted; what it did since then is lost with it, but for the last input."""
+        with suppress(FileNotFoundError):
+            noted = json.loads(self.log.read_text())
+            self.log.unlink()
+            for name in ("accepted", "refused", "failed"):
+                getattr(self.summary, name).update(noted[name])
+            self.summary.failures += [Failure(**failure) for failure in noted["failures"]]
+            self.summary.peak_bytes = max(self.summary.peak_bytes, noted["peak"])
+
+
+def _prepare(readers: Sequence[Reader], scratch: Path) -> list[Path]:
+    """A folder per reader with what stands beside its input."""
+    places = []
+    for index, reader in enumerate(readers):
+        folder = scratch / str(index) / "repo"
+        (folder / reader.file).parent.mkdir(parents=True, exist_ok=True)
+        for name, content in reader.beside.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        for name, target in reader.links.items():
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(target)
+        places.append(folder)
+    return places
+
+
+class Guard:
+    """Calls readers, and turns everything they must not do into `Caught`.
+
+    An audit hook can't be taken away, so there is one guard per process.
+    """
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.events: list[str] = []
+        self.peak = _peak_bytes()
+        self.peaks: dict[str, int] = {}
+        sys.addaudithook(self._audit)
+        signal.signal(signal.SIGALRM, _too_slow)
+
+    def call(self, reader: Reader, folder: Path) -> bool:
+        """Whether the reader accepts the file in its folder.
+
+        Raises:
+            Caught: It did something else than to accept or refuse it.
+        """
+        self.events.clear()
+        self.peak = _peak_bytes()
+        accepted = False
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                signal.setitimer(signal.ITIMER_REAL, SECONDS)
+                self.armed = True
+                try:
+                    accepted = reader.read(folder)
+                finally:
+                    self.armed = False
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+        except reader.refusals as error:
+            # Some libraries report that they ran out of memory by an error of their own.
+            if "allocate memory" in str(error):
+                raise Caught("memory", str(error)[:300]) from None
+            _check_message(error)
+        except Caught as caught:
+            if caught.kind != "audit":
+                raise
+        except MemoryError:
+            raise Caught("memory", _where(sys.exc_info()[1])) from None
+        except Warning as warning:
+            raise Caught("warning", _where(warning)) from None
+        except BaseException as error:  # noqa: BLE001
+            raise Caught("exception", _where(error)) from None
+        if self.events:
+            raise Caught("audit", self.events[0])
+        growth = _peak_bytes() - self.peak
+        if growth > GROWTH_BYTES:
+            raise Caught("memory", f"the process grew by {growth >> 20} MiB")
+        return accepted
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.armed or not event.startswith(("open", *_FORBIDDEN)) or event in _HARMLESS:
+            return
+        if event == "open":
+            _, mode, flags = arguments
+            writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _WRITING)
+            if not writes:
+                return
+        self.armed = False
+        self.events.append(f"{event} {str(arguments)[:200]}")
+        raise Caught("audit", self.events[-1])
+
+
+def _check_message(error: BaseException) -> None:
+    """A refusal is shown to people: its message must be short enough for that, and encodable."""
+    message = str(error)
+    try:
+        message.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Caught("exception", f"a message with a lone surrogate: {message[:100]!a}") from None
+
+
+def _too_slow(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Caught("time", f"more than {SECONDS} seconds")
+
+
+def _where(error: BaseException | None) -> str:
+    """An exception, with the innermost places it passed."""
+    if error is None:
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(error).__name__}: {str(error)[:200]!a} at {places}"
+
+
+def _keep(
+    failures: list[Failure], regressions: Path, reader: str, content: bytes, kind: str, detail: str
+) -> None:
+    """Note a failure and write its input, unless there are enough of the same sort."""
+    place = detail.rsplit(" at ", 1)[-1][:80]
+    alike = [each for each in failures if (each.reader, each.kind) == (reader, kind) and place in each.detail]
+    if len(alike) >= KEPT:
+        return
+    name = f"{hashlib.sha256(content).hexdigest()[:16]}.bin"
+    folder = regressions / reader
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    failures.append(Failure(reader, kind, detail, name))
+
+
+def warm_up(readers: Iterable[Reader]) -> None:
+    """Read every seed once, so that what is imported and cached on first use is there before anything is watched.
+
+    Raises:
+        ValueError: A reader does not accept any of its seeds.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        chosen = list(readers)
+        for reader, folder in zip(chosen, _prepare(chosen, Path(scratch)), strict=True):
+            accepted = 0
+            for seed in (*reader.seeds, b""):
+                (folder / reader.file).write_bytes(seed)
+                with suppress(*reader.refusals):
+                    accepted += reader.read(folder)
+            if not accepted:
+                raise ValueError(f"{reader.name} accepts none of its seeds")
+
+
+def kept(readers: Sequence[Reader], regressions: Path) -> Iterator[Case]:
+    """The inputs that once failed."""
+    for index, reader in enumerate(readers):
+        for path in sorted((regressions / reader.name).glob("*.bin")):
+            yield Case(index, path.read_bytes())
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _limit_memory() -> None:
+    """Bound what the process may allocate from now on."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (int(line.split()[1]) * 1024 + LIMIT_BYTES, resource.RLIM_INFINITY))
