@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.extract.context import Context
@@ -77,6 +78,22 @@ class Audit:
     def understood(self) -> int:
         """Numbers whose meaning was understood, checkable or not."""
         return sum(not any(each.reason == NOT_UNDERSTOOD for each in place.verdict.checks) for place in self.places)
+
+    def to_json(self, *, data: str) -> dict[str, Any]:
+        """The audit as a JSON object (`schemas/audit.schema.json`).
+
+        Args:
+            data: What the data was called.
+        """
+        return {
+            "schema": "steer-eval/audit/1",
+            "file": self.file,
+            "data": data,
+            "names": dict(self.names.base_models),
+            "coverage": {"understood": self.understood, "numbers": len(self.places)},
+            "findings": [finding.to_json() for finding in self.findings],
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+        }
 
 
 def audit_text(text: str, file: str, inventory: Inventory, findings: Sequence[Finding]) -> Audit:

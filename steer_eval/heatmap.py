@@ -35,7 +35,7 @@ def render_heatmap(study: Study, model: str, sweep: Sweep) -> str:
     layers, coefficients = study.sweep.layers, study.sweep.coefficients
     width = FRAME.left + FRAME.cell_width * len(coefficients) + 16
     bottom = FRAME.top + FRAME.cell_height * len(layers)
-    return document(
+    picture = document(
         _parts(study, model, sweep, bottom),
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {width} {bottom + 46}",
@@ -45,6 +45,7 @@ def render_heatmap(study: Study, model: str, sweep: Sweep) -> str:
         font_family="system-ui, sans-serif",
         font_size=13,
     )
+    return str(picture)
 
 
 def _parts(study: Study, model: str, sweep: Sweep, bottom: int) -> Iterator[Markup]:
@@ -52,9 +53,7 @@ def _parts(study: Study, model: str, sweep: Sweep, bottom: int) -> Iterator[Mark
     base_model = study.models[model].base_model
     yield element("title", f"Perplexity ratio by layer and coefficient, {base_model}")
     yield element("rect", width="100%", height="100%", fill="#ffffff")
-    yield element(
-        "text", f"Perplexity ratio, {base_model}", x=16, y=24, font_size=15, font_weight=600, fill="#222"
-    )
+    yield element("text", f"Perplexity ratio, {base_model}", x=16, y=24, font_size=15, font_weight=600, fill="#222")
     yield element("text", "steered over unsteered, on one fixed corpus", x=16, y=42, fill="#555")
     yield from axes(
         FRAME, [f"layer {layer}" for layer in layers], [f"{coef:+g}" for coef in coefficients], {"fill": "#222"}

@@ -27,7 +27,7 @@ from steer_eval.formats.vector import file_name
 from steer_eval.measure import Bench, measure, settle_text
 from steer_eval.produce import LoadedModel, bench, copy_data, environment_record, produce_vectors
 from steer_eval.progress import progress_bar
-from steer_eval.repository import StudyRepositories
+from steer_eval.repository import Repositories, StudyRepositories
 from steer_eval.results import Results, Sweep
 from steer_eval.results_files import ENVIRONMENT, load_results, sweep_file, write_environments, write_sweep
 from steer_eval.run import Journal, opened_run
@@ -47,7 +47,7 @@ class Report:
     """What a reproduction found (`schemas/report.schema.json`)."""
 
     repo: str
-    data: str
+    data: str | None
     revision: str | None
     requested: Level
     reached: Level
@@ -57,6 +57,7 @@ class Report:
     environments: dict[str, Environment]
     recorded: dict[str, Environment]
     resumed: int = 0
+    coverage: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -70,6 +71,7 @@ class Report:
             "level": {"requested": self.requested, "reached": self.reached},
             "findings": [finding.to_json() for finding in self.findings],
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            **({} if self.coverage is None else {"coverage": coverage_json(*self.coverage)}),
             "run": {
                 "folder": str(self.run),
                 "resumed": self.resumed,
@@ -88,6 +90,11 @@ class Report:
         bad = bool(words & FAILING) or "error" in severities
         unchecked = self.requested != "check" and "not-checkable" in words
         return int(bad or (strict and ("warning" in severities or unchecked)))
+
+
+def coverage_json(understood: int, numbers: int) -> dict[str, int]:
+    """How many of a text's numbers were understood, as reports have it."""
+    return {"understood": understood, "numbers": numbers}
 
 
 def default_run_folder(repositories: StudyRepositories, command: str) -> Path:
@@ -116,7 +123,7 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
         The report, which is also in the run directory.
     """
     study = repositories.study
-    _refuse_folder(repositories, level, run)
+    refuse_folder(repositories, level, run)
     validation = validate(repositories)
     findings = list(validation.findings)
     published = load_results(
@@ -165,10 +172,16 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
     return report
 
 
-def _refuse_folder(repositories: StudyRepositories, level: Level, run: Path) -> None:
-    """Refuse to write a run into a repo of the study, or over one that went further."""
+def refuse_folder(repositories: Repositories | StudyRepositories, level: Level, run: Path) -> None:
+    """Refuse to write a run into a repo of the study, or over one that went further.
+
+    Raises:
+        SteerEvalError: The folder can't be the run directory.
+    """
     target = run.resolve()
     for repo in (repositories.model, repositories.data):
+        if repo is None:
+            continue
         folder = repo.folder.resolve()
         if target == folder or target in folder.parents or folder in target.parents:
             raise SteerEvalError(f"the run directory {run} and {repo.name} overlap", "give another folder with --run")

@@ -104,6 +104,7 @@ SOURCES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(SOURCES, unique_by=lambda source: source.path, max_size=12))
 def test_no_two_files_become_one_and_none_is_forgotten(sources: list[Source]) -> None:
     steps, clashes = assign(sources)
@@ -665,6 +666,7 @@ def test_a_bad_source_is_told_as_such_when_an_earlier_conversion_is_checked(repo
     assert "not finite" in each.findings[0].message
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, array_shapes(max_dims=2), elements=st.floats(width=32, allow_nan=False)), st.data())
 def test_the_first_value_with_other_bits_is_found(values: np.ndarray, data: st.DataObject) -> None:
     other = values.copy()

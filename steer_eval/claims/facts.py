@@ -225,8 +225,10 @@ def _features(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
             }
             if row.base_mean > 0:
                 numbers["feature_ratio"] = row.steered_mean / row.base_mean
+            # Readers set such numbers beside results of other cells, so that theirs must be said each time.
+            note = f"measured at c={table.coefficient:+g} on {table.n_prompts} prompts"
             for measure, value in numbers.items():
-                yield Fact(measure, select, value, artifact.file, where)
+                yield Fact(measure, select, value, artifact.file, where, note)
 
 
 def _saes(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:

@@ -17,6 +17,7 @@ from steer_eval.errors import SteerEvalError
 
 COMMANDS = {
     "reproduce": "Check a study, recompute its claims, re-run it, and print one verdict per claim.",
+    "audit": "Check every number of a text about a study against its data.",
     "validate": "Check the files of a study.",
     "card": "Render the cards of a study from its data.",
     "extract": "Extract a study's steering vectors.",
@@ -79,5 +80,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\nInterrupted. Rows that were finished are kept: the same command goes on from here.", err=True)
+        click.echo(
+            "\nInterrupted. What a sweep or a re-run had finished is kept: the same command goes on there.", err=True
+        )
         sys.exit(INTERRUPTED)

@@ -20,6 +20,7 @@ from steer_eval.findings import SEVERITIES, Finding
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from steer_eval.audit import Audit
     from steer_eval.claims.verdict import Verdict
     from steer_eval.reproduce import Report
 
@@ -57,28 +58,67 @@ def print_report(report: Report) -> None:
     """Print a reproduction report for people."""
     from rich.text import Text
 
-    from steer_eval.claims.verdict import WORDS
-
     console = _console()
     if report.findings:
         print_findings(report.findings)
     if report.verdicts:
-        console.print(_verdict_table(report.verdicts))
-        for verdict in report.verdicts:
-            reasons = [check.reason for check in verdict.checks if check.reason and check.reason != "needs a re-run"]
-            if reasons:
-                line = Text.assemble(
-                    (verdict.word, _STYLES[verdict.word]), printable(f" {verdict.claim.id}: {'; '.join(reasons)}")
-                )
-                console.print(line, soft_wrap=True)
-        counts = Counter(verdict.word for verdict in report.verdicts)
-        summary = ", ".join(f"{counts[word]} {word}" for word in WORDS if word in counts)
-        console.print(f"{len(report.verdicts)} claims: {summary}")
+        _print_verdicts(console, report.verdicts)
+    if report.coverage is not None:
+        _print_coverage(console, *report.coverage)
     if report.resumed:
         console.print(f"{report.resumed} measurements are of an earlier run in the same directory")
     if report.reached != report.requested:
         console.print(f"[yellow]reached level {report.reached}, not {report.requested}[/]")
     console.print(Text(f"cards, results and report.json: {report.run}"), soft_wrap=True)
+
+
+def print_audit(audit: Audit) -> None:
+    """Print the audit of a text for people."""
+    console = _console()
+    if audit.findings:
+        print_findings(audit.findings)
+    for name, base in audit.names.base_models.items():
+        console.print(printable(f"{name} is {base}"), style="dim", markup=False, highlight=False)
+    _print_verdicts(console, audit.verdicts)
+    _print_coverage(console, audit.understood, len(audit.places))
+
+
+def _print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """The table of verdicts, the reasons below it, and how many there are of each word."""
+    from rich.text import Text
+
+    from steer_eval.claims.verdict import WORDS
+
+    console.print(_verdict_table(verdicts))
+    for verdict in verdicts:
+        reasons = [check.reason for check in verdict.checks if check.reason and check.reason != "needs a re-run"]
+        if reasons:
+            line = Text.assemble(
+                (verdict.word, _STYLES[verdict.word]), printable(f" {_place(verdict)}: {'; '.join(reasons)}")
+            )
+            console.print(line, soft_wrap=True)
+    counts = Counter(verdict.word for verdict in verdicts)
+    summary = ", ".join(f"{counts[word]} {word}" for word in WORDS if word in counts)
+    console.print(f"{len(verdicts)} claims: {summary}")
+
+
+def _is_in_text(verdict: Verdict) -> bool:
+    """Whether a claim was found in a text, where its line and column are its id."""
+    return verdict.claim.id.partition(":")[0].isdigit()
+
+
+def _in_table(verdict: Verdict) -> str:
+    return f"{verdict.line}: {verdict.claim.words}" if _is_in_text(verdict) else verdict.claim.words
+
+
+def _place(verdict: Verdict) -> str:
+    """What a claim is called below the table."""
+    return f"line {verdict.line}, {verdict.claim.words}" if _is_in_text(verdict) else verdict.claim.id
+
+
+def _print_coverage(console: Console, understood: int, numbers: int) -> None:
+    share = f" ({100 * understood / numbers:.0f} %)" if numbers else ""
+    console.print(f"{understood} of {numbers} numbers of the text understood{share}", highlight=False)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -186,7 +226,7 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Any:
     for verdict in verdicts:
         expected = verdict.claim.expected
         table.add_row(
-            Text(printable(verdict.claim.words)),
+            Text(printable(_in_table(verdict))),
             Text(str(expected).lower() if isinstance(expected, bool) else expected.text),
             "\n".join(_observed(check.observed) for check in verdict.checks),
             "\n".join(check.tolerance or "–" for check in verdict.checks),

@@ -47,7 +47,8 @@ def command(
     """Check a study, recompute its claims, re-run it, and print one verdict per claim.
 
     STUDY is the model repo: a folder, or a Hub repo as NAMESPACE/NAME[@REVISION]. The run directory that this leaves is
-    a dataset repo with both cards regenerated; the same command resumes an interrupted run.
+    a dataset repo with both cards regenerated; the same command resumes an interrupted run. Without a study.yaml, every
+    number of the card is checked against the published data, and nothing is re-run.
 
     \b
     Examples:
@@ -55,14 +56,18 @@ def command(
       steer-eval reproduce artifacts/smollm2-135m-mature-anger --level recompute --json
     """
     from steer_eval.cli.output import print_json, print_report
-    from steer_eval.repository import open_study
+    from steer_eval.recompute import default_audit_folder, recompute
+    from steer_eval.repository import Repositories, open_target
     from steer_eval.reproduce import default_run_folder, reproduce
 
-    repositories = open_study(study, data)
-    folder = run or default_run_folder(repositories, f"reproduce {level}")
-    if (folder / "journal.jsonl").exists():
-        click.echo(f"going on with {folder}; give another --run to measure everything anew", err=True)
-    report = reproduce(repositories, level=level, cells=cells, run=folder)
+    repositories = open_target(study, data)
+    if isinstance(repositories, Repositories):
+        report = recompute(repositories, level=level, run=run or default_audit_folder(repositories))
+    else:
+        folder = run or default_run_folder(repositories, f"reproduce {level}")
+        if (folder / "journal.jsonl").exists():
+            click.echo(f"going on with {folder}; give another --run to measure everything anew", err=True)
+        report = reproduce(repositories, level=level, cells=cells, run=folder)
     if json:
         print_json(report.to_json())
     else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from itertools import product
 
 from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
@@ -17,20 +16,37 @@ from steer_eval.formats.card import Card, Table, TableRow, code_spans, read_card
 from steer_eval.formats.features import FeatureTable
 from steer_eval.formats.sae import TopKSae
 from steer_eval.inventory import Artifact, Inventory, Root
+from steer_eval.rules.files import unusable
+
+MAX_NAMES = 1024
+"""Most paths that the braces of one may stand for; in one with more they stand for anything."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _PATH = re.compile(r"[\w.{},*-]+(/[\w.{},*-]+)*\.(pt|pth|safetensors|json|jsonl|gguf|txt|csv|parquet|yaml)")
-_SIZE = re.compile(r"(?P<about>[~≈<≤]?)\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[KMG]i?B|bytes)\b", re.IGNORECASE)
+_SIZE = re.compile(
+    r"(?P<about>[~≈<≤]?)\s*(?P<number>[0-9][0-9,]*(?:\.[0-9]+)?)\s*(?P<unit>[KMG]i?B|bytes)\b", re.IGNORECASE
+)
+# A cell that is a size and nothing else; in a sentence a size may be that of something else.
+_SIZE_ALONE = re.compile(rf"{_SIZE.pattern}(?: (?:each|per file|total|together|in total|altogether))?", re.IGNORECASE)
 _SETTING = re.compile(r"\b(?P<key>d_sae|d_model|d_in|k)\s*=\s*(?P<value>[0-9][0-9,]*)")
 _TOP = re.compile(r"\btop[- ](?P<count>[0-9]+) features", re.IGNORECASE)
-_COUNT = re.compile(
-    r"(?P<count>[0-9][0-9,]*) (?:[\w-]+ )?(?:rows|pairs|prompts|cells|scenarios|lines|records)\b", re.IGNORECASE
-)
+_COUNT = re.compile(r"\b(?P<count>[0-9][0-9,]*) (?:[\w-]+ )?(?P<noun>[a-z]+s)\b", re.IGNORECASE)
+_ROWS = frozenset({"rows", "lines", "records"})
+_NOUNS = {
+    "sweep": {"cells"},
+    "judge": {"cells"},
+    "judge_labels": {"variants"},
+    "transfer_eval": {"variants"},
+    "phase_i": {"variants"},
+    "contrast_pairs": {"pairs", "scenarios"},
+    "eval_prompts": {"prompts", "scenarios"},
+    "jsonl": set(),
+}
+"""What the rows of each kind of table are called, beside rows."""
 _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3}
 _ABOUT = 0.1
-_FEATURE_COEFFICIENT = re.compile(r"\bL\s*=?\s*(?P<layer>[0-9]+)\s*,?\s*c\s*=?\s*(?P<coef>[+-]?[0-9]+(?:\.[0-9]+)?)")
+_CELL = re.compile(r"\bL\s*=?\s*(?P<layer>[0-9]+)\s*,?\s*c\s*=?\s*(?P<coef>[+-]?[0-9]+(?:\.[0-9]+)?)")
 _SIZE_NAME = re.compile(r"[0-9]+(?:\.[0-9]+)?[BM]\b")
-_TABLES = ("sweep", "judge", "judge_labels", "transfer_eval", "phase_i", "contrast_pairs", "eval_prompts", "jsonl")
 
 
 def card_file_findings(inventory: Inventory) -> list[Finding]:
@@ -50,9 +66,10 @@ def card_file_findings(inventory: Inventory) -> list[Finding]:
             findings.append(Finding("card-metadata", "error", error.file, error.where, error.reason, fix=error.fix))
             continue
         findings += _metadata(card, artifact, inventory, root)
+        unread = unusable(inventory)
         for table in card.tables:
-            findings += _inventory_table(table, artifact, inventory, root)
-            findings += _feature_coefficients(table, artifact, inventory)
+            findings += _inventory_table(table, artifact, inventory, root, unread)
+        findings += _feature_coefficients(card, artifact, inventory)
     return findings
 
 
@@ -65,10 +82,14 @@ def _metadata(card: Card, artifact: Artifact, inventory: Inventory, root: Root) 
 
 
 def expanded(path: str) -> list[str]:
-    """Paths that one with braces stands for: `a{1,2}.pt` is `a1.pt` and `a2.pt`."""
-    parts = _BRACES.split(path)
-    choices = [part.split(",") if index % 2 else [part] for index, part in enumerate(parts)]
-    return ["".join(combination) for combination in product(*choices)]
+    """Paths that one with braces stands for: `a{1,2}.pt` is `a1.pt` and `a2.pt`, and `a{layer}.pt` is `a*.pt`."""
+    paths = [path]
+    while found := _BRACES.search(paths[0]):
+        parts = found[1].split(",") if "," in found[1] else ["*"]
+        if len(paths) * len(parts) > MAX_NAMES:
+            return [_BRACES.sub("*", path)]
+        paths = [each.replace(found[0], part, 1) for each in paths for part in parts]
+    return paths
 
 
 def size_agrees(stated: str, size: int) -> bool:
@@ -81,7 +102,7 @@ def size_agrees(stated: str, size: int) -> bool:
     match = _SIZE.search(stated)
     if match is None:
         return True
-    number, power = float(match["number"]), _POWERS[match["unit"][0].lower()]
+    number, power = float(match["number"].replace(",", "")), _POWERS[match["unit"][0].lower()]
     decimals = len(match["number"].partition(".")[2])
     step = 10.0**-decimals
     for base in (1000, 1024):
@@ -97,42 +118,58 @@ def size_agrees(stated: str, size: int) -> bool:
     return False
 
 
-def _inventory_table(table: Table, card: Artifact, inventory: Inventory, root: Root) -> Iterator[Finding]:
+def _inventory_table(
+    table: Table, card: Artifact, inventory: Inventory, root: Root, unread: frozenset[str]
+) -> Iterator[Finding]:
     """A table with a column of paths: each is there, and has the size and the counts that stand beside it."""
     column = table.column("path", "file", "files", "name", "artifact", "artifacts")
     if column is None:
         return
-    files = {each.path: each for each in inventory.artifacts if each.file == f"{root.prefix}{each.path}"}
+    own = {each.path: each for each in inventory.artifacts if each.file == f"{root.prefix}{each.path}"}
+    # Cards name the files of the other repo as well, and what is behind a link is not absent.
+    elsewhere = {each.path for each in inventory.artifacts if each.path not in own}
+    links = [name.removeprefix(root.prefix) for name in unread if name.startswith(root.prefix)]
     for row in table.rows:
         spans = code_spans(row.cells[column]) if column < len(row.cells) else []
-        for span in spans:
-            if not _PATH.fullmatch(span):
-                continue
-            for path in expanded(span):
-                present = [file for name, file in files.items() if fnmatchcase(name, path)]
-                if not present:
-                    fix = "publish the file, or take it off the card"
-                    message = "the card names this file and it is absent"
-                    yield Finding(
-                        "card-file-absent", "warning", card.file, f"line {row.line}", f"{path}: {message}", fix=fix
-                    )
-                for file in present:
-                    yield from _described(row, column, file, card)
+        files: dict[str, Artifact] = {}
+        for path in [path for span in spans if _PATH.fullmatch(span) for path in expanded(span.removeprefix("./"))]:
+            present = {name: file for name, file in own.items() if _names(path, name)}
+            files |= present
+            hidden = any(_names(path, link) or fnmatchcase(path, f"{link}/*") for link in links)
+            if not present and not hidden and not any(_names(path, name) for name in elsewhere):
+                message = f"the card names {path}, and there is no such file"
+                fix = "publish the file, or take it off the card"
+                yield Finding("card-file-absent", "warning", card.file, f"line {row.line}", message, fix=fix)
+        yield from _sizes(row, column, list(files.values()), card)
+        for file in files.values():
+            yield from _described(row, column, file, card)
+
+
+def _names(pattern: str, path: str) -> bool:
+    """Whether a card that says `pattern` means a path; it may leave the folder out."""
+    return fnmatchcase(path, pattern) or ("/" not in pattern and fnmatchcase(path.rsplit("/", 1)[-1], pattern))
+
+
+def _sizes(row: TableRow, column: int, files: list[Artifact], card: Artifact) -> Iterator[Finding]:
+    """The size in a row is that of each of its files, or of all of them together."""
+    cells = [cell.strip(" *") for index, cell in enumerate(row.cells) if index != column]
+    stated = next((cell for cell in cells if _SIZE_ALONE.fullmatch(cell)), None)
+    if stated is None or size_agrees(stated, sum(file.size for file in files)):
+        return
+    for file in files:
+        if not size_agrees(stated, file.size):
+            where, message = f"line {row.line}", f"{file.path} has another size than the card says"
+            fix = "write the size that the file has"
+            yield Finding("card-size", "warning", card.file, where, message, stated, f"{file.size} bytes", fix)
 
 
 def _described(row: TableRow, column: int, file: Artifact, card: Artifact) -> Iterator[Finding]:
-    where = f"line {row.line}"
     words = " ".join(cell for index, cell in enumerate(row.cells) if index != column)
-    stated = _SIZE.search(words)
-    if stated and not size_agrees(stated[0], file.size):
-        message = f"{file.path} has another size than the card says"
-        fix = "render sizes, do not type them"
-        yield Finding("card-size", "warning", card.file, where, message, stated[0].strip(), f"{file.size} bytes", fix)
-    for expected, observed, what in _counts(words, file):
-        if expected != observed:
-            message = f"{file.path} has another {what} than the card says"
-            fix = "render counts, do not type them"
-            yield Finding("card-count", "warning", card.file, where, message, expected, observed, fix)
+    for stated, there, what in _counts(words, file):
+        if stated != there:
+            where, message = f"line {row.line}", f"{file.path} has another {what} than the card says"
+            fix = "write what the file has"
+            yield Finding("card-count", "warning", card.file, where, message, stated, there, fix)
 
 
 def _counts(words: str, file: Artifact) -> Iterator[tuple[int, int, str]]:
@@ -148,31 +185,39 @@ def _counts(words: str, file: Artifact) -> Iterator[tuple[int, int, str]]:
     elif isinstance(value, FeatureTable):
         if top := _TOP.search(words):
             yield _number(top["count"]), len(value.rows), "number of features"
-    elif file.kind in _TABLES and not file.troubles and (count := _COUNT.search(words)):
-        yield _number(count["count"]), len(value), "number of rows"
+    elif file.kind in _NOUNS and not file.troubles:
+        nouns = _ROWS | _NOUNS[file.kind]
+        counts = [_number(match["count"]) for match in _COUNT.finditer(words) if match["noun"].lower() in nouns]
+        # Of several counts only one need be that of the rows ("15 of 40 prompts").
+        if counts:
+            yield next((count for count in counts if count == len(value)), counts[0]), len(value), "number of rows"
 
 
 def _number(text: str) -> int:
     return int(text.replace(",", "") or 0)
 
 
-def _feature_coefficients(table: Table, card: Artifact, inventory: Inventory) -> Iterator[Finding]:
-    """A feature table of the layer that the card calls best, but steered with another coefficient."""
-    for row in table.rows:
-        words = " ".join(row.cells)
-        cell, size = _FEATURE_COEFFICIENT.search(words), _SIZE_NAME.search(row.cells[0] if row.cells else "")
-        if cell is None or size is None:
-            continue
-        for artifact in inventory.of("features"):
-            features: FeatureTable = artifact.value
-            stated = float(cell["coef"])
-            same_model = re.search(rf"(?<![0-9.]){re.escape(size[0])}(?![0-9A-Za-z])", features.model) is not None
-            if same_model and features.layer == int(cell["layer"]) and features.coefficient != stated:
-                message = (
-                    f"line {row.line} of {card.path} gives results of layer {features.layer} at c={stated:g}, but the "
-                    f"features were measured at c={features.coefficient:g}"
-                )
-                fix = "measure the features at the coefficient that the card reports, or state theirs"
-                yield Finding(
-                    "feature-coefficient", "warning", artifact.file, "coef", message, stated, features.coefficient, fix
-                )
+def _feature_coefficients(card: Card, artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
+    """A feature table of a model and layer for which the card gives results, but only at other coefficients."""
+    stated: list[tuple[str, int, float, int]] = []
+    for row in (row for table in card.tables for row in table.rows):
+        cell, size = _CELL.search(" ".join(row.cells)), _SIZE_NAME.search(row.cells[0] if row.cells else "")
+        if cell and size:
+            stated.append((size[0], int(cell["layer"]), float(cell["coef"]), row.line))
+    for table in inventory.of("features"):
+        features: FeatureTable = table.value
+        same = [
+            (coefficient, line)
+            for size, layer, coefficient, line in stated
+            if layer == features.layer and re.search(rf"(?<![0-9.]){re.escape(size)}(?![0-9A-Za-z])", features.model)
+        ]
+        if same and features.coefficient not in [coefficient for coefficient, _ in same]:
+            coefficient, line = same[0]
+            message = (
+                f"line {line} of {artifact.path} gives results of layer {features.layer} at c={coefficient:g}, but the "
+                f"features were measured at c={features.coefficient:g}"
+            )
+            fix = "measure the features at the coefficient that the card reports, or state theirs beside every claim"
+            yield Finding(
+                "feature-coefficient", "warning", table.file, "coef", message, coefficient, features.coefficient, fix
+            )

@@ -100,16 +100,18 @@ def _bases(artifacts: list[Artifact], bases: set[float]) -> Iterator[Finding]:
     found = [
         (artifact, row, key, value) for artifact in artifacts for row in artifact.value for key, value in _base(row)
     ]
+    occurrences = Counter(f"{value:.6g}" for *_, value in found)
     said = set()
     for artifact, row, key, value in found:
         if not bases or any(_has_base(row, key, base) for base in bases):
             continue
         where = f"line {row.line}: {key}"
-        message = f"no sweep has the unsteered perplexity {value:.6g} that {key} gives"
-        if sum(_has_base(other, other_key, value) for _, other, other_key, _ in found) == 1:
+        message = f"no sweep has the unsteered perplexity {value:.6g}, which {key} gives"
+        shown = f"{value:.6g}"
+        if occurrences[shown] == 1:
             yield Finding("evaluation-base", "error", artifact.file, where, message, sorted(bases), value, _AGAIN)
-        elif (artifact.file, f"{value:.6g}") not in said:
-            said.add((artifact.file, f"{value:.6g}"))
+        elif (artifact.file, shown) not in said:
+            said.add((artifact.file, shown))
             fix = "publish the sweep of the model that was measured, or measure the rows again"
             yield Finding("evaluation-base", "warning", artifact.file, where, message, sorted(bases), value, fix)
 

@@ -46,8 +46,12 @@ class SweepFile:
 
     def at(self, layer: Any, coefficient: float) -> SweepRow | None:
         """The first steered row of a layer and coefficient."""
-        wanted = Cell(self.model, "steered", layer, coefficient)
-        return next((row for row in self.rows if row.cell == wanted), None)
+        return self._by_cell.get(Cell(self.model, "steered", layer, coefficient))
+
+    @cached_property
+    def _by_cell(self) -> dict[Cell, SweepRow]:
+        # Of several rows of a cell the first, so in reverse.
+        return {row.cell: row for row in reversed(self.rows)}
 
     @cached_property
     def missing(self) -> tuple[Cell, ...]:
@@ -56,12 +60,14 @@ class SweepFile:
         None where the file has bad rows, whose cells are not missing but unreadable, and none where so many are missing
         that the plan was no grid.
         """
-        steered = {row.cell for row in self.rows if row.cell.label == "steered"}
+        steered = {row.cell for row in self.rows if row.cell.label == "steered" and row.cell.layer is not None}
         layers = sorted({cell.layer for cell in steered if cell.layer is not None})
         coefficients = sorted({cell.coef for cell in steered})
-        grid = [Cell(self.model, "steered", layer, coefficient) for layer in layers for coefficient in coefficients]
-        absent = tuple(cell for cell in grid if cell not in steered)
-        return () if self.artifact.troubles or 2 * len(absent) > len(steered) else absent
+        absent = len(layers) * len(coefficients) - len(steered)
+        if self.artifact.troubles or not absent or 2 * absent > len(steered):
+            return ()
+        grid = (Cell(self.model, "steered", layer, coefficient) for layer in layers for coefficient in coefficients)
+        return tuple(cell for cell in grid if cell not in steered)
 
     def knows_nothing_of(self, layer: Any, coefficient: float) -> bool:
         """Whether a cell is none of this sweep's: neither measured, nor named as missing, nor in a bad row."""

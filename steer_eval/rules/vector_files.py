@@ -110,7 +110,8 @@ def _siblings(model: str, artifacts: Sequence[Artifact]) -> Iterator[Finding]:
             yield Finding("vector-shape", "error", artifact.file, "vector", message, width, observed, _AGAIN)
         recorded = artifact.value.provenance.get("model")
         if recorded != base:
-            message = f"most vectors of {model} were made on another model than this one"
+            # In the words of the rule that holds a vector to a study, so that the two are one finding.
+            message = "the vector was made on another model"
             where = _key(artifact, "model")
             yield Finding("vector-model", "error", artifact.file, where, message, base, recorded, _AGAIN)
 

@@ -1,11 +1,11 @@
-"""Measurements are taken in pairs, summed up rightly and kept beside others. Nothing here depends on how long it takes."""
+"""Measurements are taken in pairs, summed up rightly and kept beside others; nothing here depends on real times."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jsonschema
@@ -43,14 +43,7 @@ class Stopwatch:
 
 
 def entry(name: str, **changes: object) -> Comparison:
-    return Comparison(
-        **{
-            **dict(
-                name=name, ours_s=2.0, peer="other", peer_s=3.0, ratio=1.5, spread=0.1, identical=True, peak_mb=99.5
-            ),
-            **changes,
-        }
-    )
+    return replace(Comparison(name, 2.0, "other", 3.0, 1.5, 0.1, True, 99.5), **changes)
 
 
 def test_runs_alternate_after_one_of_each_that_is_not_counted():
@@ -120,9 +113,8 @@ def test_some_entries_are_replaced_and_the_others_kept():
     after = measuring.merged(before, {**MACHINE, "import_mb": 231.0}, [entry("b", ratio=9.0), entry("d")])
 
     assert [each["name"] for each in before["comparisons"]] == ["a", "b", "c"]
-    assert after["comparisons"] == [
-        asdict(each) for each in (entry("a"), entry("b", ratio=9.0), entry("c"), entry("d"))
-    ]
+    expected = [entry("a"), entry("b", ratio=9.0), entry("c"), entry("d")]
+    assert after["comparisons"] == [asdict(each) for each in expected]
     assert after["machine"]["import_mb"] == 231.0
 
 
@@ -131,7 +123,7 @@ def test_entries_of_another_machine_never_stand_beside_new_ones():
     other = {**MACHINE, "cpu": "two"}
 
     assert measuring.continued(before, {**MACHINE, "import_mb": 231.0}, ["a"]) == before
-    with pytest.raises(MeasurementError, match="^b: measured on another machine"):
+    with pytest.raises(MeasurementError, match=r"^b: measured on another machine"):
         measuring.continued(before, other, ["a", "c"])
     assert measuring.continued(before, other, ["a", "b"]) is None
     assert measuring.continued(None, other, ["a"]) is None

@@ -9,8 +9,9 @@ from tiny_models import BLOCKS, random_vector, save_tiny_model
 
 COEFFICIENT = -1.5
 IDS = [7, 19, 230, 41, 5, 88, 12, 300]
-# TODO
-TOLERANCE = 1e-4
+# On one machine no difference was seen; a vector on the next block differs by 0.4 and more.
+TOLERANCE = 1e-5
+WRONG = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_logits_are_ours(consumer, folder, lm, vectors, tool, layers):
     assert distance(answer["steered"], ours(lm, vectors, layers)) < TOLERANCE
     if len(layers) == 1:
         for shift in (-1, 1):
-            assert distance(answer["steered"], ours(lm, vectors, layers, shift)) > 1000 * TOLERANCE
+            assert distance(answer["steered"], ours(lm, vectors, layers, shift)) > WRONG
 
 
 def test_steering_vectors_steers_block_0_and_leaves_the_model_as_it_was(consumer, folder, lm, vectors):

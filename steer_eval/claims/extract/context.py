@@ -57,7 +57,7 @@ class Context:
     def judge(self, *texts: str) -> str | None:
         """The judge that texts speak of, the nearest first; the only judge there is; None if it stays open.
 
-        A judge may be called like a model that is steered, so that `X-judged` or `judged by X` outweighs a mere mention.
+        A judge may be called like a model that is steered, so `X-judged` or `judged by X` outweighs a mere mention.
         """
         for form in (r"\b{0}[\w.-]*[ -]judg|judg\w*\W+(?:by|is|was)?\W*{0}\b", r"\b{0}\b(?![.-]?[0-9])"):
             for text in texts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.extract.context import AXES, CELL, COEFFICIENT, LAYER, Context, signed
@@ -68,7 +69,7 @@ def part_claims(part: Part, context: Context) -> Iterator[Extracted]:
         return
     starts = [0, *(match.end() for match in _SENTENCE_END.finditer(part.text)), len(part.text) + 1]
     feature: int | None = None
-    for begin, end in zip(starts, starts[1:], strict=False):
+    for begin, end in pairwise(starts):
         sentence = part.text[begin:end]
         inside = [replace(number, start=number.start - begin) for number in numbers if begin <= number.start < end]
         # A feature stays the subject until another is named.

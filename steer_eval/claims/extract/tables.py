@@ -202,7 +202,9 @@ class _Row:
     def _best(self, cell: str, start: int, select: Selector, inferred: str) -> Iterator[Extracted]:
         if select.layer is None or select.coef is None:
             return
-        claim = self._claim("best_cell", select, True, f"best cell {cell.strip()}", start)
+        subject = str(replace(select, layer=None, coef=None)) or "the study"
+        identity, words = f"{self.row.line}:{start + 1}", f"the best cell of {subject} is {cell.strip()}"
+        claim = Claim(identity, words, "best_cell", select, True)
         yield Extracted(claim, self.row.line, start, start + len(cell), inferred=inferred)
 
     def _claim(self, measure: str, select: Selector, expected: bool | Printed, title: str, start: int) -> Claim:

@@ -1,0 +1,70 @@
+"""`steer-eval audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from steer_eval.cli.options import json_option, strict_option
+
+
+@click.command("audit")
+@click.argument("file", metavar="FILE.md", type=click.Path(path_type=Path))
+@click.option("--data", metavar="REPO", required=True, help="Dataset repo with the published data.")
+@click.option(
+    "--model",
+    "model_repo",
+    metavar="REPO",
+    help="Model repo with vectors, SAEs and feature tables; by default the folder of FILE.md.",
+)
+@click.option(
+    "--annotate",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="COPY.md",
+    help="Also write a copy of the text with a mark behind every number.",
+)
+@strict_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, file: Path, data: str, model_repo: str | None, annotate: Path | None, strict: bool, json: bool
+) -> None:
+    """Check every number of a Markdown text about a study against the study's published data.
+
+    FILE.md is a card, a report or a draft. Each number gets one verdict, with its line: reproduced, contradicted, or not
+    checkable with the reason.
+
+    \b
+    Examples:
+      steer-eval audit model/README.md --data model-data
+      steer-eval audit report.md --data model-data --model model --annotate report.audited.md
+    """
+    from steer_eval.annotate import annotated
+    from steer_eval.audit import audit_text
+    from steer_eval.claims.verdict import FAILING
+    from steer_eval.cli.output import print_audit, print_json
+    from steer_eval.errors import SteerEvalError
+    from steer_eval.formats.atomic import write_text
+    from steer_eval.formats.strict_json import MAX_FILE_BYTES
+    from steer_eval.formats.text import read_text
+    from steer_eval.repository import Repositories, open_repository
+    from steer_eval.validate import validate
+
+    text = read_text(file, str(file), limit=MAX_FILE_BYTES)
+    model = open_repository(model_repo or str(file.parent), "model")
+    dataset = open_repository(data, "dataset")
+    validation = validate(Repositories(model, dataset))
+    audit = audit_text(text, str(file), validation.inventory, validation.findings)
+    if annotate is not None:
+        if annotate.resolve() == file.resolve():
+            raise SteerEvalError(f"{annotate} is the text itself", "name another file with --annotate")
+        write_text(annotate, annotated(text, audit))
+    if json:
+        print_json(audit.to_json(data=data))
+    else:
+        print_audit(audit)
+    words = {verdict.word for verdict in audit.verdicts}
+    if words <= {"not-checkable"}:
+        ctx.exit(2)
+    ctx.exit(int(bool(words & FAILING) or (strict and ("not-checkable" in words or bool(audit.findings)))))

@@ -1,0 +1,81 @@
+"""Recomputing the claims of a card, for repos without a study.
+
+Invariant: what a repo's own words claim is checked against its own data; nothing is run. The run directory holds the
+report and the card with its verdicts.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from steer_eval.annotate import annotated
+from steer_eval.audit import Audit, audit_text
+from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.findings import Finding
+from steer_eval.formats import schema
+from steer_eval.formats.atomic import write_text
+from steer_eval.formats.containment import inside
+from steer_eval.formats.strict_json import MAX_FILE_BYTES, write_json
+from steer_eval.formats.text import read_text
+from steer_eval.repository import Repositories
+from steer_eval.reproduce import REPORT, Level, Report, refuse_folder
+from steer_eval.validate import validate
+
+CARD = "README.md"
+ANNOTATED = "README.audited.md"
+
+
+def default_audit_folder(repositories: Repositories) -> Path:
+    """`runs/<repo>-audit`: an audit is quick, so that it is simply made again."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", repositories.model.folder.resolve().name.lower())
+    return Path("runs") / f"{name}-audit"
+
+
+def recompute(repositories: Repositories, *, level: Level, run: Path) -> Report:
+    """Check a repo's files, and recompute the claims of its card from the published data.
+
+    Args:
+        repositories: The repos.
+        level: How far to go; a re-run needs a study.
+        run: The run directory.
+
+    Raises:
+        SteerEvalError: The repo has no card, or the run directory can't be used.
+    """
+    refuse_folder(repositories, level, run)
+    validation = validate(repositories)
+    findings = list(validation.findings)
+    audit: Audit | None = None
+    if level != "check":
+        name = f"{repositories.model.name}/{CARD}"
+        try:
+            text = read_text(inside(repositories.model.folder, CARD, name=name), name, limit=MAX_FILE_BYTES)
+        except FormatError as error:
+            raise SteerEvalError(f"there is neither a study.yaml nor a card to check: {error.message}") from None
+        audit = audit_text(text, name, validation.inventory, validation.findings)
+        findings += audit.findings
+        write_text(run / ANNOTATED, annotated(text, audit))
+    if level == "rerun":
+        message = "the repo has no study.yaml, which a re-run needs: it says how texts and perplexities were measured"
+        fix = "write one (docs/study-format.md), or stop at --level recompute"
+        findings.append(
+            Finding("study-absent", "warning", f"{repositories.model.name}/study.yaml", "", message, fix=fix)
+        )
+    report = Report(
+        repo=repositories.model.name,
+        data=repositories.data.name if repositories.data else None,
+        revision=repositories.model.revision,
+        requested=level,
+        reached="recompute" if level == "rerun" else level,
+        findings=tuple(findings),
+        verdicts=audit.verdicts if audit else (),
+        run=run,
+        environments={},
+        recorded={},
+        coverage=(audit.understood, len(audit.places)) if audit else None,
+    )
+    document = report.to_json()
+    schema.check(document, "report", file=REPORT)
+    write_json(run / REPORT, document)
+    return report
