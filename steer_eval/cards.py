@@ -126,7 +126,7 @@ def _render(template: str, study: Study, results: Results, front_matter: str) ->
 def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
     """What the templates say about one model, looked up in the results."""
     sweep = results.sweeps.get(model)
-    coefficients = study.sweep.coefficients
+    coefficients = study.coefficients(model)
 
     def row(cell: Cell) -> SweepRow | None:
         return sweep.find(cell) if sweep else None
@@ -134,7 +134,7 @@ def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
     def grid(label: Any) -> list[dict[str, Any]]:
         return [
             {"layer": layer, "rows": [row(Cell(model, label, layer, coef)) for coef in coefficients]}
-            for layer in study.sweep.layers
+            for layer in study.layers(model)
         ]
 
     reference = study.models[model]
@@ -146,7 +146,7 @@ def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
         "environment": results.environments.get(model),
         "vectors": [
             {"file": file_name(model, layer), "layer": layer, "vector": results.vectors.get((model, layer))}
-            for layer in study.extraction.layers
+            for layer in study.vector_layers(model)
         ],
         "sweep_file": sweep_file(model),
         "heatmap": heatmap_file(model) if rows else None,
@@ -205,7 +205,7 @@ def _model_config(study: Study) -> str:
     vectors = [
         {"model": model.base_model, "layer": layer, "file": file_name(name, layer)}
         for name, model in study.models.items()
-        for layer in study.extraction.layers
+        for layer in study.vector_layers(name)
     ]
     repo = {"repo": study.repo} if study.repo else {}
     return _config(study, {**repo, "data": study.data, "method": study.extraction.method, "vectors": vectors})

@@ -46,13 +46,13 @@ class Cell:
 def plan(study: Study, model: str) -> list[Cell]:
     """All cells of a study's sweep on one model, controls first."""
     sweep = study.sweep
-    grid = [(layer, coef) for layer in sweep.layers for coef in sweep.coefficients]
-    return [
-        Cell(model, "zero", sweep.layers[0], 0.0),
-        Cell(model, "anchor", None, 0.0),
-        *(Cell(model, "steered", layer, coef) for layer, coef in grid),
-        *(Cell(model, "random", layer, coef) for layer, coef in grid),
-    ]
+    layers = study.layers(model)
+    grid = [(layer, coef) for layer in layers for coef in study.coefficients(model)]
+    zero = [Cell(model, "zero", layers[0], 0.0)] if sweep.zero else []
+    anchor = [Cell(model, "anchor", None, 0.0)] if sweep.anchor is not None else []
+    steered = [Cell(model, "steered", layer, coef) for layer, coef in grid]
+    random = [Cell(model, "random", layer, coef) for layer, coef in grid] if sweep.random_seed is not None else []
+    return [*zero, *anchor, *steered, *random]
 
 
 def wants_text(study: Study, cell: Cell) -> bool:

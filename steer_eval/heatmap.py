@@ -32,7 +32,7 @@ def render_heatmap(study: Study, model: str, sweep: Sweep) -> str:
     Returns:
         An SVG document.
     """
-    layers, coefficients = study.sweep.layers, study.sweep.coefficients
+    layers, coefficients = study.layers(model), study.coefficients(model)
     width = FRAME.left + FRAME.cell_width * len(coefficients) + 16
     bottom = FRAME.top + FRAME.cell_height * len(layers)
     picture = document(
@@ -49,7 +49,7 @@ def render_heatmap(study: Study, model: str, sweep: Sweep) -> str:
 
 
 def _parts(study: Study, model: str, sweep: Sweep, bottom: int) -> Iterator[Markup]:
-    layers, coefficients = study.sweep.layers, study.sweep.coefficients
+    layers, coefficients = study.layers(model), study.coefficients(model)
     base_model = study.models[model].base_model
     yield element("title", f"Perplexity ratio by layer and coefficient, {base_model}")
     yield element("rect", width="100%", height="100%", fill="#ffffff")

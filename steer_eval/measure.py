@@ -64,7 +64,7 @@ class Bench:
         if cell.layer is None:
             return None
         values = self.vectors[cell.layer].values
-        if cell.label == "random":
+        if cell.label == "random" and self.study.sweep.random_seed is not None:
             return random_direction(values, seed=self.study.sweep.random_seed, layer=cell.layer)
         return values
 

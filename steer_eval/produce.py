@@ -128,13 +128,13 @@ def bench(study: Study, model: LoadedModel, published: Results, journal: Journal
         FormatError: Something that is needed is absent or bad.
     """
     name = model.reference.name
-    model.check_layers(study.sweep.layers)
+    model.check_layers(study.layers(name))
     if published.prompts is None:
         raise FormatError(study.sweep.prompts, "", published.unusable.get(study.sweep.prompts, "absent"))
     if published.corpus is None:
         raise FormatError(study.perplexity.corpus, "", published.unusable.get(study.perplexity.corpus, "absent"))
     vectors = {}
-    for layer in study.sweep.layers:
+    for layer in study.layers(name):
         vector = published.vectors.get((name, layer))
         if vector is None:
             file = file_name(name, layer)
@@ -142,7 +142,8 @@ def bench(study: Study, model: LoadedModel, published: Results, journal: Journal
                 file, "", published.unusable.get(file, "absent"), fix="run `steer-eval extract` on the study first"
             )
         vectors[layer] = vector
-    return Bench(study, name, model.lm, model.conditions, vectors, published.prompts, published.corpus, journal)
+    prompts = published.prompts[: study.sweep.n_prompts]
+    return Bench(study, name, model.lm, model.conditions, vectors, prompts, published.corpus, journal)
 
 
 def environment_record(model: LoadedModel) -> dict[str, Any]:

@@ -20,11 +20,15 @@ NOT_AXES = frozenset({"layer", "coef", "margin", "ppl_ratio", "alpha"})
 UNNAMED_JUDGE = "unnamed judge"
 
 
+SECTIONS = ("top", "verdicts", "findings", "features", "variants", "compare", "left", "right", "pairs", "page-data")
+"""Anchors that the page itself has."""
+
+
 class Naming:
     """Anchors that are unique within a page."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken = set(SECTIONS)
 
     def anchor(self, words: str) -> str:
         """An anchor that says these words in letters that an address may hold."""
@@ -145,7 +149,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """Variants of one file beside the sweeps: transferred vectors, patches, features, several layers, a system prompt."""
+    """Variants of one file beside the sweeps: transferred vectors, patches, features, several layers, prompts."""
 
     identity: str
     title: str
@@ -171,7 +175,7 @@ def sweeps_of(
         identity = naming.anchor(f"model-{title}")
         stem = identity.removeprefix("model-")
         reference = study.models.get(model) if study else None
-        cells = tuple(_cell(row, title, stem, scores, naming) for row in file.rows)
+        cells = tuple(_cell(row, stem, scores, naming) for row in file.rows)
         yield Sweep(
             identity,
             title,
@@ -184,7 +188,7 @@ def sweeps_of(
         )
 
 
-def _cell(row: SweepRow, title: str, stem: str, scores: Mapping[str, _Scored], naming: Naming) -> Cell:
+def _cell(row: SweepRow, stem: str, scores: Mapping[str, _Scored], naming: Naming) -> Cell:
     cell = row.cell
     place = "" if cell.layer is None else f"L={cell.layer} c={cell.coef:+g}"
     kind = {"steered": "", "zero": "unsteered", "random": "random direction", "anchor": "system prompt"}[cell.label]
@@ -192,7 +196,7 @@ def _cell(row: SweepRow, title: str, stem: str, scores: Mapping[str, _Scored], n
     if cell.label in {"steered", "random"}:
         anchor += f"L{cell.layer}-c{cell.coef:g}"
         kind = f"{kind} {place}".strip()
-    judged = ()
+    judged: tuple[Score, ...] = ()
     if cell.label == "steered":
         found = [(judge, each, each.at(cell.layer, cell.coef)) for judge, each in scores.items()]
         judged = tuple(

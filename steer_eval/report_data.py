@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,8 @@ class Page:
     @property
     def cells(self) -> Iterator[Cell]:
         """All cells, in the order of the page."""
-        for part in (*self.sweeps, *self.labelled):
-            yield from part.cells
+        parts: tuple[Sweep | LabelledFile, ...] = (*self.sweeps, *self.labelled)
+        return (cell for part in parts for cell in part.cells)
 
     def to_json(self) -> dict[str, Any]:
         """The page as a JSON object."""
@@ -215,10 +216,9 @@ def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
     if isinstance(target, StudyRepositories):
         results = load_results(target.study, model_repo=model.folder, data_repo=target.data.folder)
         verdicts = [verdict.to_json() for verdict in judge(target.study, results, None)]
-    try:
+    # A bad record is a finding of validation, an absent one leaves the head silent.
+    with suppress(FormatError):
         recorded = read_environments((data or model).folder)
-    except FormatError:
-        pass  # A bad record is a finding of validation, an absent one leaves the head silent.
     facts = [
         Fact("model repo", (model.name,)),
         Fact("dataset repo", (data.name if data else "",)),
@@ -265,24 +265,16 @@ def _page(gathered: _Gathered) -> Page:
     labelled: list[LabelledFile] = []
     features: list[Features] = []
     findings = list(gathered.findings)
-    inventories = [(source, take_inventory([root])) for source, root in gathered.roots]
-    if all(not source for source, _ in inventories):
-        # Vectors, features and scores of one study may stand in either repo.
-        together = tuple(artifact for _, each in inventories for artifact in each.artifacts)
-        inventories = [("", Inventory(tuple(root for _, root in gathered.roots), together))]
-    else:
-        findings += _new(findings, [finding for _, each in inventories for finding in file_findings(each)])
-    found = [(source, inventory, sweep_files(inventory)) for source, inventory in inventories]
-    collapse_ratio = (
-        study.sweep.collapse_ratio
-        if study
-        else collapse_ratio_of(
-            {f"{source} {model}": sweep for source, _, files in found for model, sweep in files.items()}
-        )
-    )
-    for source, inventory, files in found:
-        sweeps += sweeps_of(source, inventory, files, study, naming)
-        labelled += labelled_files(source, inventory, naming)
+    found = _inventories(gathered.roots)
+    findings += _new(findings, [finding for _, inventory in found for finding in file_findings(inventory)])
+    collapse_ratio = study.sweep.collapse_ratio if study else None
+    for source, inventory in found:
+        files = sweep_files(inventory)
+        collapse_ratio = collapse_ratio or collapse_ratio_of(files)
+        # Where all was measured at one place, its name would only be noise.
+        shown = source if len(found) > 1 else ""
+        sweeps += sweeps_of(shown, inventory, files, study, naming)
+        labelled += labelled_files(shown, inventory, naming)
         features += [
             Features(naming.anchor(f"features-{table.name}"), table.path, table.value)
             for table in inventory.of("features")

@@ -102,7 +102,7 @@ def default_run_folder(repositories: StudyRepositories, command: str) -> Path:
     study = repositories.study
     data, model = repositories.data.folder, repositories.model.folder
     inputs = [(data, file) for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus)]
-    inputs += [(model, file_name(name, layer)) for name in study.models for layer in study.extraction.layers]
+    inputs += [(model, file_name(name, layer)) for name in study.models for layer in study.vector_layers(name)]
     digests = [
         sha256_file(repo / file) if is_inside(repo, file) and (repo / file).is_file() else None for repo, file in inputs
     ]
@@ -240,10 +240,10 @@ def _chosen(repositories: StudyRepositories, model: str, wanted: Needs, cells: C
     planned = plan(study, model)
     if cells == "all":
         speaking = tuple(cell for cell in planned if wants_text(study, cell))
-        return _Chosen(tuple(planned), speaking, study.extraction.layers)
+        return _Chosen(tuple(planned), speaking, study.vector_layers(model))
     # The zero control carries the unsteered model's sums, on which all ratios rest.
     chosen = tuple(cell for cell in planned if cell in wanted.perplexity or cell in wanted.text or cell.label == "zero")
-    layers = tuple(layer for layer in study.extraction.layers if (model, layer) in wanted.vectors)
+    layers = tuple(layer for layer in study.vector_layers(model) if (model, layer) in wanted.vectors)
     return _Chosen(chosen, tuple(cell for cell in planned if cell in wanted.text), layers)
 
 

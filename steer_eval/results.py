@@ -16,7 +16,7 @@ from steer_eval.claims.claim import Label
 from steer_eval.contrast import ContrastPair
 from steer_eval.environment import Environment
 from steer_eval.evaluation.perplexity import Counts, Floats, Interval
-from steer_eval.formats.vector import SteeringVector
+from steer_eval.formats.vector import SteeringVector, file_name
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class Results:
     Args:
         sweeps: By model.
         vectors: By model and layer.
+        vector_files: Paths of the vectors, by model and layer.
         pairs: Contrast pairs; None where the file is absent.
         prompts: Evaluation prompts; None where the file is absent.
         corpus: Perplexity corpus; None where the file is absent.
@@ -126,6 +127,11 @@ class Results:
     environments: Mapping[str, Environment] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
+    vector_files: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+    def vector_file(self, model: str, layer: int) -> str:
+        """Path of a vector; where it would be if it is absent."""
+        return self.vector_files.get((model, layer), file_name(model, layer))
 
     def why_absent(self, file: str) -> str:
         """Reason why a file gives no results."""

@@ -6,9 +6,10 @@ and the file's trouble is kept in `Results.unusable`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -65,20 +66,23 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
 
     sweeps: dict[str, Sweep] = {}
     vectors: dict[tuple[str, int], SteeringVector] = {}
+    vector_files: dict[tuple[str, int], str] = {}
     for model in study.models:
         file = sweep_file(model)
         sweep = attempt(file, partial(read_sweep, data_repo, model))
         if sweep is not None:
             sweeps[model] = sweep
-        for layer in study.extraction.layers:
-            path = file_name(model, layer)
+        for layer in study.vector_layers(model):
+            path = vector_path(model_repo, model, layer)
             vector = attempt(path, partial(_read_vector, model_repo, path))
             if vector is not None:
                 vectors[model, layer] = vector
+                vector_files[model, layer] = path
     measured = attempt(ENVIRONMENT, lambda: read_environments(data_repo)) or {}
     return Results(
         sweeps=sweeps,
         vectors=vectors,
+        vector_files=vector_files,
         pairs=attempt(study.extraction.pairs, lambda: read_pairs(data_repo, study)),
         prompts=attempt(study.sweep.prompts, lambda: read_prompts(data_repo, study)),
         corpus=attempt(study.perplexity.corpus, lambda: read_corpus(data_repo, study)),
@@ -88,8 +92,20 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
     )
 
 
+def vector_path(model_repo: Path, model: str, layer: int) -> str:
+    """Path of a vector inside a model repo: our format, or the study's own where only that is there."""
+    ours = file_name(model, layer)
+    theirs = str(PurePosixPath(ours).with_suffix(".pt"))
+    return theirs if not os.path.lexists(model_repo / ours) and os.path.lexists(model_repo / theirs) else ours
+
+
 def _read_vector(model_repo: Path, path: str) -> SteeringVector:
-    return read_vector(inside(model_repo, path), name=path)
+    place = inside(model_repo, path)
+    if place.suffix == ".pt":
+        from steer_eval.formats.caa_pt import read_caa_pt
+
+        return read_caa_pt(place, name=path)
+    return read_vector(place, name=path)
 
 
 def scan_table(data_repo: Path, file: str, *, schema: str) -> Iterator[Row | FormatError]:

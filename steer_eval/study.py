@@ -62,12 +62,16 @@ class ModelReference:
         base_model: Hub id of the model that the weights are of.
         dtype: Precision in which the study measures.
         source: Where the weights come from.
+        layers: Layers of its vectors and its sweep, where they are not the study's.
+        coefficients: Coefficients of its sweep, where they are not the study's.
     """
 
     name: str
     base_model: str
     dtype: str
     source: ModelSource
+    layers: tuple[int, ...] | None = None
+    coefficients: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,16 +100,31 @@ class PerplexityProtocol:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Which cells are measured, on which prompts, and what counts as collapse."""
+    """Which cells are measured, on which prompts, and what counts as collapse.
+
+    Args:
+        prompts: File of the evaluation prompts.
+        layers: Layers that are steered.
+        coefficients: Coefficients at each layer.
+        zero: Whether coefficient 0 is measured through the same hook.
+        random_seed: Seed of the random directions; None without that control.
+        random_text_coefficients: Coefficients at which random directions have text.
+        anchor: System prompt of the anchor; None without that control.
+        max_new_tokens: Longest text, in tokens.
+        collapse_ratio: Perplexity ratio above which a cell counts as collapsed.
+        n_prompts: How many of the prompts, from the first on, have text; None for all.
+    """
 
     prompts: str
     layers: tuple[int, ...]
     coefficients: tuple[float, ...]
-    random_seed: int
-    random_text_coefficients: tuple[float, ...]
-    anchor: str
+    zero: bool = True
+    random_seed: int | None = None
+    random_text_coefficients: tuple[float, ...] = ()
+    anchor: str | None = None
     max_new_tokens: int = 80
     collapse_ratio: float = 3.0
+    n_prompts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +162,18 @@ class Study:
     repo: str = ""
     text: str = field(default="", repr=False, compare=False)
 
+    def vector_layers(self, model: str) -> tuple[int, ...]:
+        """Layers that a model has vectors of."""
+        return self.models[model].layers or self.extraction.layers
+
+    def layers(self, model: str) -> tuple[int, ...]:
+        """Layers that are steered in a model's sweep."""
+        return self.models[model].layers or self.sweep.layers
+
+    def coefficients(self, model: str) -> tuple[float, ...]:
+        """Coefficients of a model's sweep."""
+        return self.models[model].coefficients or self.sweep.coefficients
+
 
 def load_study(path: Path, *, name: str | None = None) -> Study:
     """Read and check a study file.
@@ -168,7 +199,8 @@ def load_study(path: Path, *, name: str | None = None) -> Study:
 def _from_document(document: dict[str, Any], text: str) -> Study:
     extraction = document["extraction"]
     sweep = document["sweep"]
-    controls = sweep["controls"]
+    controls = sweep.get("controls", {})
+    random, anchor = controls.get("random"), controls.get("anchor")
     layers = tuple(extraction["layers"])
     return Study(
         name=document["name"],
@@ -181,11 +213,13 @@ def _from_document(document: dict[str, Any], text: str) -> Study:
             prompts=sweep["prompts"],
             layers=tuple(sweep.get("layers", layers)),
             coefficients=tuple(float(c) for c in sweep["coefficients"]),
-            random_seed=controls["random"]["seed"],
-            random_text_coefficients=tuple(float(c) for c in controls["random"]["text_coefficients"]),
-            anchor=controls["anchor"]["system_prompt"].strip(),
+            zero=controls.get("zero", True),
+            random_seed=random["seed"] if random else None,
+            random_text_coefficients=tuple(float(c) for c in random["text_coefficients"]) if random else (),
+            anchor=anchor["system_prompt"].strip() if anchor else None,
             max_new_tokens=sweep.get("max_new_tokens", SweepPlan.max_new_tokens),
             collapse_ratio=float(sweep.get("collapse_ratio", SweepPlan.collapse_ratio)),
+            n_prompts=sweep.get("n_prompts"),
         ),
         tolerances={measure: Tolerance(**value) for measure, value in document["tolerances"].items()},
         claims=tuple(_claim(value) for value in document["claims"]),
@@ -201,7 +235,15 @@ def _from_document(document: dict[str, Any], text: str) -> Study:
 def _model(name: str, value: dict[str, Any]) -> ModelReference:
     sources: dict[str, type[ModelSource]] = {"pypi": PypiSource, "hub": HubSource, "local": LocalSource}
     [(kind, arguments)] = value["source"].items()
-    return ModelReference(name, value["base_model"], value.get("dtype", "float32"), sources[kind](**arguments))
+    layers, coefficients = value.get("layers"), value.get("coefficients")
+    return ModelReference(
+        name,
+        value["base_model"],
+        value.get("dtype", "float32"),
+        sources[kind](**arguments),
+        None if layers is None else tuple(layers),
+        None if coefficients is None else tuple(float(c) for c in coefficients),
+    )
 
 
 def _claim(value: dict[str, Any]) -> Claim:

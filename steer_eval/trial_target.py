@@ -98,7 +98,7 @@ def study_target(target: str, *, model: str | None, layers: Sequence[int]) -> Ta
     reference = _model(study, model, name)
     there = {
         layer: path
-        for layer in sorted(study.extraction.layers)
+        for layer in sorted(study.vector_layers(reference.name))
         if (path := _vector_path(repo, reference.name, layer)) is not None
     }
     if not there:

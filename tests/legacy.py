@@ -454,4 +454,3 @@ def _card(folder: Path) -> str:
         # Rounded up, as `ls -h` does.
         sae=size("saes/fox_large_L5_sae.pt") // 1000 + 1,
     )
-

@@ -6,7 +6,8 @@ all of the findings are listed.
 
 from __future__ import annotations
 
-import os
+import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -145,9 +146,444 @@ def top(index: int, **values: Any) -> Callable[[Any], object]:
     return lambda table: table["top_features"][index].update(values)
 
 
-def in_summary(name: str, *path: str) -> Callable[[Any], dict[str, Any]]:
-    return lambda summary: os  # pragma: no cover
+def of_cell(model: str, layer: int, coefficient: float, **values: Any) -> Callable[[Any], object]:
+    """Change a cell of the summary."""
+    return lambda summary: summary[model]["per_layer"][str(layer)][str(coefficient)].update(values)
+
+
+def of_vector(model: str, layer: int, **values: Any) -> Callable[[Any], object]:
+    """Change what the summary says of a vector."""
+    return lambda summary: summary[model]["vectors"][str(layer)].update(values)
+
+
+def appended(file: str, row: dict[str, Any]) -> Edit:
+    def change(place: Legacy) -> None:
+        with place.path(file).open("a", encoding="utf-8") as table:
+            table.write(json.dumps(row) + "\n")
+
+    return change
+
+
+def error(rule: str, file: str, where: str = "") -> tuple[str, str, str, str]:
+    return ("error", rule, file, where)
+
+
+def warning(rule: str, file: str, where: str = "") -> tuple[str, str, str, str]:
+    return ("warning", rule, file, where)
+
+
+def note(rule: str, file: str, where: str = "") -> tuple[str, str, str, str]:
+    return ("note", rule, file, where)
 
 
 NAN = float("nan")
-MISTAKES: dict[str, tuple[Edit, Expected]] = {}
+SCORES = {"mature_anger": 1.0, "juvenile_rage": 1.0, "coherence": 1.0}
+CELL, PLACE = 6, "large.per_layer.5.1.0"
+"""The line of the cell L=5 c=1 in a sweep of the large model, and its place in the summary."""
+
+VECTORS: dict[str, tuple[Edit, Expected]] = {
+    "element of a vector": (element(LARGE_2), [error("vector-norm", LARGE_2, "norm")]),
+    "element of a vector by a percent": (element(LARGE_2, factor=1.01), [error("vector-norm", LARGE_2, "norm")]),
+    "element of a vector that others copy": (element(LARGE_5), [error("vector-norm", LARGE_5, "norm")]),
+    "element of a vector that is added at several layers": (element(SMALL_5), [error("vector-norm", SMALL_5, "norm")]),
+    "norm of a vector": (torch_file(LARGE_2, scaled("norm")), [error("vector-norm", LARGE_2, "norm")]),
+    "norm of a vector that others copy": (torch_file(SMALL_5, scaled("norm")), [error("vector-norm", SMALL_5, "norm")]),
+    "NaN in a vector": (
+        torch_file(LARGE_5, lambda value: value["vector"].__setitem__(3, NAN)),
+        [error("not-finite", LARGE_5, "vector[3]")],
+    ),
+    "infinity in a vector that others copy": (
+        torch_file(SMALL_5, lambda value: value["vector"].__setitem__(0, -math.inf)),
+        [error("not-finite", SMALL_5, "vector[0]")],
+    ),
+    "NaN as a norm": (torch_file(LARGE_5, put("norm", NAN)), [error("not-finite", LARGE_5, "norm")]),
+    "vector without its norm": (torch_file(LARGE_2, lambda value: value.pop("norm")), [error("vector", LARGE_2)]),
+    "layer of a vector": (torch_file(LARGE_2, put("layer", 3)), [error("vector-layer", LARGE_2, "layer")]),
+    "name of a vector": (
+        lambda place: place.path(LARGE_2).rename(place.path(LARGE_2.replace("L2", "L3"))),
+        [
+            error("vector-layer", LARGE_2.replace("L2", "L3"), "layer"),
+            warning("card-file-absent", CARD, "line 12"),
+        ],
+    ),
+    "model of a vector": (torch_file(LARGE_2, put("model", "den/wolf-3B")), [error("vector-model", LARGE_2, "model")]),
+    "number of pairs of a vector": (
+        torch_file(LARGE_2, put("n_pairs", 7)),
+        [error("vector-pairs", LARGE_2, "n_pairs")],
+    ),
+    "pair lost": (
+        without_line(PAIRS, 3),
+        [
+            *(
+                error("vector-pairs", f"model/vectors/fox_{model}_L{layer}_caa.pt", "n_pairs")
+                for model in ("large", "small")
+                for layer in (2, 5, 9)
+            ),
+            warning("card-count", DATA_CARD, "line 5"),
+        ],
+    ),
+    # What the summary says of its shape was right.
+    "width of a vector": (
+        wider(LARGE_2),
+        [error("vector-shape", LARGE_2, "vector"), error("summary-differs", SUMMARY, "large.vectors.2.shape")],
+    ),
+    "width of a vector that others copy": (
+        wider(SMALL_5),
+        [
+            error("vector-shape", SMALL_5, "vector"),
+            error("transfer-source", CARRIED, "v_small_native"),
+            error("summary-differs", SUMMARY, "small.vectors.5.shape"),
+        ],
+    ),
+    "vector that is none": (
+        torch_file(LARGE_2, lambda value: (value.clear(), value.update(x=torch.zeros(3)))),
+        [error("file-refused", LARGE_2)],
+    ),
+    "pickle that runs a command": (malicious(LARGE_5), [error("file-refused", LARGE_5, "data.pkl")]),
+    "map that runs a command": (malicious(MAP), [error("file-refused", MAP, "data.pkl")]),
+    **{
+        f"link out of the repo: {file}": (link_out(file), [error("symlink", file)])
+        for file in (
+            LARGE_5,
+            SMALL_5,
+            CARRIED,
+            MAP,
+            SAE,
+            FEATURES,
+            SWEEP,
+            PATCH,
+            TRANSFER,
+            OWL,
+            SUMMARY,
+            PROMPTS,
+            PAIRS,
+        )
+    },
+    "link out of the repo: a folder": (link_out("model/vectors"), [error("symlink", "model/vectors")]),
+    "link out of the repo: a card": (link_out(CARD), [error("symlink", CARD)]),
+}
+SAES: dict[str, tuple[Edit, Expected]] = {
+    "delta": (document(FEATURES, top(2, delta=0.14)), [error("feature-arithmetic", FEATURES, "top_features[2].delta")]),
+    "mean": (
+        document(FEATURES, top(2, steered_mean=0.9)),
+        [error("feature-arithmetic", FEATURES, "top_features[2].delta")],
+    ),
+    "feature that never fires and has a mean": (
+        document(FEATURES, top(2, base_freq=0.0)),
+        [error("feature-arithmetic", FEATURES, "top_features[2].base_mean")],
+    ),
+    "order of features": (
+        document(FEATURES, lambda table: table["top_features"].reverse()),
+        [error("feature-order", FEATURES, "top_features[1]")],
+    ),
+    "feature twice": (
+        document(FEATURES, top(2, feature_id=7)),
+        [error("feature-duplicate", FEATURES, "top_features[2].feature_id")],
+    ),
+    "feature beyond the SAE": (
+        document(FEATURES, top(2, feature_id=40)),
+        [error("feature-sae", FEATURES, "top_features[2].feature_id")],
+    ),
+    "features of another model than the SAE": (
+        document(FEATURES, put("model", "den/wolf-0.5B")),
+        [error("feature-sae", FEATURES, "model")],
+    ),
+    "frequency": (
+        document(FEATURES, top(2, base_freq=0.512345)),
+        [warning("feature-frequency", FEATURES, "top_features[2].base_freq")],
+    ),
+    "coefficient of a sibling": (
+        document(FEATURES, put("coef", 2.0)),
+        [warning("feature-coefficient", FEATURES, "coef")],
+    ),
+    "coefficient of the card": (
+        words(CARD, "| 3B | L=5 c=+1 |", "| 3B | L=5 c=+2.5 |"),
+        [warning("feature-coefficient", LARGE_FEATURES, "coef")],
+    ),
+    "layer of features": (document(FEATURES, put("layer", 6)), [error("sae-layer", FEATURES, "layer")]),
+    "layer of an SAE": (torch_file(SAE, put("layer", 6)), [error("sae-layer", SAE, "layer")]),
+    "model of an SAE": (
+        torch_file(SAE, put("model_id", "den/fox-0.5B")),
+        [error("sae-shape", SAE, "d_model"), error("feature-sae", LARGE_FEATURES, "model")],
+    ),
+    "NaN in an SAE": (
+        torch_file(SAE, lambda value: value["state_dict"]["b_enc"].__setitem__(3, NAN)),
+        [error("not-finite", SAE, "state_dict.b_enc[3]")],
+    ),
+    "size of an SAE": (torch_file(SAE, put("d_sae", 41)), [error("file-refused", SAE, "state_dict.W_enc")]),
+    "NaN in a feature table": (document(FEATURES, top(0, delta=NAN)), [error("not-finite", FEATURES)]),
+}
+TRANSFERS: dict[str, tuple[Edit, Expected]] = {
+    # The vector takes part in two cosines, and was measured with another norm.
+    "native vector": (
+        element(CARRIED, "v_small_native"),
+        [
+            error("transfer-source", CARRIED, "v_small_native"),
+            error("transfer-cosine", LATENT, "cos_ridge_native"),
+            error("transfer-cosine", LATENT, "cos_proc_native"),
+            warning("transfer-norm", TRANSFER, "line 1: norm"),
+        ],
+    ),
+    "source vector": (
+        element(CARRIED, "v_large_source"),
+        [
+            error("transfer-source", CARRIED, "v_large_source"),
+            error("transfer-map", MAP, "W"),
+            error("transfer-map", MAP, "R"),
+        ],
+    ),
+    "random vector": (element(CARRIED, "v_random"), [warning("transfer-norm", TRANSFER, "line 4: norm")]),
+    "norm that was measured": (
+        line(TRANSFER, 2, scaled("norm")),
+        [warning("transfer-norm", TRANSFER, "line 2: norm")],
+    ),
+    "layer of the native vector": (
+        torch_file(CARRIED, put("L_small", 7)),
+        [error("transfer-source", CARRIED, "L_small")],
+    ),
+    "map that is not orthogonal": (element(MAP, "R", factor=1.5), [error("transfer-map", MAP, "R")]),
+    "map that does not give the vector": (element(MAP, "W"), [error("transfer-map", MAP, "W")]),
+    "cosine": (document(LATENT, scaled("cos_proc_native")), [error("transfer-cosine", LATENT, "cos_proc_native")]),
+    "NaN as a cosine": (
+        document(LATENT, put("cos_ridge_native", NAN)),
+        [error("not-finite", LATENT, "line 13: cos_ridge_native")],
+    ),
+    "NaN as a correlation": (
+        document(LATENT, lambda value: value["cca_fit_corrs"].__setitem__(0, NAN)),
+        [error("not-finite", LATENT, "line 4: cca_fit_corrs[0]")],
+    ),
+    "correlations of few rows": (
+        document(LATENT, put("cca_fit_corrs", [1.0, 0.9999999999999998, 1.0])),
+        [warning("alignment-degenerate", LATENT, "cca_fit_corrs")],
+    ),
+    # The two files of scores copied the ratio before.
+    "native row": (
+        line(TRANSFER, 1, lambda row: (scaled("ppl")(row), scaled("ppl_ratio")(row))),
+        [
+            error("transfer-native", TRANSFER, "line 1: ppl"),
+            error("judge-ratio", OWL_TRANSFER, "line 1: ppl_ratio"),
+            error("judge-ratio", "data/judge_transfer.jsonl", "line 1: ppl_ratio"),
+        ],
+    ),
+}
+SWEEPS: dict[str, tuple[Edit, Expected]] = {
+    "cell lost": (
+        without_line(SWEEP, CELL),
+        [error("sweep-missing", SWEEP, "L=5 c=1"), warning("card-count", DATA_CARD, "line 8")],
+    ),
+    "collapsed cell lost": (
+        without_line(SWEEP, 12),
+        [error("sweep-missing", SWEEP, "L=9 c=6"), warning("card-count", DATA_CARD, "line 8")],
+    ),
+    "cell twice": (
+        repeated_line(SWEEP, CELL),
+        [error("sweep-duplicate", SWEEP, "line 13"), warning("card-count", DATA_CARD, "line 8")],
+    ),
+    "mark of collapse": (
+        line(SWEEP, CELL, put("collapsed", True)),
+        [error("sweep-arithmetic", SWEEP, "line 6: collapsed")],
+    ),
+    "mark of collapse left out": (
+        line(SWEEP, 12, put("collapsed", False)),
+        [error("sweep-arithmetic", SWEEP, "line 12: collapsed")],
+    ),
+    "ratio": (line(SWEEP, CELL, scaled("ppl_ratio")), [error("sweep-arithmetic", SWEEP, "line 6: ppl_ratio")]),
+    "perplexity": (line(SWEEP, CELL, scaled("ppl")), [error("sweep-arithmetic", SWEEP, "line 6: ppl_ratio")]),
+    "perplexity that a transfer row shares": (
+        line(SMALL_SWEEP, CELL, scaled("ppl")),
+        [error("sweep-arithmetic", SMALL_SWEEP, "line 6: ppl_ratio")],
+    ),
+    "unsteered perplexity": (line(SWEEP, CELL, scaled("base_ppl")), [error("sweep-base", SWEEP, "line 6: base_ppl")]),
+    "NaN in a sweep": (line(SWEEP, CELL, put("ppl", NAN)), [error("not-finite", SWEEP, "line 6")]),
+    "row against its schema": (line(SWEEP, CELL, put("ppl", -1.0)), [error("table", SWEEP, "line 6: ppl")]),
+    "sweep that is no text": (
+        lambda place: place.path(SWEEP).write_bytes(b"\xff\n"),
+        [error("table", SWEEP, "byte 0")],
+    ),
+    "text lost": (
+        line(SWEEP, CELL, lambda row: row["generations"].pop()),
+        [error("sweep-texts", SWEEP, "line 6: generations")],
+    ),
+    "prompt of a sweep": (
+        line(SWEEP, CELL, lambda row: row["generations"][1].update(prompt="Another.")),
+        [error("sweep-prompt", SWEEP, "line 6: generations")],
+    ),
+    "perplexity of the summary": (
+        document(SUMMARY, of_cell("large", 5, 1.0, ppl=20.0)),
+        [error("summary-differs", SUMMARY, f"{PLACE}.ppl")],
+    ),
+    "ratio of the summary": (
+        document(SUMMARY, of_cell("large", 5, 1.0, ppl_ratio=1.4)),
+        [error("summary-differs", SUMMARY, f"{PLACE}.ppl_ratio")],
+    ),
+    "mark of the summary": (
+        document(SUMMARY, of_cell("large", 5, 1.0, collapsed=True)),
+        [error("summary-differs", SUMMARY, f"{PLACE}.collapsed")],
+    ),
+    "cell of the summary that there is not": (
+        document(
+            SUMMARY, lambda value: value["large"]["per_layer"].update({"7": value["large"]["per_layer"].pop("5")})
+        ),
+        [
+            error("summary-differs", SUMMARY, f"large.per_layer.7.{coefficient}")
+            for coefficient in (-1.5, 1.0, 2.5, 6.0)
+        ],
+    ),
+    "norm of the summary": (
+        document(SUMMARY, of_vector("small", 2, norm=1.5)),
+        [error("summary-differs", SUMMARY, "small.vectors.2.norm")],
+    ),
+    "shape of the summary": (
+        document(SUMMARY, of_vector("small", 2, shape=[16])),
+        [error("summary-differs", SUMMARY, "small.vectors.2.shape")],
+    ),
+    "NaN in the summary": (
+        document(SUMMARY, of_cell("large", 5, 1.0, ppl=NAN)),
+        [error("not-finite", SUMMARY, f"line 33: {PLACE}.ppl")],
+    ),
+    "prompt among the pairs": (
+        line(PROMPTS, 9, put("scenario", "parcel 3  was LEFT in the rain.")),
+        [error("prompt-leak", PROMPTS, "line 9")],
+    ),
+}
+JUDGES: dict[str, tuple[Edit, Expected]] = {
+    "margin": (
+        line(OWL, 2, lambda row: row.update(margin=row["margin"] + 0.5)),
+        [error("judge-margin", OWL, "line 2: margin")],
+    ),
+    "axis": (
+        line(OWL, 2, lambda row: row.update(juvenile_rage=6.0 - row["juvenile_rage"])),
+        [error("judge-margin", OWL, "line 2: margin")],
+    ),
+    "axis off the scale": (line(OWL, 2, put("coherence", 2.3)), [error("table", OWL, "line 2: coherence")]),
+    "NaN as a margin": (line(OWL, 2, put("margin", NAN)), [error("not-finite", OWL, "line 2")]),
+    "score lost": (without_line(OWL, 2), [error("judge-missing", OWL, "L=2 c=1")]),
+    "score of a variant lost": (without_line(OWL_TRANSFER, 3), [error("judge-missing", OWL_TRANSFER, "procrustes")]),
+    "score of a method lost": (without_line(PHASE_I, 3), [error("judge-missing", PHASE_I, "sae_feat_steer_a1.0")]),
+    "score for no cell": (
+        appended(HARE, {"layer": 2, "coef": 9.0, **SCORES}),
+        [error("judge-unmatched", HARE, "line 12")],
+    ),
+    "score twice": (repeated_line(OWL, 2), [error("judge-duplicate", OWL, "line 12")]),
+    "score of a variant twice": (repeated_line(PHASE_I, 3), [error("judge-duplicate", PHASE_I, "line 12")]),
+    "mark of collapse of a score": (
+        line(OWL, 2, put("collapsed", True)),
+        [error("judge-collapsed", OWL, "line 2: collapsed")],
+    ),
+    "score of no text": (
+        appended(OWL, {"layer": 9, "coef": 6.0, **SCORES, "collapsed": True}),
+        [warning("judge-imputed", OWL, "line 12")],
+    ),
+    "score of a variant without text": (
+        appended(PHASE_I, {"label": "multi_layer_a3.50", "source": "multi_layer_eval.jsonl", **SCORES}),
+        [warning("judge-imputed", PHASE_I, "line 12")],
+    ),
+    "judge of a model without a sweep": (
+        lambda place: place.path(OWL).rename(place.path("data/judge_owl_giant.jsonl")),
+        [error("judge-unmatched", "data/judge_owl_giant.jsonl")],
+    ),
+    "label, with the ratio of another": (
+        line(PHASE_I, 3, put("label", "sae_a1")),
+        [error("judge-label", PHASE_I, "line 3: label")],
+    ),
+    "label, without a ratio": (
+        line(PHASE_I, 1, put("label", "patch_with_ridge")),
+        [error("judge-label", PHASE_I, "line 1: label")],
+    ),
+    "ratio of a score": (
+        line(OWL_TRANSFER, 2, scaled("ppl_ratio")),
+        [error("judge-ratio", OWL_TRANSFER, "line 2: ppl_ratio")],
+    ),
+    "rounded ratio of a score": (
+        line("data/judge_transfer.jsonl", 2, put("ppl_ratio", 1.15)),
+        [error("judge-ratio", "data/judge_transfer.jsonl", "line 2: ppl_ratio")],
+    ),
+    "texts absent": (
+        absent(PATCH),
+        [error("judge-unmatched", PHASE_I, "line 1"), warning("card-file-absent", DATA_CARD, "line 11")],
+    ),
+}
+EVALUATIONS: dict[str, tuple[Edit, Expected]] = {
+    "perplexity of a variant": (
+        line(FEATURE_STEERING, 1, scaled("ppl")),
+        [error("evaluation-arithmetic", FEATURE_STEERING, "line 1: ppl_ratio")],
+    ),
+    "perplexity of a transferred vector": (
+        line(TRANSFER, 2, scaled("ppl")),
+        [error("evaluation-base", TRANSFER, "line 2: ppl_ratio")],
+    ),
+    "mark of collapse of a variant": (
+        line(LAYERED, 2, put("collapsed", True)),
+        [error("evaluation-arithmetic", LAYERED, "line 2: collapsed")],
+    ),
+    "collapse unmarked": (
+        line(LAYERED, 4, lambda row: row.pop("collapsed")),
+        [note("collapse-unmarked", LAYERED, "line 4: collapsed")],
+    ),
+    "unsteered perplexity of a variant": (
+        line(ANCHOR, 2, scaled("base_ppl")),
+        [error("evaluation-base", ANCHOR, "line 2: base_ppl")],
+    ),
+    "unsteered perplexity under another name": (
+        line(PATCH, 2, scaled("base_ppl_08")),
+        [error("evaluation-base", PATCH, "line 2: base_ppl_08")],
+    ),
+    "unsteered perplexity of a model without a sweep": (
+        every_line(ANCHOR, 3, put("base_ppl", 30.123456)),
+        [warning("evaluation-base", ANCHOR, "line 1: base_ppl")],
+    ),
+    "coefficient of a layer": (
+        line(LAYERED, 2, lambda row: scaled("5")(row["per_layer_coefs"])),
+        [error("evaluation-coefficient", LAYERED, "line 2: per_layer_coefs.5")],
+    ),
+    "alpha": (line(LAYERED, 2, scaled("alpha")), [error("evaluation-coefficient", LAYERED, "line 2: alpha")]),
+    # Its score now stands for a label that the file lacks.
+    "variant twice": (
+        line(PATCH, 2, put("label", "patch_ridge")),
+        [
+            error("judge-label", PHASE_I, "line 2: label"),
+            error("evaluation-duplicate", PATCH, "line 2: label"),
+        ],
+    ),
+    "prompt of a variant": (
+        line(PATCH, 2, lambda row: row["generations"][3].update(prompt="Nobody knows.")),
+        [error("evaluation-prompt", PATCH, "line 2: generations[3].prompt")],
+    ),
+    "identical texts": (line(PATCH, 2, same_texts), [warning("texts-identical", PATCH, "line 2: generations")]),
+    "features that no table lists": (
+        every_line(FEATURE_STEERING, 2, put("feat_ids", [1, 3])),
+        [note("feature-unlisted", FEATURE_STEERING, "feat_ids")],
+    ),
+}
+CARDS: dict[str, tuple[Edit, Expected]] = {
+    "file of braces absent": (absent(LARGE_2), [warning("card-file-absent", CARD, "line 12")]),
+    "files of a star absent": (
+        both(absent(FEATURES), absent(LARGE_FEATURES)),
+        [warning("card-file-absent", CARD, "line 18")],
+    ),
+    "size about": (words(CARD, "~1.8 KB", "~2.5 KB"), [warning("card-size", CARD, "line 12")] * 3),
+    "size below": (words(CARD, "<2 KB", "<1 KB"), [warning("card-size", CARD, "line 13")] * 3),
+    "size in KiB": (words(CARD, "2.97 KiB", "3.17 KiB"), [warning("card-size", CARD, "line 15")]),
+    "size rounded up twice": (words(CARD, "7 KB", "8 KB"), [warning("card-size", CARD, "line 16")]),
+    "number of features of an SAE": (
+        words(CARD, "(d_sae=40, k=4)", "(d_sae=48, k=4)"),
+        [warning("card-count", CARD, "line 16")],
+    ),
+    "k of an SAE": (words(CARD, "k=4, d_in=8", "k=5, d_in=8"), [warning("card-count", CARD, "line 17")]),
+    "width of an SAE": (words(CARD, "k=4, d_in=8", "k=4, d_in=9"), [warning("card-count", CARD, "line 17")]),
+    "number of top features": (words(CARD, "Top-5", "Top-6"), [warning("card-count", CARD, "line 18")] * 2),
+    "number of pairs": (words(DATA_CARD, "6 contrast", "7 contrast"), [warning("card-count", DATA_CARD, "line 5")]),
+    "number of prompts": (words(DATA_CARD, "9 prompts", "10 prompts"), [warning("card-count", DATA_CARD, "line 6")]),
+    "number of cells": (words(DATA_CARD, "12 cells", "1,300 cells"), [warning("card-count", DATA_CARD, "line 8")] * 2),
+    "front matter that is no YAML": (
+        words(CARD, "license: mit", "license: mit\nlicense: mit"),
+        [error("card-metadata", CARD, "line 2")],
+    ),
+    "data not named": (
+        words(CARD, "datasets:\n  - den/fox-data\n", ""),
+        [note("card-metadata", CARD, "front matter")],
+    ),
+    "card absent": (absent(CARD), [warning("card-absent", CARD)]),
+    "data card absent": (absent(DATA_CARD), [warning("card-absent", DATA_CARD)]),
+}
+MISTAKES = {**VECTORS, **SAES, **TRANSFERS, **SWEEPS, **JUDGES, **EVALUATIONS, **CARDS}

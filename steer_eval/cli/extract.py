@@ -33,7 +33,7 @@ def command(study: str, data: str | None, json: bool) -> None:
     rows = []
     for name, reference in plan.models.items():
         model = LoadedModel(reference, repositories.model.folder)
-        vectors = produce_vectors(plan, model, pairs, plan.extraction.layers, repositories.model.folder)
+        vectors = produce_vectors(plan, model, pairs, plan.vector_layers(name), repositories.model.folder)
         rows += [{"file": file_name(name, layer), "norm": vectors[layer].norm} for layer in sorted(vectors)]
     write_manifest(repositories.model.folder)
     if json:

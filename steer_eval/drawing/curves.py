@@ -100,9 +100,7 @@ def draw(plot: Plot) -> Markup:
     lines = [replace(line, points=tuple(sorted(line.points, key=lambda point: point.x))) for line in plot.lines]
     axes = _fitted([point for line in lines for point in line.points], plot.bound)
     parts = [*_grid_lines(axes, lines), *_bound(axes, plot)]
-    for line in lines:
-        if line.control:
-            parts.append(element("path", d=_path(axes, line.points), class_="control"))
+    parts += [element("path", d=_path(axes, line.points), class_="control") for line in lines if line.control]
     shown = [line for line in lines if not line.control and line.points]
     parts += [_band(axes, line, index) for index, line in enumerate(shown)]
     for index, line in enumerate(shown):

@@ -7,10 +7,11 @@ file of tensors, numpy arrays and plain values does not need, and so knows all s
 
 from __future__ import annotations
 
+import io
 import math
 import pickletools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,7 +175,7 @@ def run(program: bytes) -> Program:
     # Once as bytes, once as an array of them.
     machine = _Machine(bytes_left=2 * len(program))
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
+        for count, (opcode, argument) in enumerate(_instructions(program)):
             if count >= MAX_INSTRUCTIONS:
                 raise RefusedPickleError(f"the pickle has more than {MAX_INSTRUCTIONS} instructions")
             if opcode.name == "STOP":
@@ -182,15 +183,24 @@ def run(program: bytes) -> Program:
                 if machine.stack or machine.marks:
                     raise RefusedPickleError("values are left over at its end")
                 return Program(value, tuple(machine.storages.values()))
-            step = _STEPS.get(opcode.name)
-            if step is None:
-                raise RefusedPickleError(f"the pickle instruction {opcode.name} (protocol {opcode.proto}) is not read")
-            step(machine, argument)
+            _STEPS[opcode.name](machine, argument)
     except RefusedPickleError:
         raise
     except (ValueError, LookupError, TypeError) as error:
         raise RefusedPickleError(f"the pickle is damaged: {error}") from None
     raise RefusedPickleError("the pickle is damaged: it has no end")
+
+
+def _instructions(program: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+    """Each instruction with its argument; one that is refused is so before its argument is looked at."""
+    file = io.BytesIO(program)
+    while code := file.read(1):
+        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        if opcode is None:
+            raise RefusedPickleError(f"the pickle is damaged: there is no instruction {code!r}")
+        if opcode.name != "STOP" and opcode.name not in _STEPS:
+            raise RefusedPickleError(f"the pickle instruction {opcode.name} (protocol {opcode.proto}) is not read")
+        yield opcode, None if opcode.arg is None else opcode.arg.reader(file)
 
 
 def _finished(value: Any) -> Any:

@@ -193,6 +193,8 @@ class _Description:
             keys = [str(key) for key in value]
             if len(set(keys)) != len(keys):
                 raise RefusedPickleError("a dict has a number and its text as keys")
+            if isinstance(value.get("dtype"), str) and isinstance(value.get("shape"), list | tuple):
+                raise RefusedPickleError("a dict has dtype and shape, so its description would pass for a tensor's")
             for key in keys:
                 self._count_text(key)
             return {str(key): self.of(item, f"{where}.{key}", depth + 1) for key, item in value.items()}

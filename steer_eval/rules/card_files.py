@@ -157,7 +157,8 @@ def _sizes(row: TableRow, column: int, files: list[Artifact], card: Artifact) ->
     if stated is None or size_agrees(stated, sum(file.size for file in files)):
         return
     for file in files:
-        if not size_agrees(stated, file.size):
+        # A file that is refused is not the one that the card was written for.
+        if not file.troubles and not size_agrees(stated, file.size):
             where, message = f"line {row.line}", f"{file.path} has another size than the card says"
             fix = "write the size that the file has"
             yield Finding("card-size", "warning", card.file, where, message, stated, f"{file.size} bytes", fix)

@@ -85,7 +85,7 @@ RULES: tuple[Rule, ...] = (
     Rule("not-finite", "error", "a number of a file is NaN or infinite"),
     Rule("file-refused", "error", "a file is refused by the reader of its kind: damaged, too large, or more than data"),
     Rule(
-        "vector-converted", "note", "a vector was converted from a file that does not say from which pairs it was made"
+        "vector-converted", "note", "a vector's file, or the one that it was converted from, does not say from which pairs it was made"
     ),
     Rule("sae-layer", "error", "an SAE or feature table has another layer than its name"),
     Rule("sae-shape", "error", "an SAE is not as wide as the vectors of its model"),
@@ -93,7 +93,7 @@ RULES: tuple[Rule, ...] = (
     Rule("feature-duplicate", "error", "a feature stands twice in its table"),
     Rule("feature-order", "error", "a feature table is not sorted by the size of its deltas"),
     Rule("feature-frequency", "warning", "a feature's frequency is no share of the prompts"),
-    Rule("feature-sae", "error", "a feature table does not fit the SAE of its model, layer or name"),
+    Rule("feature-sae", "error", "a feature table does not fit the SAE of its name, or of its model and layer"),
     Rule(
         "feature-coefficient",
         "warning",

@@ -61,7 +61,7 @@ def _refusal(study: Study, select: Selector, measure: Measure) -> str:
         needs = measure.needs(study, select)
     except NotCheckable as why:
         return str(why)
-    strays = sorted({layer for _, layer in needs.vectors} - set(study.extraction.layers))
+    strays = sorted(layer for name, layer in needs.vectors if layer not in study.vector_layers(name))
     return f"the study has no vector of layer {', '.join(map(str, strays))}" if strays else ""
 
 

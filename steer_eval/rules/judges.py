@@ -136,6 +136,8 @@ def _labels(artifact: Artifact, inventory: Inventory, unread: frozenset[str]) ->
     sources: dict[str, Artifact] = {}
     scored: dict[str, set[int]] = {}
     unknown: Counter[str] = Counter()
+    # What is there and can't be read is a finding of its own.
+    absent = {name.rsplit("/", 1)[-1] for name in unread}
     for row in artifact.value:
         label, where = row.value["label"], f"line {row.line}"
         file = row.value.get("source", "transfer_eval.jsonl")
@@ -145,9 +147,10 @@ def _labels(artifact: Artifact, inventory: Inventory, unread: frozenset[str]) ->
         seen.setdefault((file, label), row.line)
         source = inventory.named(file, "transfer_eval") or inventory.named(file, "phase_i")
         if source is None:
-            if not any(name.rsplit("/", 1)[-1] == file for name in unread):
+            if file not in absent:
                 message = f"{file}, whose texts were judged, is absent"
                 yield Finding("judge-unmatched", "error", artifact.file, where, message, fix="publish the texts")
+            absent.add(file)
             continue
         sources[file] = source
         judged = next((each for each in source.value if each.value["label"] == label), None)
@@ -188,7 +191,8 @@ def _unjudged_labels(artifact: Artifact, source: Artifact, scored: set[int], unk
 
 def _same_ratio(row: Row, source: Artifact) -> Row | None:
     ratio = row.value.get("ppl_ratio")
-    fitting = [each for each in source.value if ratio is not None and each.value.get("ppl_ratio") == ratio]
+    rated = [each for each in source.value if ratio is not None and each.value.get("ppl_ratio") is not None]
+    fitting = [each for each in rated if same_or_rounded(each.value["ppl_ratio"], ratio)]
     return fitting[0] if len(fitting) == 1 else None
 
 

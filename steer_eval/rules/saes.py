@@ -130,18 +130,10 @@ def _of_sae(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
     for other in inventory.of("sae", "sae_pt"):
         sae: TopKSae = other.value
         mine, its = name_parts(artifact.name), name_parts(other.name)
-        if mine and its and mine == its and (sae.model, sae.layer) != (table.model, table.layer):
-            message = f"the table is of another model or layer than {other.path}, the SAE of its name"
-            yield Finding(
-                "feature-sae",
-                "error",
-                artifact.file,
-                "model",
-                message,
-                f"{sae.model}, layer {sae.layer}",
-                f"{table.model}, layer {table.layer}",
-                _AGAIN,
-            )
+        # A layer that is not that of the name is a finding of its own.
+        if mine and its and mine == its and sae.model != table.model:
+            message = f"the table is of another model than {other.path}, the SAE of its name"
+            yield Finding("feature-sae", "error", artifact.file, "model", message, sae.model, table.model, _AGAIN)
         if (sae.model, sae.layer) == (table.model, table.layer):
             for index, row in enumerate(table.rows):
                 where = f"top_features[{index}].feature_id"

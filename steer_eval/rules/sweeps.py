@@ -135,7 +135,8 @@ def _wrong_lengths(text: Text, limit: int) -> Iterator[tuple[str, int, int]]:
 def _texts(study: Study, row: SweepRow, results: Results, file: str) -> Iterator[Finding]:
     if results.prompts is None:
         return
-    expected = len(results.prompts) if wants_text(study, row.cell) and not row.collapsed else 0
+    asked = len(results.prompts) if study.sweep.n_prompts is None else study.sweep.n_prompts
+    expected = asked if wants_text(study, row.cell) and not row.collapsed else 0
     if [text.prompt_idx for text in row.generations] != list(range(expected)):
         where, observed = f"line {row.line}: generations", len(row.generations)
         if expected:

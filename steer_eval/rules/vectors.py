@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from steer_eval.contrast import pairs_digest
 from steer_eval.findings import Finding
-from steer_eval.formats.vector import SteeringVector, file_name
+from steer_eval.formats.vector import SteeringVector
 from steer_eval.inventory import Inventory
 from steer_eval.results import Results
 from steer_eval.results_files import ENVIRONMENT
@@ -31,8 +31,8 @@ def vector_findings(study: Study, results: Results, inventory: Inventory, prefix
     present = {artifact.file for artifact in inventory.artifacts}
     findings: list[Finding] = []
     for model in study.models:
-        for layer in study.extraction.layers:
-            file = prefix + file_name(model, layer)
+        for layer in study.vector_layers(model):
+            file = prefix + results.vector_file(model, layer)
             vector = results.vectors.get((model, layer))
             if vector is not None:
                 findings += _vector(study, model, vector, results, file)
@@ -47,6 +47,10 @@ def _vector(study: Study, model: str, vector: SteeringVector, results: Results, 
     if recorded["model"] != base:
         message = "the vector was made on another model"
         yield Finding("vector-model", "error", file, "__metadata__.model", message, base, recorded["model"], _EXTRACT)
+    if "pairs_sha256" not in recorded and "source_format" not in recorded:
+        message = "the file does not say from which pairs and weights the vector was made"
+        yield Finding("vector-converted", "note", file, "", message, fix=_EXTRACT)
+        return
     if "source_format" in recorded:
         message = f"the vector was converted from {recorded['source_file']}, which does not say from which pairs it is"
         yield Finding("vector-converted", "note", file, "__metadata__.source_format", message, fix=_EXTRACT)

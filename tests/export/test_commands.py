@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from export.vector_sets import vector
 from pt_files import sae as sae_pt
-from vector_sets import vector
 
 from steer_eval.export import FORMATS, load_format
 from steer_eval.formats.sae import read_sae_pt

@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from export.vector_sets import vector, vector_set
 from lm_eval.models.hf_steered import SteeredModel
 from tiny_models import BLOCKS, save_tiny_model
 from transformers import (
@@ -15,7 +16,6 @@ from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
 )
-from vector_sets import vector, vector_set
 
 from steer_eval.errors import SteerEvalError
 from steer_eval.export import FORMATS, load_format

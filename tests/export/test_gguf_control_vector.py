@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from export.vector_sets import vector_set
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
-from vector_sets import vector_set
 
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.export.control_vector_import import import_control_vector

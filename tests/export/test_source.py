@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vector_sets import vector, vector_set
+from export.vector_sets import vector, vector_set
 
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.export.caa_pt import CAA_PT

@@ -232,6 +232,24 @@ REFUSED = {
         ),
         "takes none",
     ),
+    "array of fewer parts": (
+        dict_of(reconstructed(NDARRAY, sizes([0]), latin(b"b")) + row(number(1), sizes([1]), numpy_dtype()) + b"b"),
+        "not described as numpy does it",
+    ),
+    "array whose order is no truth": (
+        dict_of(
+            numpy_array([1], floats(1)).replace(b"b\x89" + named("_codecs.encode"), b"bN" + named("_codecs.encode"))
+        ),
+        "not described as numpy does it",
+    ),
+    "array of no bytes": (
+        dict_of(
+            reconstructed(NDARRAY, sizes([0]), latin(b"b"))
+            + row(number(1), sizes([1]), numpy_dtype(), b"\x89", text("abcd"))
+            + b"b"
+        ),
+        "no number type or no bytes",
+    ),
     "array of another length": (dict_of(numpy_array([3], floats(1, 2))), "shape \\[3\\] has 8 bytes"),
     "array of objects": (dict_of(numpy_array([1], b"\0" * 8, dtype=numpy_dtype("O8", order="|"))), "plain number type"),
     "array of text": (dict_of(numpy_array([1], b"\0" * 4, dtype=numpy_dtype("U1"))), "plain number type"),

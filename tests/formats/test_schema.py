@@ -98,6 +98,15 @@ CONVERTED = {"source_file": "x.pt", "source_sha256": HEX, "dtype": "float32"}
 LEVEL = {"requested": "rerun", "reached": "recompute"}
 
 EXAMPLES: dict[str, Any] = {
+    "audit": {
+        "schema": "steer-eval/audit/1",
+        "file": "README.md",
+        "data": "lab/persona-data",
+        "names": {"tiny": "lab/tiny-base"},
+        "coverage": {"understood": 1, "numbers": 2},
+        "findings": [FINDING],
+        "verdicts": [VERDICT],
+    },
     "caa_pt": described(caa()),
     "contrast_pair": {"scenario": "s", "angry": "a", "calm": "c"},
     "environment": {"schema": "steer-eval/environment/1", "models": {"tiny": environment()}},
@@ -193,6 +202,15 @@ EXAMPLES: dict[str, Any] = {
 ABSENT = object()
 # For each schema: the place that is changed, its new value, and what the message must name.
 COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
+    "audit": [
+        (["schema"], "steer-eval/audit/2", "schema"),
+        (["names", "tiny"], None, "names.tiny"),
+        (["coverage", "numbers"], -1, "coverage.numbers"),
+        (["coverage", "understood"], ABSENT, "understood"),
+        (["verdicts", 0, "verdict"], "fine", "verdicts[0].verdict"),
+        (["findings", 0, "severity"], "fatal", "findings[0].severity"),
+        (["extra"], None, "extra"),
+    ],
     "caa_pt": [
         (["vector", "dtype"], "float64", "vector.dtype"),
         (["vector", "shape"], [2, 4], "vector.shape"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -48,6 +49,7 @@ from steer_eval.errors import FormatError, NotFiniteError, SteerEvalError
 from steer_eval.formats.torch_file import (
     MAX_DEPTH,
     MAX_FILE_BYTES,
+    MAX_PICKLE_BYTES,
     MAX_TENSORS,
     MAX_VALUES,
     read_header,
@@ -152,6 +154,7 @@ ACCEPTED = {
     "no dimensions": {"x": torch.tensor(1.5)},
     "number as key": {14: torch.ones(2), "15": 1},
     "Fortran order": {"x": np.asfortranarray(np.arange(6.0).reshape(2, 3))},
+    "settings with a dtype": {"config": {"dtype": "float32", "shape": "wide"}, "other": {"shape": [3], "dtype": None}},
     "arrays in tuples": {"x": (np.ones(2), [np.zeros(1)], ((np.ones(1),),))},
 }
 
@@ -326,6 +329,8 @@ NOT_SAVED = {
     "too many values": (lambda: list(range(MAX_VALUES)), "too many"),
     "too many by repetition": (lambda: [[[[0] * 12] * 12] * 12] * 12, "too many"),
     "too many tensors": (lambda: [torch.ones(1)] * (MAX_TENSORS + 1), "more than 1024 tensors"),
+    "description of a tensor": (lambda: {"dtype": "float32", "shape": [3]}, "would pass for a tensor"),
+    "description with more": (lambda: [{"dtype": "float32", "shape": (3,), "x": 1}], "would pass for a tensor"),
     "number and its text as keys": (lambda: {1: "a", "1": "b"}, "number and its text"),
 }
 
@@ -406,6 +411,18 @@ def many_members(path: Path) -> None:
     write_archive(path, ONE, *[RECORD] * (MAX_MEMBERS - 2))
 
 
+def large_pickle(path: Path) -> None:
+    """An archive with a pickle beyond the limit, as a hole in the file."""
+    size = MAX_PICKLE_BYTES + 1
+    write_zip(path, [(f"{FOLDER}/version", b"3\n"), (f"{FOLDER}/data.pkl", b"")])
+    content = with_directory(path, "data.pkl", size=size, compressed=size).read_bytes()
+    start = content.index(b"PK\1\2")
+    with path.open("wb") as file:
+        file.write(content[:start])
+        file.seek(start + size)
+        file.write(content[start:-6] + struct.pack("<IH", start + size, 0))
+
+
 def sparse(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
@@ -426,6 +443,9 @@ BAD_FILES = {
     ),
     "no members": (lambda path: write_zip(path, []), "0 members"),
     "too many members": (many_members, f"{MAX_MEMBERS + 1} members"),
+    "version of the future": (archive(RECORD, version=b"9999"), "the file is refused: "),
+    "another checksum": (directory("data.pkl", checksum=1), "the file is refused: "),
+    "pickle too large": (large_pickle, "data.pkl: the pickle has more than"),
     "too large": (sparse, "4294967297 bytes, more than"),
     "no pickle": (lambda path: write_zip(path, [(f"{FOLDER}/version", b"3\n")]), "no data.pkl"),
     "no version": (archive(RECORD, version=None), "no version"),

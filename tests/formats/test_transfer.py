@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,37 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pt_files import bits, saved, transfer_map, transferred
-from safetensors.numpy import load_file
 from scipy.linalg import orthogonal_procrustes
 
 from steer_eval.errors import FormatError, NotFiniteError
 from steer_eval.formats.transfer import (
-    MATRICES,
     METHODS,
     VECTORS,
     orthogonality_error,
-    read_transfer_map,
     read_transfer_map_pt,
-    read_transferred,
     read_transferred_pt,
-    write_transfer_map,
-    write_transferred,
 )
-
-
-def same(first: object, second: object) -> bool:
-    """Whether two values have the same fields, to the bit."""
-    return type(first) is type(second) and all(
-        _same(getattr(first, each.name), getattr(second, each.name)) for each in fields(first)
-    )
-
-
-def _same(first: object, second: object) -> bool:
-    if isinstance(first, np.ndarray):
-        return first.dtype == second.dtype and first.shape == second.shape and bits(first) == bits(second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
-    return first == second
 
 
 def test_every_bit_of_the_carried_vectors_survives(tmp_path):
@@ -187,25 +165,6 @@ def test_settings_that_are_no_numbers_are_named(tmp_path):
         read_transferred_pt(saved(tmp_path / "x.pt", {**transferred(), "c_small": math.nan}))
     with pytest.raises(NotFiniteError, match="alpha: "):
         read_transfer_map_pt(saved(tmp_path / "x.pt", {**transfer_map(), "alpha": math.inf}))
-
-
-def test_vectors_in_safetensors_are_the_same_value(tmp_path):
-    vectors = read_transferred_pt(saved(tmp_path / "x.pt", {**transferred(), "c_small": 0.1}))
-    write_transferred(tmp_path / "x.safetensors", vectors)
-
-    assert same(read_transferred(tmp_path / "x.safetensors"), vectors)
-    assert set(load_file(tmp_path / "x.safetensors")) == set(VECTORS)
-
-
-@pytest.mark.parametrize("turned", [(), ("W",), ("W", "R")], ids=repr)
-def test_maps_in_safetensors_are_the_same_value(tmp_path, turned):
-    content = transposed(transfer_map(), *turned)
-    maps = read_transfer_map_pt(saved(tmp_path / "x.pt", content))
-    write_transfer_map(tmp_path / "x.safetensors", maps)
-
-    assert same(read_transfer_map(tmp_path / "x.safetensors"), maps)
-    again = load_file(tmp_path / "x.safetensors")
-    assert {key: bits(value) for key, value in again.items()} == {key: bits(content[key]) for key in MATRICES}
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)], ids=repr)

@@ -192,7 +192,9 @@ class _Worker:
         self._collect()
         if status == 0:
             return True
-        turn, reader, length, _ = _HEADER.unpack_from(self.slot)
+        turn, reader, length, inside = _HEADER.unpack_from(self.slot)
+        if not inside:
+            raise RuntimeError(f"the fuzzer itself failed before input {self.numbers[turn]} was read, or after it")
         content = bytes(self.slot[_HEADER.size : _HEADER.size + length])
         code = os.waitstatus_to_exitcode(status)
         stuck = code == -signal.SIGKILL
@@ -241,17 +243,19 @@ class _Worker:
             case = self.cases(self.numbers[turn])
             reader = self.readers[case.reader]
             content = case.content[:MAX_BYTES]
-            _HEADER.pack_into(self.slot, 0, turn, case.reader, len(content), 0)
             self.slot[_HEADER.size : _HEADER.size + len(content)] = content
             folder = places[case.reader]
             with (folder / reader.file).open("wb") as file:
                 file.write(content)
+            _HEADER.pack_into(self.slot, 0, turn, case.reader, len(content), 1)
             try:
                 counts["accepted" if guard.call(reader, folder) else "refused"][reader.name] += 1
             except Caught as caught:
                 counts["failed"][reader.name] += 1
-                _keep(log, self.regressions, reader.name, content, caught.kind, str(caught))
+                known = self.summary.failures
+                _keep(log, self.regressions, reader.name, content, caught.kind, str(caught), known=known)
                 save()
+            _HEADER.pack_into(self.slot, 0, turn, case.reader, len(content), 0)
             if turn % 64 == 0:
                 save()
         save()
@@ -380,11 +384,18 @@ def _where(error: BaseException | None) -> str:
 
 
 def _keep(
-    failures: list[Failure], regressions: Path, reader: str, content: bytes, kind: str, detail: str
+    failures: list[Failure],
+    regressions: Path,
+    reader: str,
+    content: bytes,
+    kind: str,
+    detail: str,
+    *,
+    known: Sequence[Failure] = (),
 ) -> None:
     """Note a failure and write its input, unless there are enough of the same sort."""
     place = detail.rsplit(" at ", 1)[-1][:80]
-    alike = [each for each in failures if (each.reader, each.kind) == (reader, kind) and place in each.detail]
+    alike = [each for each in (*known, *failures) if (each.reader, each.kind) == (reader, kind) and place in each.detail]
     if len(alike) >= KEPT:
         return
     name = f"{hashlib.sha256(content).hexdigest()[:16]}.bin"

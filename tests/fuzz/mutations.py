@@ -454,7 +454,7 @@ def safetensors_agreeing(content: bytes, random: Random, others: Sequence[bytes]
             value.update(dtype=code, data_offsets=[position, position + count * size])
             data += random.choice((bytes(count * size), random.randbytes(count * size)))
             position += count * size
-    except (ValueError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return safetensors_header(content, random, others)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data

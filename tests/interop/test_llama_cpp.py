@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exports import export, steered_logits, write_vectors
-from float32_gguf import write_float32
+from interop.exports import export, steered_logits, write_vectors
+from interop.float32_gguf import write_float32
 from tiny_models import random_vector
 
 from steer_eval.export.gguf_file import to_bytes

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from saes import Exported, export_sae, job, residuals, results
+from interop.saes import Exported, export_sae, job, residuals, results
 
 from steer_eval.errors import FormatError
 from steer_eval.formats.sae import TENSORS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exports import export, steered_logits, write_vectors
+from interop.exports import export, steered_logits, write_vectors
 from tiny_models import BLOCKS, random_vector, save_tiny_model
 
 COEFFICIENT = -1.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.measures.measure import Case, Measure, Needs, NotCheckable, Observation, selected_model
 from steer_eval.consistency import vector_conflicts
-from steer_eval.formats.vector import SteeringVector, cosine, file_name
+from steer_eval.formats.vector import SteeringVector, cosine
 from steer_eval.results import Results
 from steer_eval.study import Study
 
@@ -17,7 +17,7 @@ def _layer(select: Selector) -> int:
 
 
 def _vector(case: Case, results: Results) -> SteeringVector:
-    path = file_name(case.model, _layer(case.select))
+    path = results.vector_file(case.model, _layer(case.select))
     vector = results.vectors.get((case.model, _layer(case.select)))
     if vector is None:
         raise NotCheckable(results.why_absent(path))
@@ -31,7 +31,8 @@ def _needs(study: Study, select: Selector) -> Needs:
 def _norm(case: Case) -> Observation:
     vector = _vector(case, case.results)
     conflict = "; ".join(str(conflict) for conflict in vector_conflicts(vector))
-    return Observation(vector.norm, file_name(case.model, _layer(case.select)), "vector", conflict=conflict)
+    file = case.results.vector_file(case.model, _layer(case.select))
+    return Observation(vector.norm, file, "vector", conflict=conflict)
 
 
 def _cosine(case: Case) -> Observation:
@@ -41,7 +42,7 @@ def _cosine(case: Case) -> Observation:
     if not (again.norm and published.norm):
         raise NotCheckable("a vector of norm 0 has no direction")
     value = cosine(again, published)
-    return Observation(value, file_name(case.model, _layer(case.select)), "vector")
+    return Observation(value, case.results.vector_file(case.model, _layer(case.select)), "vector")
 
 
 MEASURES = (
