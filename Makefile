@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STUDY  := artifacts/smollm2-135m-mature-anger
 
-.PHONY: reproduce test lint install interop study bench clean
+.PHONY: reproduce test fuzz lint install interop study bench clean
 
 reproduce: install
 	$(BIN)/steer-eval reproduce $(STUDY)
@@ -16,6 +16,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every reader of files from strangers, on mutated files; a failing one is kept in tests/fuzz/regressions.
+fuzz: install
+	cd tests && OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ../$(BIN)/python -m fuzz --inputs 100000
 
 install: $(VENV)/.installed
 

@@ -145,7 +145,11 @@ def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
         "pypi": reference.source if isinstance(reference.source, PypiSource) else None,
         "environment": results.environments.get(model),
         "vectors": [
-            {"file": file_name(model, layer), "layer": layer, "vector": results.vectors.get((model, layer))}
+            {
+                "file": results.vector_file(model, layer),
+                "layer": layer,
+                "vector": results.vectors.get((model, layer)),
+            }
             for layer in study.vector_layers(model)
         ],
         "sweep_file": sweep_file(model),

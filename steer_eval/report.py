@@ -10,22 +10,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from steer_eval.claims.verdict import WORDS
-from steer_eval.drawing import bars, curves, grid, scale
+from steer_eval.drawing import scale
 from steer_eval.findings import SEVERITIES
 from steer_eval.formats.atomic import write_text
 from steer_eval.formats.manifest import check_manifest, write_manifest
-from steer_eval.report_cells import Cell, Score, Sweep
-from steer_eval.report_data import Features, Page, load_run
+from steer_eval.report_cells import Cell, LabelledFile, Sweep
+from steer_eval.report_data import Page, load_run
+from steer_eval.report_pictures import feature_picture, pictures
+from steer_eval.report_words import facts, signed
 from steer_eval.repository import Repository
 from steer_eval.resources import folder
 
@@ -33,19 +35,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FILE = "report.html"
-TOP_FEATURES = 15
 _ALWAYS = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
 # Control characters, lone halves of surrogate pairs, and what reorders the text around it.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawing with its caption."""
-
-    title: str
-    note: str
-    drawing: Markup
 
 
 def write_report(run: Path, published: Sequence[Repository] = ()) -> Path:
@@ -78,6 +70,7 @@ def render(page: Page) -> str:
     script = Markup("\n" + (cards / "report.js").read_text(encoding="utf-8"))  # noqa: S704 - our own
     prompts = {text.prompt: None for cell in page.cells for text in cell.texts}
     pair = default_pair(page)
+    described = _described(page)
     html = (
         _environment(cards)
         .get_template("report.html.jinja")
@@ -88,15 +81,16 @@ def render(page: Page) -> str:
             script=script,
             words=_counted(WORDS, (verdict.verdict for verdict in page.verdicts)),
             severities=_counted(SEVERITIES, (finding.severity for finding in page.findings)),
-            measures=sorted({verdict.measure for verdict in page.verdicts}),
+            measures=sorted({verdict.measure for verdict in page.verdicts if verdict.measure}),
             rules=sorted({finding.rule for finding in page.findings}),
             rerun=any(check.evidence == "re-run" and check.observed is not None for check in _checks(page)),
-            pictures={sweep.identity: list(_pictures(sweep, page.collapse_ratio)) for sweep in page.sweeps},
-            features=[_feature_picture(features) for features in page.features],
+            pictures={sweep.identity: list(pictures(sweep, page.collapse_ratio)) for sweep in page.sweeps},
+            features=[feature_picture(features) for features in page.features],
             prompts={prompt: number for number, prompt in enumerate(prompts)},
             pair=pair,
+            names={identity: cell["name"] for identity, cell in described.items()},
             pairs=list(aligned(*pair)) if pair else [],
-            data=embedded(_script_data(page)),
+            data=embedded({"cells": described}),
         )
     )
     return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", html)
@@ -130,8 +124,9 @@ def default_pair(page: Page) -> tuple[Cell, Cell] | None:
         if best or steered:
             right = best[0] if best else max(steered, key=lambda cell: cell.ratio or 0.0)
             controls = [cell for label in ("zero", "anchor") for cell in among if cell.label == label]
-            left = next((cell for cell in [*controls, *among] if cell is not right), right)
-            return left, right
+            # Without a control, the cell that is steered least.
+            least = sorted(among, key=lambda cell: math.inf if cell.ratio is None else cell.ratio)
+            return next((cell for cell in [*controls, *least] if cell is not right), right), right
     return speaking[0], speaking[-1]
 
 
@@ -142,44 +137,13 @@ def aligned(left: Cell, right: Cell) -> Iterator[tuple[str, str | None, str | No
         yield prompt, first.get(prompt), second.get(prompt)
 
 
-def facts(cell: Cell, *, scores: bool = True) -> list[str]:
-    """What is known of a cell, in words.
-
-    Args:
-        cell: The cell.
-        scores: Whether to say what judges gave it.
-    """
-    known = []
-    if cell.ratio is not None:
-        interval = f", interval {cell.interval[0]:.4g} to {cell.interval[1]:.4g}" if cell.interval else ""
-        known.append(f"perplexity ratio {cell.ratio:.4g}{interval}")
-    if cell.collapsed:
-        known.append("collapsed")
-    if cell.undecided:
-        known.append("the interval spans the collapse ratio")
-    if cell.system_prompt:
-        known.append(f"system prompt: {cell.system_prompt}")
-    if scores:
-        known += [score_words(score) + (f" “{score.notes}”" if score.notes else "") for score in cell.scores]
-    return known
-
-
-def score_words(score: Score) -> str:
-    """What a judge gave, in words."""
-    margin = "no margin" if score.margin is None else f"margin {score.margin:+g}"
-    axes = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in score.axes.items())
-    marks = [*(["best"] if score.best else []), *(["no text to judge"] if score.imputed else [])]
-    return f"{score.judge}: {margin} ({axes})" + "".join(f", {mark}" for mark in marks)
-
-
-def _script_data(page: Page) -> dict[str, Any]:
+def _described(page: Page) -> dict[str, dict[str, Any]]:
     """What the script needs to know of each cell; the texts themselves stand in the page."""
+    parts: tuple[Sweep | LabelledFile, ...] = (*page.sweeps, *page.labelled)
     return {
-        "cells": {
-            cell.identity: {"name": f"{part.title} {cell.name}", "facts": facts(cell)}
-            for part in (*page.sweeps, *page.labelled)
-            for cell in part.cells
-        }
+        cell.identity: {"name": f"{part.title}: {cell.name}", "facts": facts(cell)}
+        for part in parts
+        for cell in part.cells
     }
 
 
@@ -196,137 +160,6 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _pictures(sweep: Sweep, collapse_ratio: float) -> Iterator[Picture]:
-    steered = sweep.grid("steered")
-    if not _drawable(steered):
-        return
-    note = (
-        f"The stronger the colour, the larger the ratio (logarithmic). {grid.COLLAPSED} and hatching: collapsed, "
-        f"above {collapse_ratio:g}."
-    )
-    yield Picture("Perplexity ratio", note, _ratios(f"Perplexity ratio, {sweep.title}", steered))
-    for judge in sweep.judges:
-        yield _margins(sweep, steered, judge)
-    random = sweep.grid("random")
-    if _drawable(random):
-        title = "Perplexity ratio under a random direction of the same norm"
-        yield Picture(title, "What steering does beyond this is the vector's.", _ratios(title, random))
-    yield _doses(sweep, steered, random, collapse_ratio)
-
-
-def _drawable(cells: Mapping[tuple[int, float], Cell]) -> bool:
-    """Whether cells make a picture; strangers may name any number of layers."""
-    layers, coefficients = _axes(cells)
-    return 0 < len(layers) * len(coefficients) <= grid.MAX_CELLS and len(layers) <= curves.MAX_LINES
-
-
-def _axes(cells: Iterable[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    places = list(cells)
-    return sorted({layer for layer, _ in places}), sorted({coef for _, coef in places})
-
-
-def _ratios(title: str, cells: Mapping[tuple[int, float], Cell]) -> Markup:
-    largest = max((cell.ratio for cell in cells.values() if cell.ratio), default=1.0)
-
-    def shown(cell: Cell) -> tuple[str, float | None, str, bool]:
-        ratio = cell.ratio or 1.0
-        share = grid.ratio_share(ratio, largest)
-        return grid.ratio_label(ratio, collapsed=cell.collapsed), share, "; ".join(facts(cell, scores=False)), False
-
-    return _grid(title, cells, scale.MORE, shown)
-
-
-def _margins(sweep: Sweep, cells: Mapping[tuple[int, float], Cell], judge: str) -> Picture:
-    scores = {cell.identity: score for cell in cells.values() for score in cell.scores if score.judge == judge}
-    best = [(cell, score) for cell in cells.values() if (score := scores.get(cell.identity)) and score.best]
-    # A rubric from one to five spans margins of four on either side.
-    span = max([4.0, *(abs(score.margin) for score in scores.values() if score.margin is not None)])
-
-    def shown(cell: Cell) -> tuple[str, float | None, str, bool]:
-        score = scores.get(cell.identity)
-        if score is None or score.margin is None:
-            return "–", None, "not scored", False
-        label = f"{score.margin:+g}" if score.margin else "0"
-        label += (grid.COLLAPSED if cell.collapsed else "") + (grid.BEST if score.best else "")
-        return label, (score.margin + span) / (2 * span), score_words(score), score.best
-
-    note = f"{grid.BEST}: the largest margin among cells whose text does not collapse"
-    if len(best) > 1:
-        note += f"; {len(best)} cells tie at {best[0][1].margin:+g}"
-    elif best:
-        note += f", {best[0][1].margin:+g} at {best[0][0].name}"
-    title = f"Margin, judged by {judge}"
-    return Picture(title, f"{note}.", _grid(f"{title}, {sweep.title}", cells, scale.SIDES, shown))
-
-
-def _grid(title: str, cells: Mapping[tuple[int, float], Cell], theme: scale.Theme, shown: Any) -> Markup:
-    layers, coefficients = _axes(cells)
-
-    def cell_at(layer: int, coef: float) -> grid.GridCell:
-        cell = cells.get((layer, coef))
-        place = f"layer {layer}, coefficient {coef:+g}"
-        if cell is None:
-            return grid.GridCell("–", f"{place}: not measured")
-        text, share, words, best = shown(cell)
-        return grid.GridCell(text, f"{place}: {words}", share, cell.collapsed, best, f"#{cell.identity}", cell.identity)
-
-    return grid.draw(
-        grid.Grid(
-            title,
-            [f"layer {layer}" for layer in layers],
-            [f"{coef:+g}" for coef in coefficients],
-            [[cell_at(layer, coef) for coef in coefficients] for layer in layers],
-            theme,
-        )
-    )
-
-
-def _doses(
-    sweep: Sweep,
-    steered: Mapping[tuple[int, float], Cell],
-    random: Mapping[tuple[int, float], Cell],
-    collapse_ratio: float,
-) -> Picture:
-    zero = next((cell for cell in sweep.cells if cell.label == "zero" and cell.ratio), None)
-
-    def line(cells: Mapping[tuple[int, float], Cell], layer: int, *, control: bool) -> curves.Line:
-        points = [
-            curves.Point(coef, cell.ratio, *(cell.interval or (None, None)))
-            for (at, coef), cell in cells.items()
-            if at == layer and cell.ratio
-        ]
-        # Coefficient zero is the same cell whatever the layer.
-        if zero and zero.ratio and all(point.x for point in points):
-            points.append(curves.Point(0.0, zero.ratio, *(zero.interval or (None, None))))
-        return curves.Line(f"layer {layer}", tuple(points), control)
-
-    lines = [line(random, layer, control=True) for layer in _axes(random)[0]] if _drawable(random) else []
-    note = "One line for each layer, on a logarithmic axis."
-    if any(cell.interval for cell in steered.values()):
-        note += " Bands: sentence-bootstrap intervals."
-    if lines:
-        note += " Thin dotted lines: random directions."
-    lines += [line(steered, layer, control=False) for layer in _axes(steered)[0]]
-    plot = curves.Plot(
-        f"Perplexity ratio over coefficient for each layer, {sweep.title}. The table of cells has the numbers.",
-        lines,
-        collapse_ratio,
-        f"collapse ratio {collapse_ratio:g}",
-    )
-    return Picture("Dose and response", note, curves.draw(plot))
-
-
-def _feature_picture(features: Features) -> tuple[Features, Picture]:
-    table = features.table
-    rows = sorted(table.rows, key=lambda row: -abs(row.delta))[:TOP_FEATURES]
-    title = f"{table.model}, layer {table.layer}, c={table.coefficient:+g}"
-    shown = [bars.Bar(str(row.feature), row.delta, row.base_mean, row.steered_mean) for row in rows]
-    note = f"The {len(rows)} features that steering changes most, of {len(table.rows)}; means over {table.n_prompts} prompts."
-    return features, Picture(
-        title, note, bars.draw(f"Features under steering: {title}. The table has the numbers.", shown)
-    )
-
-
 def _environment(cards: Path) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -338,7 +171,7 @@ def _environment(cards: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(value=_value, facts=facts, score=score_words)
+    environment.filters.update(value=_value, facts=facts, signed=signed)
     return environment
 
 

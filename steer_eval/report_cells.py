@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from steer_eval.claims.facts import judge_of
 from steer_eval.inventory import Artifact, Inventory
 from steer_eval.results import SweepRow
 from steer_eval.rules.sweep_files import SweepFile, model_called
@@ -156,6 +157,11 @@ class LabelledFile:
     file: str
     cells: tuple[Cell, ...]
 
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Who scored any of them."""
+        return tuple(dict.fromkeys(score.judge for cell in self.cells for score in cell.scores))
+
 
 def sweeps_of(
     source: str, inventory: Inventory, files: Mapping[str, SweepFile], study: Study | None, naming: Naming
@@ -235,7 +241,7 @@ def _scores(inventory: Inventory, files: Mapping[str, SweepFile], model: str) ->
     """The scores of a model's sweep, by judge."""
     found: dict[str, _Scored] = {}
     for artifact in inventory.of("judge"):
-        judge, judged = judge_and_model(artifact.name, files)
+        judge, judged = _judge_and_model(artifact.name, files)
         if judged != model:
             continue
         rows: dict[tuple[object, float], Mapping[str, Any]] = {}
@@ -250,23 +256,20 @@ def _scores(inventory: Inventory, files: Mapping[str, SweepFile], model: str) ->
     return found
 
 
-def judge_and_model(name: str, models: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Who scored what, told by a file name `judge_<judge>_<model>.jsonl`."""
-    parts = name.removeprefix("judge_").removesuffix(".jsonl").split("_")
-    for start in range(len(parts)):
-        model = model_called("_".join(parts[start:]), models)
-        if model is not None:
-            return "_".join(parts[:start]) or UNNAMED_JUDGE, model
-    return "_".join(parts), None
+def _judge_and_model(name: str, models: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Who scored what, told by a file name; a file that only names its model has an unnamed judge."""
+    named = judge_of(name, models)
+    if named is not None:
+        return named
+    return UNNAMED_JUDGE, model_called(name.removeprefix("judge_").removesuffix(".jsonl"), models)
 
 
 def margin_of(value: Mapping[str, Any]) -> float | None:
     """A score's margin as recorded, else what the two axes of the rubric give."""
-    if "margin" in value:
-        return float(value["margin"])
-    if "mature_anger" in value and "juvenile_rage" in value:
-        return float(value["mature_anger"] - value["juvenile_rage"])
-    return None
+    margin, mature, juvenile = (value.get(key) for key in ("margin", "mature_anger", "juvenile_rage"))
+    if margin is None and mature is not None and juvenile is not None:
+        margin = mature - juvenile
+    return None if margin is None else float(margin)
 
 
 def _score(judge: str, value: Mapping[str, Any], spoken: bool, best: float | None) -> Score:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from steer_eval import __version__
+from steer_eval.audit import audit_text
 from steer_eval.claims.verdict import WORDS, judge
+from steer_eval.claims.verdict import Verdict as Judged
 from steer_eval.environment import Environment
 from steer_eval.errors import FormatError
 from steer_eval.findings import SEVERITIES, Finding
@@ -23,6 +25,7 @@ from steer_eval.formats.containment import inside
 from steer_eval.formats.features import FeatureTable
 from steer_eval.formats.strict_json import read_json
 from steer_eval.inventory import Inventory, Root, take_inventory
+from steer_eval.recompute import CARD
 from steer_eval.report_cells import Cell, LabelledFile, Naming, Sweep, labelled_files, sweeps_of
 from steer_eval.repository import Repositories, Repository, StudyRepositories, open_repository, open_target
 from steer_eval.reproduce import REPORT
@@ -141,7 +144,7 @@ class _Gathered:
     facts: Sequence[Fact]
     verdicts: Iterable[Mapping[str, Any]]
     findings: Iterable[Finding]
-    roots: Sequence[tuple[str, Root]]
+    inventories: Mapping[str, Inventory]
 
 
 def load_page(target: str, data: str | None = None) -> Page:
@@ -196,26 +199,34 @@ def _of_run(folder: Path, published: Sequence[Repository]) -> _Gathered:
         Fact("dataset repo", (report["data"] or "",)),
         Fact("revision", (report["revision"] or "",)),
         Fact("level", (_level(level["requested"], level["reached"]),)),
-        *_machines("published on", run.get("recorded_environment") or {}),
+        Fact("numbers of the card", (_coverage(**report["coverage"]) if "coverage" in report else "",)),
+        *_machines("published data measured on", run.get("recorded_environment") or {}),
         *_machines("re-run on", run.get("environment") or {}),
         Fact("same machine class", ("" if same is None else "yes" if same else "no",)),
     ]
     findings = [Finding(**finding) for finding in report["findings"]]
     title = study.title if study else report["repo"].rstrip("/").rsplit("/", 1)[-1]
-    return _Gathered(title, study, facts, report["verdicts"], findings, roots)
+    inventories = _inventories(roots)
+    found = [finding for inventory in inventories.values() for finding in file_findings(inventory)]
+    return _Gathered(title, study, facts, report["verdicts"], [*findings, *_new(findings, found)], inventories)
 
 
 def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
     study, model, data = target.study, target.model, target.data
-    findings = validate(target).findings
-    roots = [(PUBLISHED, Root(model.folder, f"{model.name}/", "model"))]
-    if data is not None:
-        roots.append((PUBLISHED, Root(data.folder, f"{data.name}/", "dataset", _kinds(study))))
-    verdicts: list[dict[str, Any]] = []
-    recorded: dict[str, Any] = {}
+    validation = validate(target)
+    findings = list(validation.findings)
+    verdicts: Sequence[Judged] = ()
+    coverage = ""
     if isinstance(target, StudyRepositories):
         results = load_results(target.study, model_repo=model.folder, data_repo=target.data.folder)
-        verdicts = [verdict.to_json() for verdict in judge(target.study, results, None)]
+        verdicts = judge(target.study, results, None)
+    elif (card := validation.inventory.named(CARD, "card")) is not None:
+        # Without a study, the claims are those of the card's own words.
+        audit = audit_text(card.value, card.file, validation.inventory, findings)
+        findings += audit.findings
+        verdicts = audit.verdicts
+        coverage = _coverage(audit.understood, len(audit.places))
+    recorded: dict[str, Any] = {}
     # A bad record is a finding of validation, an absent one leaves the head silent.
     with suppress(FormatError):
         recorded = read_environments((data or model).folder)
@@ -223,11 +234,17 @@ def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
         Fact("model repo", (model.name,)),
         Fact("dataset repo", (data.name if data else "",)),
         Fact("revision", tuple(repo.revision or "" for repo in (model, data) if repo)),
-        Fact("level", (_level("recompute" if study else "check"),)),
-        *_machines("published on", recorded),
+        Fact("level", (_level("recompute" if verdicts else "check"),)),
+        Fact("numbers of the card", (coverage,)),
+        *_machines("published data measured on", recorded),
     ]
     title = study.title if study else model.folder.resolve().name
-    return _Gathered(title, study, facts, verdicts, findings, roots)
+    values = [verdict.to_json() for verdict in verdicts]
+    return _Gathered(title, study, facts, values, findings, {PUBLISHED: validation.inventory})
+
+
+def _coverage(understood: int, numbers: int) -> str:
+    return f"{understood} of {numbers} were understood"
 
 
 def _level(requested: str, reached: str | None = None) -> str:
@@ -264,15 +281,12 @@ def _page(gathered: _Gathered) -> Page:
     sweeps: list[Sweep] = []
     labelled: list[LabelledFile] = []
     features: list[Features] = []
-    findings = list(gathered.findings)
-    found = _inventories(gathered.roots)
-    findings += _new(findings, [finding for _, inventory in found for finding in file_findings(inventory)])
     collapse_ratio = study.sweep.collapse_ratio if study else None
-    for source, inventory in found:
+    for source, inventory in gathered.inventories.items():
         files = sweep_files(inventory)
         collapse_ratio = collapse_ratio or collapse_ratio_of(files)
         # Where all was measured at one place, its name would only be noise.
-        shown = source if len(found) > 1 else ""
+        shown = source if len(gathered.inventories) > 1 else ""
         sweeps += sweeps_of(shown, inventory, files, study, naming)
         labelled += labelled_files(shown, inventory, naming)
         features += [
@@ -286,7 +300,7 @@ def _page(gathered: _Gathered) -> Page:
         description=study.description if study else "",
         facts=tuple(fact for fact in known if fact.values),
         verdicts=tuple(sorted(_verdicts(gathered.verdicts, naming), key=lambda each: WORDS.index(each.verdict))),
-        findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+        findings=tuple(sorted(gathered.findings, key=lambda finding: SEVERITIES.index(finding.severity))),
         collapse_ratio=collapse_ratio or COLLAPSE_RATIO,
         sweeps=tuple(sweeps),
         labelled=tuple(labelled),
@@ -294,10 +308,10 @@ def _page(gathered: _Gathered) -> Page:
     )
 
 
-def _inventories(roots: Sequence[tuple[str, Root]]) -> list[tuple[str, Inventory]]:
+def _inventories(roots: Sequence[tuple[str, Root]]) -> dict[str, Inventory]:
     """What is at each place: vectors, features and scores of one study may stand in either of its repos."""
     sources = dict.fromkeys(source for source, _ in roots)
-    return [(source, take_inventory(root for each, root in roots if each == source)) for source in sources]
+    return {source: take_inventory(root for each, root in roots if each == source) for source in sources}
 
 
 def _new(known: Iterable[Finding], more: Iterable[Finding]) -> list[Finding]:

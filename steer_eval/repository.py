@@ -17,6 +17,7 @@ from steer_eval.formats.card import front_matter
 from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import MAX_FILE_BYTES
 from steer_eval.formats.text import read_text
+from steer_eval.resources import folder as shipped_folder
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study, load_study
 
@@ -75,11 +76,19 @@ def _from_hub(target: str, repo_id: str, revision: str | None, kind: Kind) -> Re
 
 @dataclass(frozen=True)
 class StudyRepositories:
-    """A study with the two repos it lives in."""
+    """A study with the two repos it lives in.
+
+    Args:
+        study: The study.
+        model: The model repo.
+        data: The dataset repo.
+        words: Whether the study is not the model repo's own: then the card's words are claims beside the study's.
+    """
 
     study: Study
     model: Repository
     data: Repository
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,21 +100,45 @@ class Repositories:
     study: Study | None = None
 
 
-def open_target(target: str, data: str | None = None) -> Repositories | StudyRepositories:
+def shipped_studies() -> dict[str, Path]:
+    """Study files that ship with the package, for repos that have none of their own, by name."""
+    return {path.stem: path for path in sorted(shipped_folder("studies").glob("*.yaml"))}
+
+
+def _study_file(model: Repository, named: str | None) -> Path | None:
+    """The study for a repo without one: the one that is named, or the shipped one of that Hub repo."""
+    shipped = shipped_studies()
+    if named is not None:
+        if named not in shipped and not Path(named).is_file():
+            raise SteerEvalError(
+                f"there is no study {named}", f"give a study.yaml, or one of those that ship: {', '.join(shipped)}"
+            )
+        return shipped.get(named) or Path(named)
+    if model.revision is None:
+        return None
+    repo_id = model.name.partition("@")[0]
+    return next((path for path in shipped.values() if load_study(path).repo == repo_id), None)
+
+
+def open_target(target: str, data: str | None = None, study: str | None = None) -> Repositories | StudyRepositories:
     """Open a repo for checking, with its study if it has one.
 
     Args:
         target: A folder or a Hub repo.
         data: The dataset repo; by default the one that the study names, or else the card's `datasets:`. Without a study
             it may be absent.
+        study: A study file, or the name of one that ships with the package, for a repo that has none.
 
     Raises:
-        SteerEvalError: A repo can't be opened.
+        SteerEvalError: A repo can't be opened, or there is no such study.
         FormatError: The study is bad.
     """
     model = open_repository(target, "model")
-    if os.path.lexists(model.folder / STUDY_FILE):
+    if study is None and os.path.lexists(model.folder / STUDY_FILE):
         return open_study(target, data)
+    file = _study_file(model, study)
+    if file is not None:
+        return _with_study(load_study(file, name=str(study or file.name)), model, target, data, words=True)
     if data is None:
         named = _datasets_of_card(model)
         if model.revision is not None and named:
@@ -145,6 +178,11 @@ def open_study(target: str, data: str | None = None) -> StudyRepositories:
     model = open_repository(target, "model")
     name = f"{model.name}/{STUDY_FILE}"
     study = load_study(inside(model.folder, STUDY_FILE, name=name), name=name)
+    return _with_study(study, model, target, data, words=False)
+
+
+def _with_study(study: Study, model: Repository, target: str, data: str | None, *, words: bool) -> StudyRepositories:
+    """The repos of a study; its dataset repo is found by its name unless it is given."""
     if data is None and model.revision is None:
         sibling = model.folder.resolve().parent / study.data.rsplit("/", 1)[-1]
         if not sibling.is_dir():
@@ -153,7 +191,7 @@ def open_study(target: str, data: str | None = None) -> StudyRepositories:
                 "put it there, or name it with --data",
             )
         data = _relative(sibling)
-    return StudyRepositories(study, model, open_repository(data or study.data, "dataset"))
+    return StudyRepositories(study, model, open_repository(data or study.data, "dataset"), words)
 
 
 def _relative(folder: Path) -> str:

@@ -7,35 +7,43 @@ published ones.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from steer_eval.cards import DATASET_CARD, render_data_repo, render_model_repo, write_rendered
+from steer_eval.audit import Audit, audit_text
+from steer_eval.cards import DATASET_CARD, MODEL_CARD, render_data_repo, render_model_repo, write_rendered
 from steer_eval.cells import Cell, plan, wants_text
-from steer_eval.claims.measures import Needs
+from steer_eval.claims.facts import facts_of
+from steer_eval.claims.measures import REGISTRY, Needs
+from steer_eval.claims.names import model_names
 from steer_eval.claims.verdict import FAILING, Rerun, Verdict, judge, needs
 from steer_eval.digest import sha256_file, sha256_value
 from steer_eval.environment import Environment
-from steer_eval.errors import SteerEvalError
+from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.estimate import estimate, machine_flops, machine_gigabytes, why_left_out
 from steer_eval.findings import Finding
 from steer_eval.formats import schema
-from steer_eval.formats.containment import is_inside
+from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.manifest import write_manifest
-from steer_eval.formats.strict_json import read_json, write_json
-from steer_eval.formats.vector import file_name
+from steer_eval.formats.strict_json import MAX_FILE_BYTES, read_json, write_json
+from steer_eval.formats.text import read_text
 from steer_eval.measure import Bench, measure, settle_text
 from steer_eval.produce import LoadedModel, bench, copy_data, environment_record, produce_vectors
 from steer_eval.progress import progress_bar
 from steer_eval.repository import Repositories, StudyRepositories
 from steer_eval.results import Results, Sweep
-from steer_eval.results_files import ENVIRONMENT, load_results, sweep_file, write_environments, write_sweep
+from steer_eval.results_files import ENVIRONMENT, load_results, sweep_file, vector_path, write_environments, write_sweep
 from steer_eval.run import Journal, opened_run
-from steer_eval.validate import validate
+from steer_eval.study import Study
+from steer_eval.validate import Validation, validate
 
 Level = Literal["check", "recompute", "rerun"]
 LEVELS: tuple[Level, ...] = ("check", "recompute", "rerun")
 CellChoice = Literal["claimed", "all"]
+MAX_MINUTES = 60.0
 
 REPORT = "report.json"
 REPORT_SCHEMA = "steer-eval/report/1"
@@ -102,7 +110,7 @@ def default_run_folder(repositories: StudyRepositories, command: str) -> Path:
     study = repositories.study
     data, model = repositories.data.folder, repositories.model.folder
     inputs = [(data, file) for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus)]
-    inputs += [(model, file_name(name, layer)) for name in study.models for layer in study.vector_layers(name)]
+    inputs += [(model, vector_path(model, name, layer)) for name in study.models for layer in study.vector_layers(name)]
     digests = [
         sha256_file(repo / file) if is_inside(repo, file) and (repo / file).is_file() else None for repo, file in inputs
     ]
@@ -110,7 +118,15 @@ def default_run_folder(repositories: StudyRepositories, command: str) -> Path:
     return Path("runs") / f"{study.name}-{key[:12]}"
 
 
-def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoice, run: Path) -> Report:
+def reproduce(
+    repositories: StudyRepositories,
+    *,
+    level: Level,
+    cells: CellChoice,
+    run: Path,
+    max_minutes: float = MAX_MINUTES,
+    tell: Callable[[str], None] = lambda _line: None,
+) -> Report:
     """Reproduce a study.
 
     Args:
@@ -118,6 +134,8 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
         level: How far to go: `check` the files, `recompute` claims from published data, `rerun` on the models.
         cells: Which cells to run again: those that claims need, or the whole sweep.
         run: The run directory.
+        max_minutes: Models that would take longer, all together, are left out of a re-run.
+        tell: Takes what a re-run needs, line by line, before it starts.
 
     Returns:
         The report, which is also in the run directory.
@@ -126,9 +144,12 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
     refuse_folder(repositories, level, run)
     validation = validate(repositories)
     findings = list(validation.findings)
-    published = load_results(
-        repositories.study, model_repo=repositories.model.folder, data_repo=repositories.data.folder
+    published = replace(
+        load_results(study, model_repo=repositories.model.folder, data_repo=repositories.data.folder),
+        facts=facts_of(validation.inventory, model_names(validation.inventory)),
     )
+    audit = _audit(repositories, validation) if repositories.words and level != "check" else None
+    findings += audit.findings if audit else ()
     rerun: Rerun | None = None
     environments: dict[str, Environment] = {}
     with opened_run(run, study.text) as journal:
@@ -136,13 +157,15 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
         measured = [] if level == "rerun" else [ENVIRONMENT, *(sweep_file(model) for model in study.models)]
         copy_data(study, repositories.data.folder, run, files=measured)
         if level == "rerun":
-            environments, trouble = _rerun(repositories, published, cells, run, journal)
+            budget = _Budget(max_minutes, tell)
+            environments, trouble = _rerun(repositories, published, cells, run, journal, budget)
             findings += trouble
             if environments:
                 again = _only(load_results(study, model_repo=run, data_repo=run), set(environments))
                 rerun = Rerun(again, _same_machine_class(environments, dict(published.environments)))
         why_no_rerun = "needs a re-run" if level != "rerun" else "the model could not be run, see the findings"
         verdicts = judge(study, published, rerun, why_no_rerun=why_no_rerun) if level != "check" else ()
+        verdicts += audit.verdicts if audit else ()
         shown = published if rerun is None else rerun.results
         write_rendered(
             run,
@@ -164,12 +187,23 @@ def reproduce(repositories: StudyRepositories, *, level: Level, cells: CellChoic
             environments=environments,
             recorded=dict(published.environments),
             resumed=len(journal) - journal.added if level == "rerun" else 0,
+            coverage=(audit.understood, len(audit.places)) if audit else None,
         )
         document = report.to_json()
         schema.check(document, "report", file=REPORT)
         write_json(run / REPORT, document)
         write_manifest(run)
     return report
+
+
+def _audit(repositories: StudyRepositories, validation: Validation) -> Audit | None:
+    """The audit of the repo's own card; None where it has none, which is a finding elsewhere."""
+    name = f"{repositories.model.name}/{MODEL_CARD}"
+    try:
+        text = read_text(inside(repositories.model.folder, MODEL_CARD, name=name), name, limit=MAX_FILE_BYTES)
+    except FormatError:
+        return None
+    return audit_text(text, name, validation.inventory, validation.findings)
 
 
 def refuse_folder(repositories: Repositories | StudyRepositories, level: Level, run: Path) -> None:
@@ -206,24 +240,60 @@ def _only(results: Results, models: set[str]) -> Results:
     )
 
 
+@dataclass
+class _Budget:
+    """What a re-run may take, and whom to tell what it needs."""
+
+    minutes: float
+    tell: Callable[[str], None]
+
+
 def _rerun(
-    repositories: StudyRepositories, published: Results, cells: CellChoice, run: Path, journal: Journal
+    repositories: StudyRepositories, published: Results, cells: CellChoice, run: Path, journal: Journal, budget: _Budget
 ) -> tuple[dict[str, Environment], list[Finding]]:
-    """Measure each model again into the run directory; a model that can't be run is a finding."""
+    """Measure each model again into the run directory; one that can't be run, or would take too long, is a finding."""
     study = repositories.study
     wanted = needs(study, study.claims)
+    chosen = {name: _chosen(repositories, name, wanted, cells) for name in study.models}
     records: dict[str, dict[str, Any]] = {}
-    findings = []
+    left_out = _left_out(study, published, chosen, budget)
+    findings = list(left_out.values())
     for name, reference in study.models.items():
+        if name in left_out:
+            continue
         try:
             model = LoadedModel(reference, repositories.model.folder)
-            _rerun_model(repositories, published, model, _chosen(repositories, name, wanted, cells), run, journal)
+            _rerun_model(repositories, published, model, chosen[name], run, journal)
             records[name] = environment_record(model)
         except SteerEvalError as error:
             findings.append(Finding("model-not-run", "error", name, "", error.message, fix=error.fix))
     if records:
         write_environments(run, records)
     return {name: Environment.from_json(record) for name, record in records.items()}, findings
+
+
+def _left_out(study: Study, published: Results, chosen: Mapping[str, _Chosen], budget: _Budget) -> dict[str, Finding]:
+    """Models that this machine can't run in the time there is, smallest first; tells what each of them needs."""
+    flops, memory = machine_flops(), machine_gigabytes()
+    estimates = [
+        estimate(study, study.models[name], what.cells, what.text, published, flops=flops)
+        for name, what in chosen.items()
+    ]
+    findings = {}
+    left = budget.minutes
+    for wanted in sorted(estimates, key=lambda each: each.minutes or 0.0):
+        reason = why_left_out(wanted, minutes_left=left, gigabytes=memory)
+        budget.tell(f"{wanted}{f': left out, {reason}' if reason else ''}")
+        if reason:
+            minutes = math.ceil(wanted.minutes or 0)
+            fix = f"run it with --max-minutes {minutes} on a machine with enough memory" if minutes else ""
+            message = f"{wanted.base_model} was not run: {reason}"
+            findings[wanted.model] = Finding("model-left-out", "warning", wanted.model, "", message, fix=fix)
+        else:
+            left -= wanted.minutes or 0.0
+    if any(REGISTRY[claim.measure].unit == "score" for claim in study.claims if claim.measure in REGISTRY):
+        budget.tell("judges: no calls; their published scores are checked, not made again")
+    return findings
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Where the schemas and card templates are.
+"""Where the schemas, card templates and studies are that ship with the package.
 
-Invariant: they are written once, in the top-level folders `schemas/` and `cards/`. A wheel carries copies under
-`steer_eval/_data`; a source checkout reads the folders themselves, so the two can't disagree.
+Invariant: they are written once, in the top-level folders `schemas/`, `cards/` and `studies/`. A wheel carries copies
+under `steer_eval/_data`; a source checkout reads the folders themselves, so the two can't disagree.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ _PACKAGE = Path(__file__).parent
 
 
 def folder(name: str) -> Path:
-    """The folder of shipped data called `name` (`schemas` or `cards`)."""
+    """The folder of shipped data called `name` (`schemas`, `cards` or `studies`)."""
     packaged = _PACKAGE / "_data" / name
     return packaged if packaged.is_dir() else _PACKAGE.parent / name

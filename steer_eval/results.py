@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from steer_eval.contrast import ContrastPair
 from steer_eval.environment import Environment
 from steer_eval.evaluation.perplexity import Counts, Floats, Interval
 from steer_eval.formats.vector import SteeringVector, file_name
+
+if TYPE_CHECKING:
+    from steer_eval.claims.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class Results:
         sweeps: By model.
         vectors: By model and layer.
         vector_files: Paths of the vectors, by model and layer.
+        facts: What judges, feature tables and variants say; None where these files were not read.
         pairs: Contrast pairs; None where the file is absent.
         prompts: Evaluation prompts; None where the file is absent.
         corpus: Perplexity corpus; None where the file is absent.
@@ -128,6 +133,7 @@ class Results:
     weights: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
     vector_files: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    facts: Facts | None = None
 
     def vector_file(self, model: str, layer: int) -> str:
         """Path of a vector; where it would be if it is absent."""

@@ -142,7 +142,9 @@ def _of_study(target: StudyRepositories, inventory: Inventory, *, with_cards: bo
     for model, sweep in _readable_sweeps(study, inventory, data_prefix):
         findings += sweep_findings(study, model, sweep, results, data_prefix)
     findings += _environment(data, data_prefix)
-    if with_cards:
+    if target.words:
+        findings += card_file_findings(inventory)
+    elif with_cards:
         findings += check_cards(study, results, model=target.model, data=target.data)
     return findings
 

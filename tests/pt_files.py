@@ -306,7 +306,6 @@ def write_document(path: Path, value: Any) -> Path:
 
 _DIRECTORY_FIELDS = {
     "flags": (8, "<H"),
-    "checksum": (16, "<I"),
     "compressed": (20, "<I"),
     "size": (24, "<I"),
     "offset": (42, "<I"),
@@ -319,7 +318,7 @@ def with_directory(path: Path, member: str, **fields: int) -> Path:
     Args:
         path: The archive.
         member: Name of the member below its folder.
-        fields: New values of `flags`, `checksum`, `compressed`, `size` or `offset`.
+        fields: New values of `flags`, `compressed`, `size` or `offset`.
     """
     content = bytearray(path.read_bytes())
     start = content.rfind(b"PK\x01\x02", 0, content.rindex(f"{FOLDER}/{member}".encode()))

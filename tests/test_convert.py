@@ -15,10 +15,10 @@ import numpy as np
 import pt_files
 import pytest
 import torch
+from convertible import BECOMES, COPIED, build, contents, listing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from legacy import BECOMES, COPIED, build, contents, listing
 from safetensors import safe_open
 from safetensors.torch import load_file
 

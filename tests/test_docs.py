@@ -47,7 +47,8 @@ def findings_made() -> Iterator[tuple[str, str | None]]:
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func)
-            if name == "Finding":
+            # One without positional parts is read back from a report, not made.
+            if name == "Finding" and node.args:
                 rule, severity, *_ = [part.value if isinstance(part, ast.Constant) else None for part in node.args]
                 assert isinstance(rule, str), f"{path}:{node.lineno}: the rule of a finding is written where it is made"
                 yield rule, severity

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from studies import build, document, write_study
 
 from steer_eval.errors import FormatError, SteerEvalError
-from steer_eval.repository import open_repository, open_study
+from steer_eval.repository import Repositories, StudyRepositories, open_repository, open_study, open_target
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -203,3 +203,113 @@ def test_a_local_folder_goes_before_a_hub_repo_of_that_name(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
 
     assert open_study("lab/persona").model.revision is None
+
+
+def legacy_repos(folder: Path, *, datasets: object = "lab/fox-data") -> tuple[Path, Path]:
+    """A model repo without a study whose card may name a dataset repo, and that repo beside it."""
+    model, data = folder / "fox", folder / "fox-data"
+    model.mkdir(parents=True)
+    data.mkdir()
+    named = "" if datasets is None else f"datasets: {json.dumps(datasets)}\n"
+    (model / "README.md").write_text(f"---\nlicense: mit\n{named}---\n", encoding="utf-8")
+    return model, data
+
+
+def test_a_target_with_a_study_is_opened_with_its_data(tmp_path):
+    place = build(tmp_path)
+    target = open_target(str(place.model))
+
+    assert isinstance(target, StudyRepositories)
+    assert target.data.folder.resolve() == place.data.resolve()
+    (place.data / "study.yaml").write_text("not: a study\n")
+    with pytest.raises(FormatError):
+        open_target(str(place.data))
+
+
+@pytest.mark.parametrize("datasets", ["lab/fox-data", ["lab/fox-data"], ["lab/absent", "other/fox-data"]])
+def test_without_a_study_the_card_names_the_data(tmp_path, datasets):
+    model, data = legacy_repos(tmp_path, datasets=datasets)
+    target = open_target(str(model))
+
+    assert isinstance(target, Repositories)
+    assert target.study is None
+    assert target.model.folder == model
+    assert target.data is not None
+    assert target.data.folder.resolve() == data.resolve()
+
+
+@pytest.mark.parametrize(
+    "datasets",
+    [
+        None,
+        [],
+        "",
+        "lab/absent",
+        [7, None],
+        {"a": "lab/fox-data"},
+        "../fox-data",
+        "/lab/fox-data",
+        "fox-data",
+        ["lab/.."],
+    ],
+)
+def test_a_target_without_a_study_may_be_alone(tmp_path, datasets):
+    model, _ = legacy_repos(tmp_path, datasets=datasets)
+    target = open_target(str(model))
+
+    assert isinstance(target, Repositories)
+    assert target.data is None
+
+
+@pytest.mark.parametrize(
+    "card", [None, b"", b"\xff", b"---\na: [\n---\n", b"---\n- lab/fox-data\n---\n", b"no front matter"]
+)
+def test_a_bad_card_names_no_data_and_is_no_reason_to_stop(tmp_path, card):
+    model, _ = legacy_repos(tmp_path)
+    (model / "README.md").unlink()
+    if card is not None:
+        (model / "README.md").write_bytes(card)
+
+    assert open_target(str(model)).data is None
+
+
+def test_the_data_that_is_given_goes_before_what_the_card_names(tmp_path):
+    model, data = legacy_repos(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    target = open_target(str(model), str(tmp_path / "elsewhere"))
+
+    assert target.data is not None
+    assert target.data.folder == tmp_path / "elsewhere"
+    with pytest.raises(SteerEvalError, match="no folder"):
+        open_target(str(model), str(data / "absent"))
+
+
+def test_a_card_that_is_a_link_out_of_its_repo_names_no_data(tmp_path):
+    model, _ = legacy_repos(tmp_path)
+    (model / "README.md").rename(tmp_path / "outside.md")
+    (model / "README.md").symlink_to(tmp_path / "outside.md")
+
+    assert open_target(str(model)).data is None
+
+
+def test_a_study_that_can_not_be_read_is_no_repo_without_a_study(tmp_path):
+    """A dangling link, or a file of garbage: the error names it."""
+    model, _ = legacy_repos(tmp_path)
+    (model / "study.yaml").symlink_to("absent.yaml")
+    with pytest.raises(FormatError, match=r"study\.yaml"):
+        open_target(str(model))
+    (model / "study.yaml").unlink()
+    (model / "study.yaml").write_bytes(b"\xff")
+    with pytest.raises(FormatError, match=r"study\.yaml"):
+        open_target(str(model))
+
+
+def test_any_folder_is_a_target(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    target = open_target(".")
+
+    assert isinstance(target, Repositories)
+    assert (target.data, target.model.name) == (None, ".")
+    with pytest.raises(SteerEvalError, match="no folder"):
+        open_target("absent")

@@ -32,13 +32,13 @@ def command(
 ) -> None:
     """Check every number of a Markdown text about a study against the study's published data.
 
-    FILE.md is a card, a report or a draft. Each number gets one verdict, with its line: reproduced, contradicted, or not
-    checkable with the reason.
+    FILE.md is a card, a report or a draft. Each number gets one verdict, with its line: reproduced, contradicted, or
+    not checkable with the reason.
 
     \b
     Examples:
-      steer-eval audit model/README.md --data model-data
-      steer-eval audit report.md --data model-data --model model --annotate report.audited.md
+      steer-eval audit artifacts/my-study/README.md --data artifacts/my-study-data
+      steer-eval audit report.md --data my-study-data --model my-study --annotate report.audited.md
     """
     from steer_eval.annotate import annotated
     from steer_eval.audit import audit_text

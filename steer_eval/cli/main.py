@@ -20,6 +20,7 @@ COMMANDS = {
     "audit": "Check every number of a text about a study against its data.",
     "validate": "Check the files of a study.",
     "card": "Render the cards of a study from its data.",
+    "report": "Write one HTML page about a study or a run.",
     "extract": "Extract a study's steering vectors.",
     "sweep": "Measure a study's cells.",
     "generate": "Try vectors on a prompt, beside the unsteered answer.",

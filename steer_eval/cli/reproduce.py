@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from steer_eval.cli.options import data_option, json_option, run_option, strict_option, study_argument
+from steer_eval.cli.options import (
+    data_option,
+    json_option,
+    run_option,
+    strict_option,
+    study_argument,
+    study_option,
+)
+from steer_eval.cli.printable import printable
 
 if TYPE_CHECKING:
     from steer_eval.reproduce import CellChoice, Level
@@ -30,6 +38,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which cells to re-run: those that claims rest on, or the whole sweep.",
 )
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    help="Models whose re-run would take longer, all together, are left out and named.",
+)
+@study_option
 @run_option
 @strict_option
 @json_option
@@ -40,6 +56,8 @@ def command(
     data: str | None,
     level: Level,
     cells: CellChoice,
+    max_minutes: float,
+    study_file: str | None,
     run: Path | None,
     strict: bool,
     json: bool,
@@ -60,14 +78,21 @@ def command(
     from steer_eval.repository import Repositories, open_target
     from steer_eval.reproduce import default_run_folder, reproduce
 
-    repositories = open_target(study, data)
+    repositories = open_target(study, data, study_file)
     if isinstance(repositories, Repositories):
         report = recompute(repositories, level=level, run=run or default_audit_folder(repositories))
     else:
         folder = run or default_run_folder(repositories, f"reproduce {level}")
         if (folder / "journal.jsonl").exists():
             click.echo(f"going on with {folder}; give another --run to measure everything anew", err=True)
-        report = reproduce(repositories, level=level, cells=cells, run=folder)
+        report = reproduce(
+            repositories,
+            level=level,
+            cells=cells,
+            run=folder,
+            max_minutes=max_minutes,
+            tell=lambda line: click.echo(printable(line), err=True),
+        )
     if json:
         print_json(report.to_json())
     else:

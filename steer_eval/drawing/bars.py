@@ -58,11 +58,11 @@ def draw(title: str, bars: Sequence[Bar]) -> Markup:
 
 
 def _deltas(bars: Sequence[Bar], height: int) -> Iterator[Markup]:
-    largest = max((abs(bar.delta) for bar in bars), default=0.0) or 1.0
-    below, above = any(bar.delta < 0 for bar in bars), any(bar.delta > 0 for bar in bars)
-    room = MIDDLE - 24 - LEFT - _BAR_ROOM * (below + above)
-    zero = LEFT + (_BAR_ROOM + room / (1 + above) if below else 0)
-    unit = room / (below + above or 1) / largest
+    below = max([0.0, *(-bar.delta for bar in bars)])
+    above = max([0.0, *(bar.delta for bar in bars)])
+    rooms = _BAR_ROOM * (below > 0), _BAR_ROOM * (above > 0)
+    unit = (MIDDLE - 24 - LEFT - sum(rooms)) / ((below + above) or 1.0)
+    zero = LEFT + rooms[0] + below * unit
     yield element("text", "change of the mean", x=LEFT, y=16, class_="axis title")
     yield element("line", x1=zero, x2=zero, y1=TOP - 4, y2=height - BOTTOM + 4, class_="unit")
     for index, bar in enumerate(bars):

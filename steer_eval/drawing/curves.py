@@ -80,6 +80,7 @@ class _Axes:
     x_high: float
     y_low: float
     y_high: float
+    bottom: int
 
     def x(self, value: float) -> float:
         share = (value - self.x_low) / (self.x_high - self.x_low)
@@ -88,7 +89,7 @@ class _Axes:
     def y(self, value: float) -> float:
         low, high = math.log(self.y_low), math.log(self.y_high)
         share = (math.log(min(max(value, self.y_low), self.y_high)) - low) / (high - low)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        return self.bottom - share * (self.bottom - TOP)
 
 
 def draw(plot: Plot) -> Markup:
@@ -98,10 +99,12 @@ def draw(plot: Plot) -> Markup:
         An SVG element.
     """
     lines = [replace(line, points=tuple(sorted(line.points, key=lambda point: point.x))) for line in plot.lines]
-    axes = _fitted([point for line in lines for point in line.points], plot.bound)
+    shown = [line for line in lines if not line.control and line.points]
+    # Tall enough for a label at each line.
+    height = max(HEIGHT, TOP + BOTTOM + _LABEL_GAP * len(shown))
+    axes = _fitted([point for line in lines for point in line.points], plot.bound, height - BOTTOM)
     parts = [*_grid_lines(axes, lines), *_bound(axes, plot)]
     parts += [element("path", d=_path(axes, line.points), class_="control") for line in lines if line.control]
-    shown = [line for line in lines if not line.control and line.points]
     parts += [_band(axes, line, index) for index, line in enumerate(shown)]
     for index, line in enumerate(shown):
         parts.append(element("path", d=_path(axes, line.points), class_=f"line hue{index % COLOURS}"))
@@ -109,16 +112,16 @@ def draw(plot: Plot) -> Markup:
     parts += _labels(axes, shown)
     return document(
         parts,
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        viewBox=f"0 0 {WIDTH} {height}",
         width=WIDTH,
-        height=HEIGHT,
+        height=height,
         class_="plot",
         role="img",
         aria_label=plot.title,
     )
 
 
-def _fitted(points: Sequence[Point], bound: float | None) -> _Axes:
+def _fitted(points: Sequence[Point], bound: float | None, bottom: int) -> _Axes:
     """Axes on which all points are; an interval may go beyond by half of what the ratios span."""
     xs = [point.x for point in points] or [0.0]
     ys = [point.y for point in points] + ([] if bound is None else [bound]) + [1.0]
@@ -128,7 +131,7 @@ def _fitted(points: Sequence[Point], bound: float | None) -> _Axes:
     low, high = max(low / 1.06, _LOWEST), min(high * 1.06, _HIGHEST)
     x_low, x_high = min(xs), max(xs)
     margin = 0.03 * (x_high - x_low) or 1.0
-    return _Axes(x_low - margin, x_high + margin, min(low, 0.94), max(high, 1.06))
+    return _Axes(x_low - margin, x_high + margin, min(low, 0.94), max(high, 1.06), bottom)
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -139,14 +142,14 @@ def ticks(low: float, high: float) -> list[float]:
     for digits in sets:
         finer = [digit * 10.0**decade for decade in decades for digit in digits]
         finer = [float(f"{value:.6g}") for value in finer if low <= value <= high]
-        if len(found) >= 4 or len(finer) > 10:
+        if found and (len(found) >= 4 or len(finer) > 10):
             break
         found = finer
     return found or [1.0]
 
 
 def _grid_lines(axes: _Axes, lines: Sequence[Line]) -> Iterator[Markup]:
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    right, bottom = WIDTH - RIGHT, axes.bottom
     for value in ticks(axes.y_low, axes.y_high):
         y = axes.y(value)
         yield element("line", x1=LEFT, x2=right, y1=y, y2=y, class_="unit" if value == 1 else "rule")
@@ -161,7 +164,7 @@ def _grid_lines(axes: _Axes, lines: Sequence[Line]) -> Iterator[Markup]:
             )
             last = x
     middle = (LEFT + right) / 2
-    yield element("text", "coefficient", x=middle, y=HEIGHT - 8, text_anchor="middle", class_="axis title")
+    yield element("text", "coefficient", x=middle, y=bottom + BOTTOM - 8, text_anchor="middle", class_="axis title")
 
 
 def _bound(axes: _Axes, plot: Plot) -> Iterator[Markup]:
@@ -211,9 +214,10 @@ def _labels(axes: _Axes, lines: Sequence[Line]) -> Iterator[Markup]:
     placed: list[float] = []
     for wanted, _, _ in ends:
         placed.append(max(wanted, placed[-1] + _LABEL_GAP) if placed else wanted)
-    overflow = placed[-1] - (HEIGHT - BOTTOM) if placed else 0
-    if overflow > 0:
-        placed = [max(TOP, y - overflow) for y in placed]
+    limit = float(axes.bottom)
+    for place in reversed(range(len(placed))):
+        placed[place] = min(placed[place], limit)
+        limit = placed[place] - _LABEL_GAP
     for y, (wanted, index, line) in zip(placed, ends, strict=True):
         end = axes.x(line.points[-1].x)
         hue = f"hue{index % COLOURS}"

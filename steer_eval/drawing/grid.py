@@ -110,7 +110,7 @@ def draw(grid: Grid) -> Markup:
         An SVG element. Cells that lead somewhere are links, which a keyboard reaches.
     """
     longest = max((len(row) for row in grid.rows), default=0)
-    frame = Frame(left=min(160, 16 + 8 * longest), top=24, cell_width=64, cell_height=34)
+    frame = Frame(left=min(160, 16 + 8 * longest), top=24, cell_width=60, cell_height=34)
     width = frame.left + frame.cell_width * len(grid.columns) + 2
     height = frame.top + frame.cell_height * len(grid.rows) + 2
     parts = list(axes(frame, grid.rows, grid.columns, {"class_": "axis", "aria_hidden": "true"}))

@@ -93,7 +93,8 @@ class Program:
     """What a pickle would build, and what it would open for that, whether or not the value holds it.
 
     Args:
-        value: Dicts, lists, tuples and scalars, with a `TensorSpec` or `ArraySpec` for each tensor or array.
+        value: Dicts, lists, tuples and scalars, with a `TensorSpec` or `ArraySpec` for each tensor or array. Tuples are
+            also arguments, so one can still hold what is no value, of a private type.
         storages: The storages, each once.
     """
 
@@ -104,6 +105,7 @@ class Program:
 @dataclass(frozen=True)
 class _Bytes:
     length: int
+    first: str
 
 
 @dataclass
@@ -195,12 +197,23 @@ def _instructions(program: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, Any]
     """Each instruction with its argument; one that is refused is so before its argument is looked at."""
     file = io.BytesIO(program)
     while code := file.read(1):
-        opcode = pickletools.code2op.get(code.decode("latin-1"))
+        opcode = _OPCODES.get(code)
         if opcode is None:
             raise RefusedPickleError(f"the pickle is damaged: there is no instruction {code!r}")
         if opcode.name != "STOP" and opcode.name not in _STEPS:
             raise RefusedPickleError(f"the pickle instruction {opcode.name} (protocol {opcode.proto}) is not read")
-        yield opcode, None if opcode.arg is None else opcode.arg.reader(file)
+        if opcode.name == "GLOBAL":
+            # As written: the library's reader takes backslashes in a name for escapes, and PyTorch does not.
+            yield opcode, f"{_line(file)}.{_line(file)}"
+        else:
+            yield opcode, None if opcode.arg is None else opcode.arg.reader(file)
+
+
+def _line(file: io.BytesIO) -> str:
+    line = file.readline()
+    if not line.endswith(b"\n"):
+        raise RefusedPickleError("the pickle is damaged: it ends in a name")
+    return line[:-1].decode("ascii")
 
 
 def _finished(value: Any) -> Any:
@@ -239,8 +252,7 @@ def _is_latin1(text: str) -> bool:
     return True
 
 
-def _global(machine: _Machine, argument: Any) -> None:
-    name = ".".join(str(argument).split(" ", 1))
+def _global(machine: _Machine, name: Any) -> None:
     if name not in _CALLS and name not in STORAGES and name not in _CLASSES:
         raise RefusedPickleError(f"the pickle names {name}, which no file of tensors needs")
     machine.stack.append(_Global(name))
@@ -308,7 +320,8 @@ def _tensor(arguments: tuple[Any, ...]) -> TensorSpec:
     elements = math.prod(shape)
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if elements else offset
     # A stride of zero repeats elements: a few bytes would pass for gigabytes as soon as somebody computes with them.
-    if elements > storage.elements or last >= storage.elements + (not elements):
+    # Where a tensor without elements begins says nothing, and a slice may leave it beyond its storage.
+    if elements > storage.elements or (elements and last >= storage.elements) or offset > MAX_ELEMENTS:
         raise RefusedPickleError(
             f"a tensor of shape {list(shape)} does not fit its storage of {storage.elements} elements"
         )
@@ -320,6 +333,11 @@ def _parameter(arguments: tuple[Any, ...]) -> TensorSpec:
         raise RefusedPickleError("a parameter is no tensor, or more than one")
     _check_gradient(arguments[1], arguments[0].dtype)
     return arguments[0]
+
+
+def _are(values: tuple[Any, ...], *expected: tuple[Any, ...]) -> bool:
+    """Whether values are one of some, types included: 0.0 is equal to False, and another thing to numpy."""
+    return any(values == each and list(map(type, values)) == list(map(type, each)) for each in expected)
 
 
 def _no_hooks(value: Any) -> bool:
@@ -342,18 +360,18 @@ def _encoded(arguments: tuple[Any, ...]) -> _Bytes:
         raise RefusedPickleError("bytes are not written as latin-1 text")
     if not _is_latin1(arguments[0]):
         raise RefusedPickleError("a character is no latin-1, so it is no byte")
-    return _Bytes(len(arguments[0]))
+    return _Bytes(len(arguments[0]), arguments[0][:1])
 
 
 def _array(arguments: tuple[Any, ...]) -> _PendingArray:
-    if arguments != (_Global("numpy.ndarray"), (0,), _Bytes(1)):
+    if arguments != (_Global("numpy.ndarray"), (0,), _Bytes(1, "b")) or not _are(arguments[1], (0,)):
         raise RefusedPickleError("a numpy array is not built empty")
     return _PendingArray()
 
 
 def _dtype(arguments: tuple[Any, ...]) -> _Dtype:
     code = arguments[0] if arguments else None
-    if not isinstance(code, str) or code not in NUMPY or arguments[1:] != (False, True):
+    if not isinstance(code, str) or code not in NUMPY or not _are(arguments[1:], (False, True), (0, 1)):
         raise RefusedPickleError("a numpy array has no plain number type")
     return _Dtype(*NUMPY[code])
 
@@ -375,7 +393,7 @@ def _build(machine: _Machine, _argument: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] != ("|" if target.item_bytes == 1 else "<"):
             raise RefusedPickleError("a numpy dtype is not little-endian")
         # Numpy believes the rest: fields, items of another length, even that the bytes are pointers to objects.
-        if state[0] != 3 or state[2:] != _PLAIN_DTYPE:
+        if not _are((state[0], *state[2:]), (3, *_PLAIN_DTYPE)):
             raise RefusedPickleError("a numpy dtype is no plain number type")
     elif isinstance(target, _PendingArray) and target.spec is None:
         target.spec, length = _array_spec(state)
@@ -386,7 +404,7 @@ def _build(machine: _Machine, _argument: Any) -> None:
 
 def _array_spec(state: Any) -> tuple[ArraySpec, int]:
     """An array and its bytes."""
-    if not isinstance(state, tuple) or len(state) != 5 or state[0] != 1 or not isinstance(state[3], bool):
+    if not isinstance(state, tuple) or len(state) != 5 or not _are(state[:1], (1,)) or not isinstance(state[3], bool):
         raise RefusedPickleError("a numpy array is not described as numpy does it")
     _, shape, dtype, _, content = state
     if not isinstance(dtype, _Dtype) or not isinstance(content, _Bytes):
@@ -461,6 +479,8 @@ _CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "numpy.core.multiarray.scalar": _scalar,
 }
 _CLASSES = frozenset({"numpy.ndarray"})
+
+_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "PROTO": _protocol,

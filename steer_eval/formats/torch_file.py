@@ -26,7 +26,11 @@ MAX_VALUES = 10_000
 MAX_TEXT = 2**20
 SUFFIXES = (".pt", ".pth", ".bin")
 
-_VERSION = re.compile(rb"[0-9]{1,4}\n?")
+# What PyTorch reads of small records, trusting that they are small, and text.
+_SMALL = {
+    **dict.fromkeys(("version", ".format_version", ".storage_alignment"), re.compile(rb"[0-9]{1,4}\n?")),
+    ".data/serialization_id": re.compile(rb"[ -~]{0,64}"),
+}
 _RESAVE = "ask for safetensors, or for torch.save of nothing but tensors, arrays, numbers and text"
 
 
@@ -133,8 +137,9 @@ def _header(path: Path, name: str) -> dict[str, Any]:
         order = records.get("byteorder")
         if order is not None and _content(file, order, 16) != b"little":
             raise FormatError(name, "byteorder", "the tensors are not little-endian", fix=_RESAVE)
-        if not _VERSION.fullmatch(_content(file, records["version"], 16)):
-            raise FormatError(name, "version", "the version is no number", fix=_RESAVE)
+        for record, form in _SMALL.items():
+            if record in records and not form.fullmatch(_content(file, records[record], 128)):
+                raise FormatError(name, record, "the record is not what torch.save writes", fix=_RESAVE)
         program = run(_content(file, records["data.pkl"], MAX_PICKLE_BYTES))
     value = program.value if isinstance(program.value, dict) else {"": program.value}
     described: Any = _Description(name, records).of(value, "", 0)

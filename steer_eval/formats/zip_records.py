@@ -67,7 +67,8 @@ def read_records(file: BinaryIO, size: int, name: str) -> dict[str, Record]:
     for offset, member, content in sorted(entries):
         match = _MEMBER.fullmatch(member)
         shown = member.decode("utf-8", "replace")
-        if match is None or folders - {match["folder"]}:
+        # PyTorch has the folder's name as text.
+        if match is None or folders - {match["folder"]} or shown.encode() != member:
             raise FormatError(name, "", f"the archive has a member {shown!r}, which is no part of a tensor file")
         folders.add(match["folder"])
         record = match["record"].decode()

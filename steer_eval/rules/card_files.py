@@ -45,6 +45,7 @@ _NOUNS = {
 """What the rows of each kind of table are called, beside rows."""
 _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3}
 _ABOUT = 0.1
+_ABOUT_SIGNS = frozenset("~≈")
 _CELL = re.compile(r"\bL\s*=?\s*(?P<layer>[0-9]+)\s*,?\s*c\s*=?\s*(?P<coef>[+-]?[0-9]+(?:\.[0-9]+)?)")
 _SIZE_NAME = re.compile(r"[0-9]+(?:\.[0-9]+)?[BM]\b")
 
@@ -63,7 +64,8 @@ def card_file_findings(inventory: Inventory) -> list[Finding]:
         try:
             card = read_card(artifact.value, artifact.file)
         except FormatError as error:
-            findings.append(Finding("card-metadata", "error", error.file, error.where, error.reason, fix=error.fix))
+            fix = error.fix or "mend the YAML between the two lines of `---`; the Hub reads it as well"
+            findings.append(Finding("card-metadata", "error", error.file, error.where, error.reason, fix=fix))
             continue
         findings += _metadata(card, artifact, inventory, root)
         unread = unusable(inventory)
@@ -83,13 +85,26 @@ def _metadata(card: Card, artifact: Artifact, inventory: Inventory, root: Root) 
 
 def expanded(path: str) -> list[str]:
     """Paths that one with braces stands for: `a{1,2}.pt` is `a1.pt` and `a2.pt`, and `a{layer}.pt` is `a*.pt`."""
-    paths = [path]
-    while found := _BRACES.search(paths[0]):
+    done: list[str] = []
+    todo = [path]
+    while todo:
+        current = todo.pop()
+        found = _BRACES.search(current)
+        if found is None:
+            done.append(current)
+            continue
         parts = found[1].split(",") if "," in found[1] else ["*"]
-        if len(paths) * len(parts) > MAX_NAMES:
-            return [_BRACES.sub("*", path)]
-        paths = [each.replace(found[0], part, 1) for each in paths for part in parts]
-    return paths
+        if len(done) + len(todo) + len(parts) > MAX_NAMES:
+            return [_starred(path)]
+        todo += [current[: found.start()] + part + current[found.end() :] for part in reversed(parts)]
+    return list(dict.fromkeys(done))
+
+
+def _starred(path: str) -> str:
+    """A path with a star in place of its braces."""
+    while _BRACES.search(path):
+        path = _BRACES.sub("*", path)
+    return path
 
 
 def size_agrees(stated: str, size: int) -> bool:
@@ -113,7 +128,7 @@ def size_agrees(stated: str, size: int) -> bool:
         # `ls -h` and `du -h` round up, most others to the nearest.
         elif -step < value - number <= 0.5 * step:
             return True
-        if match["about"] and abs(value - number) <= _ABOUT * number:
+        if match["about"] in _ABOUT_SIGNS and abs(value - number) <= _ABOUT * number:
             return True
     return False
 

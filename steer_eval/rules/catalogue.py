@@ -85,7 +85,9 @@ RULES: tuple[Rule, ...] = (
     Rule("not-finite", "error", "a number of a file is NaN or infinite"),
     Rule("file-refused", "error", "a file is refused by the reader of its kind: damaged, too large, or more than data"),
     Rule(
-        "vector-converted", "note", "a vector's file, or the one that it was converted from, does not say from which pairs it was made"
+        "vector-converted",
+        "note",
+        "a vector's file, or the one that it was converted from, does not say from which pairs it was made",
     ),
     Rule("sae-layer", "error", "an SAE or feature table has another layer than its name"),
     Rule("sae-shape", "error", "an SAE is not as wide as the vectors of its model"),
@@ -158,6 +160,7 @@ RULES: tuple[Rule, ...] = (
     Rule("manifest-unusable", "warning", "`manifest.json` is absent"),
     Rule("file-absent", "warning", "`manifest.json` names a file that is absent"),
     Rule("file-unlisted", "warning", "`manifest.json` does not name a file; hidden files need not be named"),
+    Rule("model-left-out", "warning", "a model was not run: it needs more memory or time than there is"),
     Rule("model-not-run", "error", "`reproduce` could not run a model"),
 )
 

@@ -56,7 +56,8 @@ def _select(study: Study, claim: Claim, measure: Measure, file: str, where: str)
 def _refusal(study: Study, select: Selector, measure: Measure) -> str:
     """Why a measure can't be taken on what is selected; empty if it can."""
     try:
-        if measure.name not in _OF_THE_STUDY:
+        # A claim about a file's variants says which file, and thereby all that there is to say.
+        if measure.name not in _OF_THE_STUDY and select.file is None:
             selected_model(study, select)
         needs = measure.needs(study, select)
     except NotCheckable as why:

@@ -13,8 +13,10 @@ from typing import Any
 
 from steer_eval.consistency import same_or_rounded
 from steer_eval.findings import Finding
+from steer_eval.formats.kinds import kind_of
 from steer_eval.formats.strict_json import Row
 from steer_eval.inventory import Artifact, Inventory
+from steer_eval.rules.files import unusable
 from steer_eval.rules.rounding import agrees_with_quotient
 from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of
 from steer_eval.rules.vector_files import published_norms, vectors_by_model
@@ -32,6 +34,7 @@ def evaluation_findings(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -
         sweeps: The sweeps, by model.
     """
     prompts = next((table for table in inventory.of("eval_prompts") if not table.troubles), None)
+    known = frozenset(row.value["scenario"] for row in prompts.value) if prompts else frozenset()
     collapse_ratio = collapse_ratio_of(sweeps)
     bases = {row.base_ppl for sweep in sweeps.values() for row in sweep.rows}
     findings: list[Finding] = []
@@ -53,11 +56,14 @@ def evaluation_findings(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -
                 )
             seen.setdefault(label, row.line)
             findings += _arithmetic(artifact, row, collapse_ratio)
-            findings += _prompts(artifact, row, prompts)
+            findings += _prompts(artifact, row, known, prompts.path) if prompts else ()
             findings += _identical(artifact, row)
             findings += _layer_coefficients(artifact, row, inventory)
         findings += _features(artifact, inventory)
-    findings += _bases(list(inventory.of("transfer_eval", "phase_i")), bases)
+    # The unsteered perplexity of a sweep that can't be read may be any.
+    hidden = any(kind_of(file.rsplit("/", 1)[-1]) == "sweep" for file in unusable(inventory))
+    if bases and not hidden and all(sweep.rows for sweep in sweeps.values()):
+        findings += _bases(list(inventory.of("transfer_eval", "phase_i")), bases)
     return findings
 
 
@@ -103,7 +109,7 @@ def _bases(artifacts: list[Artifact], bases: set[float]) -> Iterator[Finding]:
     occurrences = Counter(f"{value:.6g}" for *_, value in found)
     said = set()
     for artifact, row, key, value in found:
-        if not bases or any(_has_base(row, key, base) for base in bases):
+        if any(_has_base(row, key, base) for base in bases):
             continue
         where = f"line {row.line}: {key}"
         message = f"no sweep has the unsteered perplexity {value:.6g}, which {key} gives"
@@ -132,12 +138,11 @@ def _has_base(row: Row, key: str, base: float) -> bool:
     return same_or_rounded(base, row.value[key])
 
 
-def _prompts(artifact: Artifact, row: Row, prompts: Artifact | None) -> Iterator[Finding]:
-    known = {each.value["scenario"] for each in prompts.value} if prompts else set()
+def _prompts(artifact: Artifact, row: Row, known: frozenset[str], path: str) -> Iterator[Finding]:
     for index, text in enumerate(row.value["generations"]):
-        if prompts is not None and text["prompt"] not in known:
+        if text["prompt"] not in known:
             where = f"line {row.line}: generations[{index}].prompt"
-            message = f"{prompts.path} has no such prompt"
+            message = f"{path} has no such prompt"
             yield Finding("evaluation-prompt", "error", artifact.file, where, message, None, text["prompt"], _AGAIN)
 
 

@@ -191,7 +191,9 @@ def _unjudged_labels(artifact: Artifact, source: Artifact, scored: set[int], unk
 
 def _same_ratio(row: Row, source: Artifact) -> Row | None:
     ratio = row.value.get("ppl_ratio")
-    rated = [each for each in source.value if ratio is not None and each.value.get("ppl_ratio") is not None]
+    if ratio is None:
+        return None
+    rated = [each for each in source.value if each.value.get("ppl_ratio") is not None]
     fitting = [each for each in rated if same_or_rounded(each.value["ppl_ratio"], ratio)]
     return fitting[0] if len(fitting) == 1 else None
 

@@ -1,20 +1,23 @@
 """Numbers that follow from numbers that may have been rounded.
 
-Invariant: a published number is taken for one with all its digits unless it has two to four decimals; then it stands
+Invariant: a published number is taken for one with all its digits if it has more than four decimals; else it stands
 for everything that rounds to it, and only a difference that no rounding explains is one.
 """
 
 from __future__ import annotations
 
 _RELATIVE = 1e-6
-_MOST_DECIMALS = 4
+_FEWEST_DECIMALS, _MOST_DECIMALS = 2, 4
 
 
 def half_place(value: float) -> float:
     """How far rounding may have moved a number: half of its last decimal, or 0 if it seems not to be rounded."""
-    _, _, decimals = repr(value).partition(".")
-    # One decimal is what Python prints of whole numbers, so it says nothing about rounding.
-    return 0.5000001 * 10.0 ** -len(decimals) if 2 <= len(decimals) <= _MOST_DECIMALS else 0.0
+    text = repr(value)
+    decimals = len(text.partition(".")[2])
+    if "e" in text or decimals > _MOST_DECIMALS:
+        return 0.0
+    # Zeros at the end are not printed, so that 1.5 may be a rounded 1.502.
+    return 0.5000001 * 10.0 ** -max(decimals, _FEWEST_DECIMALS)
 
 
 def agrees_with_quotient(observed: float, numerator: float, denominator: float) -> bool:

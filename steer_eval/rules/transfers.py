@@ -84,7 +84,7 @@ def _sources(artifact: Artifact, inventory: Inventory, unread: frozenset[str]) -
             continue
         nearest = max(alike, key=lambda vector: _cosine(vector.value.values, copy))
         # It may be a copy of a vector that can't be read, or of one that was changed after its norm was recorded.
-        if (hidden and layer is None) or layer in hidden or _as_recorded(nearest, copy):
+        if (hidden and layer is None) or layer in hidden or any(_as_recorded(each, copy) for each in alike):
             continue
         message = f"the vector is not equal to any published one; the nearest is {nearest.path}"
         expected = f"norm {nearest.value.norm:.7g}"

@@ -12,6 +12,7 @@ from studies import row as sweep_row
 
 from steer_eval.cells import Cell
 from steer_eval.claims.claim import Selector
+from steer_eval.claims.facts import Fact, Facts
 from steer_eval.claims.measures import REGISTRY, Case, NotCheckable
 from steer_eval.results import Results, Sweep, SweepRow
 
@@ -21,9 +22,40 @@ def place(tmp_path_factory):
     return build(tmp_path_factory.mktemp("study"))
 
 
+def published() -> Facts:
+    """What two judges, a feature table, an SAE and two variants say."""
+    cell = Selector("tiny", "steered", 3, 2.0)
+    feature = Selector("tiny", layer=3, coef=2.0, feature=7)
+    numbers = {
+        "feature_delta": 1.5,
+        "feature_base_mean": 0.5,
+        "feature_steered_mean": 2.0,
+        "feature_ratio": 4.0,
+        "feature_steered_frequency": 100.0,
+        "feature_base_frequency": 50.0,
+    }
+    scores = {"a": (3.5, 1.0, 4.0, 2.5), "b": (2.0, 1.5, 5.0, 0.5)}
+    variant = Selector(file="judge_transfer.jsonl")
+    return Facts(
+        [
+            *(
+                Fact(measure, replace(cell, judge=judge), value, f"judge_{judge}_tiny.jsonl", "line 1")
+                for judge, values in scores.items()
+                for measure, value in zip(("mature_anger", "juvenile_rage", "coherence", "margin"), values, strict=True)
+            ),
+            *(Fact(measure, feature, value, "features.json", "top_features[0]") for measure, value in numbers.items()),
+            Fact("feature_count", Selector("tiny", layer=3), 1, "features.json", "top_features"),
+            Fact("sae_width", Selector("tiny", layer=3), 16, "cfg.json", "d_sae"),
+            Fact("sae_k", Selector("tiny", layer=3), 4, "cfg.json", "k"),
+            Fact("mature_anger", replace(variant, variant="ridge"), 2.0, "judge_transfer.jsonl", "line 1"),
+            Fact("mature_anger", replace(variant, variant="native"), 4.0, "judge_transfer.jsonl", "line 2"),
+        ]
+    )
+
+
 @pytest.fixture(scope="module")
 def results(place):
-    return place.results()
+    return replace(place.results(), facts=published())
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +104,20 @@ VALUES = {
     "contrast_pair_count": [(Selector(), 4)],
     "prompt_count": [(Selector(), 3)],
     "corpus_words": [(Selector(), 13)],
+    "mature_anger": [(Selector("tiny", layer=3, coef=2.0, judge="a"), 3.5)],
+    "juvenile_rage": [(Selector("tiny", layer=3, coef=2.0, judge="b"), 1.5)],
+    "coherence": [(Selector("tiny", layer=3, coef=2.0, judge="a"), 4.0)],
+    "margin": [(Selector("tiny", layer=3, coef=2.0, judge="a"), 2.5)],
+    "feature_delta": [(Selector("tiny", feature=7), 1.5)],
+    "feature_base_mean": [(Selector("tiny", feature=7), 0.5)],
+    "feature_steered_mean": [(Selector("tiny", feature=7), 2.0)],
+    "feature_ratio": [(Selector("tiny", feature=7), 4.0)],
+    "feature_steered_frequency": [(Selector("tiny", feature=7), 100.0)],
+    "feature_base_frequency": [(Selector("tiny", feature=7), 50.0)],
+    "feature_count": [(Selector("tiny"), 1)],
+    "sae_width": [(Selector("tiny"), 16)],
+    "sae_k": [(Selector("tiny"), 4)],
+    "highest_mature_anger": [(Selector(file="judge_transfer.jsonl", variant="r*"), 2.0)],
     "cell_count": [(Selector(), 8), (Selector(label="random"), 8), (Selector(label="zero"), 1)],
 }
 
@@ -89,7 +135,8 @@ def test_the_value_is_the_known_one(study, results, name, select, value):
 
     assert observation.value == pytest.approx(value, rel=1e-7)
     assert isinstance(observation.value, bool) is (REGISTRY[name].unit == "truth value")
-    assert (observation.undecided, observation.conflict, observation.note) == ("", "", "")
+    assert (observation.undecided, observation.conflict) == ("", "")
+    assert observation.note == ("the highest of 1, of ridge" if name == "highest_mature_anger" else "")
     assert observation.file
 
 

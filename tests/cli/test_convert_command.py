@@ -12,7 +12,7 @@ import pt_files
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from legacy import BECOMES, COPIED, build, listing
+from convertible import BECOMES, COPIED, build, listing
 
 from steer_eval.cli.main import cli
 from steer_eval.errors import SteerEvalError

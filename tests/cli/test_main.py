@@ -77,9 +77,13 @@ def test_usage_errors_exit_with_2_and_say_what_is_wrong(arguments: list[str], me
 
 
 def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
-    answer = run("validate", str(tmp_path))
-    assert answer.returncode == 2
-    assert "study.yaml: the file is absent" in answer.stderr
+    for command, words in (
+        ("sweep", "study.yaml: the file is absent"),
+        ("reproduce", "neither a study.yaml nor a card"),
+    ):
+        answer = run(command, str(tmp_path))
+        assert answer.returncode == 2
+        assert words in answer.stderr
 
 
 def test_a_file_in_place_of_a_folder_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from export.vector_sets import vector
 from pt_files import sae as sae_pt
 
 from steer_eval.export import FORMATS, load_format
+from steer_eval.export.gguf_control_vector import read_control_vector
 from steer_eval.formats.sae import read_sae_pt
 from steer_eval.formats.saelens import read_saelens
 from steer_eval.formats.vector import file_name, read_vector, write_vector
@@ -20,9 +22,11 @@ from steer_eval.formats.vector import file_name, read_vector, write_vector
 LAYERS = (1, 3)
 
 
-def run(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()", *arguments]
-    return subprocess.run(program, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        program, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.fixture
@@ -62,6 +66,33 @@ def test_one_layer_goes_to_the_file_that_is_named(repo):
 
     assert document["files"] == [{"path": str(out), "bytes": out.stat().st_size}]
     assert document["usage"].splitlines()[0].endswith(f"--control-vector-scaled {out}:1")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"model_type": "granite"}', None),
+        ('{"hidden_size": 48}', "lab/tiny-base does not stand in its config.json"),
+        ("[]", "does not stand in its config.json"),
+        ("{", "lab/tiny-base/config.json"),
+    ],
+)
+def test_the_type_of_a_model_comes_from_its_config(repo, tmp_path, config, message):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--lab--tiny-base"
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    (cached / "snapshots" / commit / "config.json").write_text(config)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    answer = run(tmp_path, "export", "repo", "--to", "llama-cpp", HF_HUB_CACHE=str(tmp_path / "hub"))
+
+    if message is None:
+        assert answer.returncode == 0, answer.stderr
+        assert read_control_vector(tmp_path / "tiny.gguf").model_hint == "granite"
+    else:
+        assert answer.returncode == 2
+        assert message in answer.stderr
+        assert not (tmp_path / "tiny.gguf").exists()
 
 
 def test_nothing_is_replaced_without_force(repo):

@@ -51,6 +51,7 @@ from steer_eval.formats.torch_file import (
     MAX_FILE_BYTES,
     MAX_PICKLE_BYTES,
     MAX_TENSORS,
+    MAX_TEXT,
     MAX_VALUES,
     read_header,
     read_torch,
@@ -331,6 +332,8 @@ NOT_SAVED = {
     "too many tensors": (lambda: [torch.ones(1)] * (MAX_TENSORS + 1), "more than 1024 tensors"),
     "description of a tensor": (lambda: {"dtype": "float32", "shape": [3]}, "would pass for a tensor"),
     "description with more": (lambda: [{"dtype": "float32", "shape": (3,), "x": 1}], "would pass for a tensor"),
+    "too much text": (lambda: "x" * (MAX_TEXT + 1), "more than 1048576 characters"),
+    "too much text by repetition": (lambda: {"x" * 1000: ["x" * 1000] * 1050}, "more than 1048576 characters"),
     "number and its text as keys": (lambda: {1: "a", "1": "b"}, "number and its text"),
 }
 
@@ -444,7 +447,6 @@ BAD_FILES = {
     "no members": (lambda path: write_zip(path, []), "0 members"),
     "too many members": (many_members, f"{MAX_MEMBERS + 1} members"),
     "version of the future": (archive(RECORD, version=b"9999"), "the file is refused: "),
-    "another checksum": (directory("data.pkl", checksum=1), "the file is refused: "),
     "pickle too large": (large_pickle, "data.pkl: the pickle has more than"),
     "too large": (sparse, "4294967297 bytes, more than"),
     "no pickle": (lambda path: write_zip(path, [(f"{FOLDER}/version", b"3\n")]), "no data.pkl"),
@@ -477,7 +479,15 @@ BAD_FILES = {
     "cut short": (damaged(lambda content: content[:-30]), "not a PyTorch file"),
     "cut to its end": (damaged(lambda content: content[-22:]), "not where its end says"),
     "not aligned": (archive(RECORD, align=1), "not aligned"),
-    "record absent": (archive(), "needs a record data/0 of 8 bytes, which is absent"),
+    "record absent": (archive(), "x.pt: value: the tensor needs a record data/0 of 8 bytes, which is absent"),
+    "record of metadata absent": (
+        archive(
+            pickled=program(
+                named("collections.OrderedDict") + b")R" + mapping(_metadata=mapping(x=tensor([2], [1]))) + b"b"
+            )
+        ),
+        "x.pt: data.pkl: a tensor needs a record data/0 of 8 bytes, which is absent",
+    ),
     "record too short": (archive(RECORD[:-1]), "which is 7 bytes long"),
     "record too long": (archive(RECORD + b"\0"), "which is 9 bytes long"),
     "record of another number": (

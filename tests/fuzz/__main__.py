@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=100_000, help="how many inputs, over all readers")
     parser.add_argument("--seed", type=int, default=None, help="of the mutations; by default the time, and printed")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
+    parser.add_argument("--seconds", type=float, default=harness.SECONDS, help="how long a reader may take")
     parser.add_argument("--only", default="", help="readers whose name contains this")
     parser.add_argument("--readers", default="fuzz.readers", help="module with a function readers()")
     parser.add_argument("--regressions", type=Path, default=REGRESSIONS, help="where failing inputs are kept")
@@ -33,24 +34,26 @@ def main() -> int:
     if options.replay:
         known = list(harness.kept(readers, options.regressions))
         cases, count = known.__getitem__, len(known)
-    summary = harness.run(readers, cases, count, workers=options.workers, regressions=options.regressions)
+    summary = harness.run(
+        readers, cases, count, workers=options.workers, seconds=options.seconds, regressions=options.regressions
+    )
     out = sys.stderr if options.json else sys.stdout
     for reader in readers:
         counts = [each[reader.name] for each in (summary.accepted, summary.refused, summary.failed)]
         total = sum(counts)
         share = f"{counts[0] / total:6.1%}" if total else "     -"
-        print(f"{reader.name:44} {total:7} inputs {share} accepted {counts[2]:5} failed", file=out)  # noqa: T201
+        print(f"{reader.name:44} {total:7} inputs {share} accepted {counts[2]:5} failed", file=out)
     rate = summary.inputs / max(summary.seconds, 1e-9)
-    print(  # noqa: T201
+    print(
         f"{summary.inputs} inputs, seed {seed}, {summary.seconds:.1f} s, {rate:.0f} inputs/s, "
         f"peak {summary.peak_bytes / 2**20:.0f} MiB, {sum(summary.failed.values())} failures",
         file=out,
     )
     for failure in summary.failures:
-        print(f"{failure.reader}: {failure.kind}: {failure.detail} [{failure.input}]", file=out)  # noqa: T201
+        print(f"{failure.reader}: {failure.kind}: {failure.detail} [{failure.input}]", file=out)
     if options.json:
-        print(json.dumps(asdict(summary)))  # noqa: T201
-    return 1 if summary.failed else 0
+        print(json.dumps({**vars(summary), "failures": [asdict(failure) for failure in summary.failures]}))  # noqa: T201
+    return 1 if any(summary.failed.values()) else 0
 
 
 if __name__ == "__main__":

@@ -105,15 +105,13 @@ def pickle_seeds(files: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(pickles)
 
 
-def safetensors(
-    tensors: dict[str, np.ndarray[Any, Any]], metadata: dict[str, str] | None = None, *, codes: dict[str, str] | None = None
-) -> bytes:
-    """A safetensors file; `codes` names the types that numpy does not have."""
+def safetensors(tensors: dict[str, np.ndarray[Any, Any]], metadata: dict[str, str] | None = None) -> bytes:
+    """A safetensors file."""
     known = {"float64": "F64", "float32": "F32", "float16": "F16", "uint8": "U8", "int64": "I64", "bool": "BOOL"}
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     content = b""
     for name, array in tensors.items():
-        shape, code = list(array.shape), (codes or {}).get(name, known[array.dtype.name])
+        shape, code = list(array.shape), known[array.dtype.name]
         header[name] = {"dtype": code, "shape": shape, "data_offsets": [len(content), len(content) + array.nbytes]}
         content += array.tobytes()
     text = json.dumps(header).encode()
@@ -253,7 +251,8 @@ def gguf_seeds() -> tuple[bytes, ...]:
     tensors = {f"direction.{layer}": np.arange(4, dtype=np.float32) for layer in (3, 5)}
     keys: dict[str, str | int] = {"general.architecture": "controlvector", "controlvector.model_hint": "llama"}
     provenance = json.dumps({"3": {"norm": "3.5"}, "5": {}})
-    return (to_bytes(keys, tensors), to_bytes({**keys, "controlvector.layer_count": 2, "steer_eval.provenance": provenance}, tensors))
+    more: dict[str, str | int] = {"controlvector.layer_count": 2, "steer_eval.provenance": provenance}
+    return (to_bytes(keys, tensors), to_bytes({**keys, **more}, tensors))
 
 
 def path_seeds() -> tuple[bytes, ...]:

@@ -1,9 +1,9 @@
 """Runs readers on mutated files, and catches whatever they should not do.
 
 Invariant: for every input, a reader either returns or raises one of its refusals; it runs no code of the input, writes
-no file, opens no connection, imports nothing new, warns of nothing, and stays within bounds of time and memory. Anything
-else is a `Failure` with the input that caused it, even if the process died of it: every input stands in memory that
-outlives the process before the reader is called.
+no file, opens no connection, imports nothing new, warns of nothing, and stays within bounds of time and memory.
+Anything else is a `Failure` with the input that caused it, even if the process died of it: every input stands in memory
+that outlives the process before the reader is called.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fuzz.mutations import MAX_BYTES, mutated
 from fuzz.readers import Reader
 
 SECONDS = 5.0
-"""How long a reader may take; a process that is stuck outside of Python is ended after twice as long."""
+"""How long a reader may take; a process that is stuck outside of Python is ended after four times as long."""
 GROWTH_BYTES = 96 * 2**20
 """By how much one call may raise the process's peak memory; inputs have at most `MAX_BYTES`."""
 LIMIT_BYTES = 512 * 2**20
@@ -65,10 +65,11 @@ _FORBIDDEN = (
     "gc.",
 )
 _HARMLESS = {"os.listdir", "os.scandir", "os.putenv", "os.fwalk", "os.walk"}
+_ACCEPTED, _REFUSED, _FAILED = range(3)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-class Caught(BaseException):  # noqa: N818 - no error of a reader: it must pass through every handler of one
+class Caught(BaseException):
     """Something that a reader must not do."""
 
     def __init__(self, kind: str, detail: str) -> None:
@@ -131,7 +132,13 @@ def generated(readers: Sequence[Reader], seed: int) -> Callable[[int], Case]:
 
 
 def run(
-    readers: Sequence[Reader], cases: Callable[[int], Case], count: int, *, workers: int = 1, regressions: Path
+    readers: Sequence[Reader],
+    cases: Callable[[int], Case],
+    count: int,
+    *,
+    workers: int = 1,
+    seconds: float = SECONDS,
+    regressions: Path,
 ) -> Summary:
     """Run readers on inputs, in processes of their own.
 
@@ -140,20 +147,23 @@ def run(
         cases: Gives the input of a number from 0.
         count: How many inputs.
         workers: How many processes at a time.
+        seconds: How long a reader may take.
         regressions: Where inputs that fail are kept, in a folder per reader.
     """
     started = time.monotonic()
     root = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - memory, where there is one
     scratch = Path(tempfile.mkdtemp(prefix="steer-eval-fuzz-", dir=root))
     summary = Summary()
+    pool: list[_Worker] = []
     try:
-        pool = [
-            _Worker(readers, cases, range(index, count, workers), scratch / str(index), summary, regressions)
-            for index in range(workers)
-        ]
-        while not all([worker.is_done() for worker in pool]):
+        for index in range(workers):
+            numbers = range(index, count, workers)
+            pool.append(_Worker(readers, cases, numbers, scratch / str(index), summary, seconds, regressions))
+        while [worker for worker in pool if not worker.is_done()]:
             time.sleep(0.02)
     finally:
+        for worker in pool:
+            worker.end()
         shutil.rmtree(scratch, ignore_errors=True)
     summary.seconds = time.monotonic() - started
     return summary
@@ -169,11 +179,14 @@ class _Worker:
         numbers: range,
         scratch: Path,
         summary: Summary,
+        seconds: float,
         regressions: Path,
     ) -> None:
         self.readers, self.cases, self.numbers = readers, cases, numbers
-        self.scratch, self.summary, self.regressions = scratch, summary, regressions
+        self.scratch, self.summary, self.seconds, self.regressions = scratch, summary, seconds, regressions
+        # Shared with the processes, so that a death loses nothing.
         self.slot = mmap.mmap(-1, _SLOT)
+        self.counts = mmap.mmap(-1, 3 * 8 * len(readers))
         self.log = scratch.with_suffix(".log")
         self.position = 0
         self.seen = (0, 0.0)
@@ -190,7 +203,8 @@ class _Worker:
             return False
         self.pid = None
         self._collect()
-        if status == 0:
+        if status == 0 and not _HEADER.unpack_from(self.slot)[3]:
+            self._add_counts()
             return True
         turn, reader, length, inside = _HEADER.unpack_from(self.slot)
         if not inside:
@@ -200,11 +214,32 @@ class _Worker:
         stuck = code == -signal.SIGKILL
         name = self.readers[reader].name
         detail = "no answer, not even to an alarm" if stuck else f"the process ended with {code}"
-        self.summary.failed[name] += 1
+        self._count(reader, _FAILED)
         _keep(self.summary.failures, self.regressions, name, content, "time" if stuck else "crash", detail)
         self.position = turn + 1
         self._start()
+        if self.pid is None:
+            self._add_counts()
         return self.pid is None
+
+    def end(self) -> None:
+        """End the process, should there be one: nobody looks after it any more."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = None
+
+    def _count(self, reader: int, outcome: int) -> None:
+        place = 8 * (3 * reader + outcome)
+        self.counts[place : place + 8] = (int.from_bytes(self.counts[place : place + 8]) + 1).to_bytes(8)
+
+    def _add_counts(self) -> None:
+        for index, reader in enumerate(self.readers):
+            outcomes = struct.unpack_from(">3Q", self.counts, 24 * index)
+            for counter, count in zip(
+                (self.summary.accepted, self.summary.refused, self.summary.failed), outcomes, strict=True
+            ):
+                counter[reader.name] += count
 
     def _start(self) -> None:
         if self.position >= len(self.numbers):
@@ -220,7 +255,7 @@ class _Worker:
         try:
             self._work()
             code = 0
-        except BaseException:  # noqa: BLE001
+        except BaseException:
             traceback.print_exc()
         finally:
             sys.stderr.flush()
@@ -228,13 +263,12 @@ class _Worker:
 
     def _work(self) -> None:
         log: list[Failure] = []
-        counts = {"accepted": Counter[str](), "refused": Counter[str](), "failed": Counter[str]()}
-        guard = Guard()
+        guard = Guard(self.seconds)
         places = _prepare(self.readers, self.scratch)
         _limit_memory()
 
         def save() -> None:
-            document = {**counts, "failures": [asdict(failure) for failure in log], "peak": _peak_bytes()}
+            document = {"failures": [asdict(failure) for failure in log], "peak": _peak_bytes()}
             temporary = self.log.with_suffix(".new")
             temporary.write_text(json.dumps(document))
             temporary.replace(self.log)
@@ -249,9 +283,9 @@ class _Worker:
                 file.write(content)
             _HEADER.pack_into(self.slot, 0, turn, case.reader, len(content), 1)
             try:
-                counts["accepted" if guard.call(reader, folder) else "refused"][reader.name] += 1
+                self._count(case.reader, _ACCEPTED if guard.call(reader, folder) else _REFUSED)
             except Caught as caught:
-                counts["failed"][reader.name] += 1
+                self._count(case.reader, _FAILED)
                 known = self.summary.failures
                 _keep(log, self.regressions, reader.name, content, caught.kind, str(caught), known=known)
                 save()
@@ -264,16 +298,14 @@ class _Worker:
         turn, now = _HEADER.unpack_from(self.slot)[0], time.monotonic()
         if turn != self.seen[0]:
             self.seen = (turn, now)
-        elif now - self.seen[1] > 2 * SECONDS + 5 and self.pid is not None:
+        elif now - self.seen[1] > 4 * self.seconds and self.pid is not None:
             os.kill(self.pid, signal.SIGKILL)
 
     def _collect(self) -> None:
-        """Take over what the process has noted; what it did since then is lost with it, but for the last input."""
+        """Take over the failures that the process has noted."""
         with suppress(FileNotFoundError):
             noted = json.loads(self.log.read_text())
             self.log.unlink()
-            for name in ("accepted", "refused", "failed"):
-                getattr(self.summary, name).update(noted[name])
             self.summary.failures += [Failure(**failure) for failure in noted["failures"]]
             self.summary.peak_bytes = max(self.summary.peak_bytes, noted["peak"])
 
@@ -300,11 +332,11 @@ class Guard:
     An audit hook can't be taken away, so there is one guard per process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.armed = False
         self.events: list[str] = []
         self.peak = _peak_bytes()
-        self.peaks: dict[str, int] = {}
         sys.addaudithook(self._audit)
         signal.signal(signal.SIGALRM, _too_slow)
 
@@ -320,7 +352,7 @@ class Guard:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                signal.setitimer(signal.ITIMER_REAL, SECONDS)
+                signal.setitimer(signal.ITIMER_REAL, self.seconds)
                 self.armed = True
                 try:
                     accepted = reader.read(folder)
@@ -339,7 +371,7 @@ class Guard:
             raise Caught("memory", _where(sys.exc_info()[1])) from None
         except Warning as warning:
             raise Caught("warning", _where(warning)) from None
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             raise Caught("exception", _where(error)) from None
         if self.events:
             raise Caught("audit", self.events[0])
@@ -353,8 +385,8 @@ class Guard:
             return
         if event == "open":
             _, mode, flags = arguments
-            writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _WRITING)
-            if not writes:
+            by_mode = isinstance(mode, str) and set(mode) & set("wax+")
+            if not by_mode and not (isinstance(flags, int) and flags & _WRITING):
                 return
         self.armed = False
         self.events.append(f"{event} {str(arguments)[:200]}")
@@ -371,7 +403,7 @@ def _check_message(error: BaseException) -> None:
 
 
 def _too_slow(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Caught("time", f"more than {SECONDS} seconds")
+    raise Caught("time", "too slow")
 
 
 def _where(error: BaseException | None) -> str:
@@ -395,8 +427,8 @@ def _keep(
 ) -> None:
     """Note a failure and write its input, unless there are enough of the same sort."""
     place = detail.rsplit(" at ", 1)[-1][:80]
-    alike = [each for each in (*known, *failures) if (each.reader, each.kind) == (reader, kind) and place in each.detail]
-    if len(alike) >= KEPT:
+    same = (each for each in (*known, *failures) if (each.reader, each.kind) == (reader, kind))
+    if sum(place in each.detail for each in same) >= KEPT:
         return
     name = f"{hashlib.sha256(content).hexdigest()[:16]}.bin"
     folder = regressions / reader

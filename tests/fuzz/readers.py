@@ -15,7 +15,7 @@ from pathlib import Path
 from fuzz import corpus
 from fuzz import mutations as m
 from fuzz.mutations import Mutation
-from steer_eval.errors import FormatError
+from steer_eval.errors import FormatError, NotFiniteError
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,19 @@ def _torch_readers() -> list[Reader]:
 
     def agreeing(folder: Path) -> bool:
         """Loads, and holds what was loaded against what was said of it before."""
-        file = read_torch(folder / "input")
+        read_header(folder / "input")
+        try:
+            file = read_torch(folder / "input")
+        except NotFiniteError:
+            raise
+        except FormatError as error:
+            raise AssertionError(f"the header was good, and the file is not: {error}") from None
         if described(file.content) != file.header:
             raise AssertionError(f"the header says {file.header} of {file.content}")
         return True
 
     return [
-        Reader(
-            "pickle_program", pickle_program, corpus.pickle_seeds(every), m.PICKLE, refusals=(RefusedPickleError,)
-        ),
+        Reader("pickle_program", pickle_program, corpus.pickle_seeds(every), m.PICKLE, refusals=(RefusedPickleError,)),
         Reader("torch_header", of_file(read_header, "input"), every, m.TORCH),
         Reader("torch_file", agreeing, every, m.TORCH),
         Reader("caa_pt", of_file(read_caa_pt, "input"), caa, m.TORCH),
@@ -116,8 +120,8 @@ def described(value: object, *, top: bool = True) -> object:
 
 
 def _safetensors_readers() -> list[Reader]:
-    from steer_eval.formats.safetensors_file import read_header
     from steer_eval.formats.saelens import read_saelens
+    from steer_eval.formats.safetensors_file import read_header
     from steer_eval.formats.transfer import read_transfer_map, read_transferred
     from steer_eval.formats.vector import read_vector
 
@@ -136,9 +140,7 @@ def _safetensors_readers() -> list[Reader]:
         Reader("vector", of_file(read_vector, "input"), (corpus.vector_file(),), m.SAFETENSORS),
         Reader("saelens_weights", saelens, (good_weights,), m.SAFETENSORS, weights, {config: good_config}),
         Reader("saelens_config", saelens, (good_config,), m.JSON, config, {weights: good_weights}),
-        Reader(
-            "transferred", of_file(read_transferred, "input"), (corpus.transferred_safetensors(),), m.SAFETENSORS
-        ),
+        Reader("transferred", of_file(read_transferred, "input"), (corpus.transferred_safetensors(),), m.SAFETENSORS),
         Reader(
             "transfer_map", of_file(read_transfer_map, "input"), (corpus.transfer_map_safetensors(),), m.SAFETENSORS
         ),
@@ -169,18 +171,15 @@ def _text_readers() -> list[Reader]:
         return not scan_json(folder / "input")[1]
 
     def rows(schema: str) -> Callable[[Path], bool]:
-        return lambda folder: not any(
-            isinstance(item, FormatError) for item in scan_jsonl(folder / "input", schema=schema)
+        return lambda folder: (
+            not any(isinstance(item, FormatError) for item in scan_jsonl(folder / "input", schema=schema))
         )
 
     return [
         Reader("json", of_file(read_json, "input"), corpus.json_seeds(), m.JSON),
         Reader("json_scan", scanned, corpus.nan_seeds(), m.JSON),
         Reader("features", of_file(read_features, "input"), (corpus.features(),), m.JSON),
-        *(
-            Reader(f"jsonl_{schema}", rows(schema), corpus.jsonl_seeds(schema), m.JSONL)
-            for schema in corpus.ROWS
-        ),
+        *(Reader(f"jsonl_{schema}", rows(schema), corpus.jsonl_seeds(schema), m.JSONL) for schema in corpus.ROWS),
         Reader("text", text, (corpus.card(), "naïve ☃ \U0001f600\n".encode()), m.BYTES),
         Reader("yaml", yaml, corpus.yaml_seeds(), m.YAML),
         Reader("study", of_file(load_study, "input"), corpus.study_seeds(), m.YAML),

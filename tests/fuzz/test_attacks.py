@@ -291,7 +291,7 @@ def test_a_long_integer_where_a_number_belongs_is_refused(tmp_path):
 
 def test_deep_json_does_not_overflow_a_message(tmp_path):
     # Just shallow enough to be parsed: putting it into a message must not run out of stack.
-    for depth in range(60, 1000, 7):
+    for depth in range(60, 1000, 47):
         (tmp_path / "x").write_bytes(b'{"scenario": ' + b"[" * depth + b"]" * depth + b"}\n")
         [error] = scan_jsonl(tmp_path / "x", schema="eval_prompt")
         assert isinstance(error, FormatError)
@@ -302,7 +302,7 @@ def test_deep_json_does_not_overflow_a_message(tmp_path):
 def test_many_numbers_that_are_none_take_linear_time_and_bounded_memory(tmp_path):
     (tmp_path / "x").write_text("[" + ",\n".join(["NaN"] * 200_000) + "]")
 
-    with pytest.raises(FormatError, match="too many|more than"):
+    with pytest.raises(FormatError, match="more than 1000 numbers"):
         scan_json(tmp_path / "x")
 
 

@@ -1,7 +1,7 @@
 """What a text may refer to, and how its words are understood.
 
-Invariant: a `Context` is what is known before a text is read: the models, judges and files of the data. It decides no
-verdict.
+Invariant: a `Context` is what is known before a text is read: the models, judges, variants and files of the data. It
+decides no verdict. Of several texts the nearest that names anything decides; what that one leaves open stays open.
 """
 
 from __future__ import annotations
@@ -10,17 +10,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from steer_eval.claims.extract.numbers import signed_value
 from steer_eval.claims.names import ModelNames
 
-CELL = re.compile(
-    r"\b(?:L|layer)\s*[=:]?\s*(?P<layer>[0-9]{1,4})\b[\s,;/`*]*(?:at\s+)?(?:with\s+)?"
-    r"(?:c|coef|coefficient|α|alpha)\s*[=:]?\s*(?P<coef>[+\-−]?[0-9]+(?:\.[0-9]+)?)",
-    re.IGNORECASE,
+_GAP = r"[\s`*]{0,4}"
+_LAYER = rf"\b(?:L|layers?){_GAP}[=:]?{_GAP}\[?(?P<layer>[0-9]{{1,4}})\b\]?"
+_COEF = (
+    rf"(?<![\w.])(?:c|coef|coefficient|α|alpha){_GAP}(?:=|:|\bof\b)?{_GAP}(?:c{_GAP}=)?{_GAP}"
+    r"(?P<coef>[+\-−–]?[0-9]{1,6}(?:\.[0-9]{1,9})?)(?![\w.]*[0-9])"
 )
-LAYER = re.compile(r"\b(?:L\s*=?\s*|layers?\s*\[?\s*)(?P<layer>[0-9]{1,4})\b", re.IGNORECASE)
-COEFFICIENT = re.compile(
-    r"\b(?:c|coef|coefficient)\s*(?:=|:|of)?\s*(?:`?c\s*=\s*)?(?P<coef>[+\-−]?[0-9]+(?:\.[0-9]+)?)", re.IGNORECASE
+_BETWEEN = r"[\s,;/`*()]{0,5}(?:(?:at|with|and|in|on|of|the|a|steering)\s){0,3}"
+_CELLS = (
+    re.compile(rf"{_LAYER}{_BETWEEN}{_COEF}", re.IGNORECASE),
+    re.compile(rf"{_COEF}{_BETWEEN}{_LAYER}", re.IGNORECASE),
 )
+_LAYERS = re.compile(_LAYER, re.IGNORECASE)
+_COEFS = re.compile(_COEF, re.IGNORECASE)
+_FAMILY = re.compile(r"[A-Za-z]+")
 
 AXES = {
     "mature_anger": ("mature_anger", "mature anger", "mature"),
@@ -31,9 +37,48 @@ AXES = {
 """Words for the judge's axes."""
 
 
-def signed(text: str) -> float:
-    """A number in a cell, with any of the minus signs that people use."""
-    return float(text.replace("−", "-"))
+@dataclass(frozen=True)
+class CellMention:
+    """A layer with a coefficient in a text: `L=14 c=+1`, `layer 14, coefficient 1`, `c=+1 at layer 14`."""
+
+    start: int
+    end: int
+    layer: int
+    coef: float
+    text: str
+
+
+def cells_in(text: str) -> list[CellMention]:
+    """The cells that a text names, in order."""
+    found = [
+        CellMention(match.start(), match.end(), int(match["layer"]), signed_value(match["coef"]), match[0])
+        for pattern in _CELLS
+        for match in pattern.finditer(text)
+    ]
+    found.sort(key=lambda cell: (cell.start, -cell.end))
+    kept: list[CellMention] = []
+    for cell in found:
+        if not kept or cell.start >= kept[-1].end:
+            kept.append(cell)
+    return kept
+
+
+def layers_in(text: str) -> list[re.Match[str]]:
+    """Layers that a text names, each with a group `layer`."""
+    return list(_LAYERS.finditer(text))
+
+
+def coefficients_in(text: str) -> list[re.Match[str]]:
+    """Coefficients that a text names, each with a group `coef`."""
+    return list(_COEFS.finditer(text))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What some texts speak of: its name, or the reason why there is none that could be meant."""
+
+    name: str | None = None
+    stranger: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +91,7 @@ class Context:
         files: Paths of the files.
         vector_files: Path to model and layer of each vector.
         feature_models: Feature ids to the models in whose table they stand.
+        variants: Labels of variants.
     """
 
     names: ModelNames
@@ -53,23 +99,45 @@ class Context:
     files: tuple[str, ...]
     vector_files: Mapping[str, tuple[str, int]]
     feature_models: Mapping[int, tuple[str, ...]]
+    variants: tuple[str, ...] = ()
 
     def judge(self, *texts: str) -> str | None:
         """The judge that texts speak of, the nearest first; the only judge there is; None if it stays open.
 
-        A judge may be called like a model that is steered, so `X-judged` or `judged by X` outweighs a mere mention.
+        A judge may be called like a model that is steered, so `X-judged` or `judged by X` outweighs a mere mention, and
+        a judge of a steered model's family is never merely mentioned.
         """
-        for form in (r"\b{0}[\w.-]*[ -]judg|judg\w*\W+(?:by|is|was)?\W*{0}\b", r"\b{0}\b(?![.-]?[0-9])"):
-            for text in texts:
-                found = [j for j in self.judges if re.search(form.format(re.escape(j)), text, re.IGNORECASE)]
-                if len(found) == 1:
-                    return found[0]
+        forms = (
+            (self.judges, r"\b{0}[\w.-]{{0,32}}[ -]judg|judg\w{{0,8}}\W{{1,3}}(?:(?:by|is|was)\W{{1,3}})?{0}"),
+            (tuple(judge for judge in self.judges if not self._is_family(judge)), r"\b{0}\b(?![.-]?[0-9])"),
+        )
+        for text in texts:
+            for judges, form in forms:
+                found = [each for each in judges if re.search(form.format(re.escape(each)), text, re.IGNORECASE)]
+                if found:
+                    return found[0] if len(found) == 1 else None
         return self.judges[0] if len(self.judges) == 1 else None
 
-    def model(self, text: str) -> str | None:
-        """The only model that a text mentions; the only one of the data; None if it stays open."""
-        mentioned = self.names.mentioned(text)
-        if len(mentioned) == 1:
-            return mentioned[0]
-        known = list(self.names.base_models)
-        return known[0] if len(known) == 1 and not mentioned else None
+    def model(self, *texts: str) -> Found:
+        """The model that texts speak of, the nearest first; the only one of the data; none if it stays open."""
+        for text in texts:
+            mentioned, strangers = self.names.mentioned(text), self.names.strangers(text)
+            if strangers:
+                return Found(stranger=f"no model of the data is called {strangers[0]}")
+            if mentioned:
+                return Found(mentioned[0] if len(mentioned) == 1 else None)
+        return Found(self.names.known[0] if len(self.names.known) == 1 else None)
+
+    def variant(self, text: str) -> str | None:
+        """The label of the variant that a name means, case and punctuation aside; the name itself if none fits."""
+        bare = text.strip(" *`_")
+        fitting = [label for label in self.variants if _folded(label) == _folded(bare)]
+        return fitting[0] if len(fitting) == 1 else bare or None
+
+    def _is_family(self, judge: str) -> bool:
+        families = [_FAMILY.match(base.rsplit("/", 1)[-1]) for base in self.names.base_models.values()]
+        return any(family is not None and family[0].casefold() in judge.casefold() for family in families)
+
+
+def _folded(label: str) -> str:
+    return re.sub(r"[\s_-]+", "", label).casefold()

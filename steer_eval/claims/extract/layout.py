@@ -1,24 +1,61 @@
 """The parts of a Markdown text that can hold claims.
 
-Invariant: every line of the text belongs to exactly one part, and every character of a part can be traced to its line
-and column. Front matter, and code that is no comment, belong to none: they configure, they do not claim.
+Invariant: every line of the text belongs to at most one part or table, and every character of a part can be traced to
+its line and column. Front matter, HTML comments, and code that is no comment belong to none: they do not claim.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from steer_eval.claims.extract.masks import without_comments
 from steer_eval.formats.card import Table, front_matter_lines, read_tables
 
 Kind = Literal["heading", "paragraph", "comment"]
-_HEADING = re.compile(r"\s{0,3}#{1,6}\s+")
-_FENCE = re.compile(r"\s*(```|~~~)\s*(?P<language>[\w+-]*)")
-_ITEM = re.compile(r"\s*(?:[-*+]|[0-9]+[.)])\s+")
+_QUOTE = re.compile(r"\s{0,3}(?:>\s?)+")
+_HEADING = re.compile(r"\s{0,3}(?P<level>#{1,6})\s+")
+_FENCE = re.compile(r"\s*(?P<fence>`{3,}|~{3,})\s*(?P<info>[^`]*)$")
+_ITEM = re.compile(r"\s*(?:(?:[-*+]|[0-9]{1,9}[.)])\s+)+(?:\[[ xX]\]\s+)?")
 _COMMENT = re.compile(r"#(?P<words>.*)$")
+_LONE_RETURN = re.compile(r"\r(?!\n)")
 _CITATIONS = frozenset({"bibtex", "biblatex", "bib"})
+
+
+def fenced_blocks(lines: Sequence[str], first: int = 1) -> list[tuple[range, str]]:
+    """Code blocks between fences.
+
+    Args:
+        lines: The lines of a text.
+        first: Number of the line to begin at.
+
+    Returns:
+        For each block the numbers of its lines, fences included, and its language; one that is not closed runs to the
+        end.
+    """
+    found: list[tuple[range, str]] = []
+    opened: tuple[int, str, str] | None = None
+    for number in range(first, len(lines) + 1):
+        match = _FENCE.match(unquoted(lines[number - 1]))
+        if match is None:
+            continue
+        if opened is None:
+            opened = (number, match["fence"], (match["info"].split() or [""])[0].lower())
+        elif match["fence"].startswith(opened[1]) and not match["info"].strip():
+            found.append((range(opened[0], number + 1), opened[2]))
+            opened = None
+    if opened is not None:
+        found.append((range(opened[0], len(lines) + 1), opened[2]))
+    return found
+
+
+def unquoted(line: str) -> str:
+    """A line without the `>` of a quotation."""
+    match = _QUOTE.match(line)
+    return line[match.end() :] if match else line
 
 
 @dataclass(frozen=True)
@@ -31,7 +68,7 @@ class Part:
         starts: Index in `text` at which each of its lines begins.
         lines: Number of each of these lines, from 1.
         columns: Column, from 0, at which the text of each line begins.
-        heading: The headings that it stands under, joined.
+        heading: The headings that it stands under, the innermost last, a line each.
         code: The code block around a comment.
     """
 
@@ -43,19 +80,22 @@ class Part:
     heading: str = ""
     code: str = ""
 
-    def place(self, index: int) -> tuple[int, int]:
-        """Line and column of a character of the text."""
+    def span(self, index: int, length: int) -> tuple[int, int, int]:
+        """Line, first column and end column of some characters of the text, as far as they are in one line."""
         which = bisect_right(self.starts, index) - 1
-        return self.lines[which], index - self.starts[which] + self.columns[which]
+        after = self.starts[which + 1] - 1 if which + 1 < len(self.starts) else len(self.text)
+        start = index - self.starts[which] + self.columns[which]
+        return self.lines[which], start, start + min(length, after - index)
 
 
 @dataclass(frozen=True)
 class PlacedTable:
-    """A table with the headings that it stands under and the words just before it."""
+    """A table with the headings that it stands under, the words just before it, and its lines in the text by number."""
 
     table: Table
     heading: str
     before: str
+    lines: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +112,8 @@ def lay_out(text: str) -> Layout:
     Args:
         text: The text, with its front matter if it has any.
     """
-    tables = read_tables(text)
+    # To Markdown a lone carriage return ends a line; to whoever counts lines it does not.
+    tables = read_tables(_LONE_RETURN.sub(" ", text))
     in_table = {row.line: table for table in tables for row in table.rows}
     for table in tables:
         in_table.update(dict.fromkeys(range(table.line, table.line + 2), table))
@@ -89,11 +130,9 @@ class _Reader:
         tables: list[PlacedTable] = []
         headings: dict[int, str] = {}
         gathered: list[tuple[int, int, str]] = []
-        fence: tuple[str, str] | None = None
-        code: list[tuple[int, str]] = []
 
         def above() -> str:
-            return " / ".join(headings[level] for level in sorted(headings))
+            return "\n".join(headings[level] for level in sorted(headings))
 
         def close() -> None:
             if gathered:
@@ -102,40 +141,50 @@ class _Reader:
 
         lines = self.text.split("\n")
         skipped = front_matter_lines(self.text)
-        for number, line in enumerate(lines, start=1):
-            if number <= skipped:
-                continue
-            opening = _FENCE.match(line)
-            if fence is not None:
-                if opening and opening[1] == fence[0] and not opening["language"]:
-                    parts += _comments(code, fence[1], above())
-                    fence = None
-                else:
-                    code.append((number, line))
-            elif opening:
+        blocks = {block[0].start: block for block in fenced_blocks(lines, skipped + 1)}
+        prose = _without_comments(lines, blocks, skipped)
+        number = skipped + 1
+        while number <= len(lines):
+            line = prose[number - 1]
+            if number in blocks:
                 close()
-                fence, code = (opening[1], opening["language"].lower()), []
-            elif number in self.in_table:
+                block, language = blocks[number]
+                parts += _comments([(each, lines[each - 1]) for each in block[1:]], language, above())
+                number = block.stop
+                continue
+            bare = unquoted(line)
+            if number in self.in_table:
                 close()
                 table = self.in_table[number]
                 if not tables or tables[-1].table is not table:
-                    tables.append(PlacedTable(table, above(), parts[-1].text if parts else ""))
-            elif match := _HEADING.match(line):
+                    placed = {each: lines[each - 1] for each in (table.line, *(row.line for row in table.rows))}
+                    tables.append(PlacedTable(table, above(), parts[-1].text if parts else "", placed))
+            elif match := _HEADING.match(bare):
                 close()
-                level = line.strip().split(" ", 1)[0].count("#")
-                headings = {key: value for key, value in headings.items() if key < level}
-                headings[level] = line[match.end() :].strip()
-                parts.append(_part("heading", [(number, match.end(), line[match.end() :])], above()))
-            elif not line.strip():
+                level = len(match["level"])
+                words = bare[match.end() :]
+                headings = {key: value for key, value in headings.items() if key < level} | {level: words.strip()}
+                parts.append(_part("heading", [(number, len(line) - len(words), words)], above()))
+            elif not bare.strip():
                 close()
             else:
-                item = _ITEM.match(line)
+                item = _ITEM.match(bare)
                 if item:
                     close()
-                start = item.end() if item else len(line) - len(line.lstrip())
-                gathered.append((number, start, line[start:]))
+                words = bare[item.end() :] if item else bare.lstrip()
+                gathered.append((number, len(line) - len(words), words))
+            number += 1
         close()
         return Layout(tuple(parts), tuple(tables))
+
+
+def _without_comments(lines: Sequence[str], blocks: Mapping[int, tuple[range, str]], skipped: int) -> list[str]:
+    """The lines with HTML comments outside of code blank; one that is not closed hides nothing."""
+    inside = {number for block, _ in blocks.values() for number in block}
+    kept = [" " * len(line) if number in inside else line for number, line in enumerate(lines, start=1)]
+    head = "\n".join(kept[:skipped])
+    body = "\n".join(kept[skipped:])
+    return [*head.split("\n"), *without_comments(body).split("\n")] if skipped else without_comments(body).split("\n")
 
 
 def _part(kind: Kind, gathered: list[tuple[int, int, str]], heading: str, code: str = "") -> Part:

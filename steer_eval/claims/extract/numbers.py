@@ -1,35 +1,39 @@
 """Numbers in running text.
 
 Invariant: a number is found with its exact characters and its place in the line; digits that are part of a name, a path
-or an address are no numbers.
+or an address are no numbers. A number that can be read in two ways (`2,5`) is found and not read.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
+from steer_eval.claims.extract.masks import masked
 from steer_eval.claims.printed import APPROXIMATE, Printed
 
 _NUMBER = re.compile(
-    r"(?<![\w./\\@#])(?<![A-Za-z_](?<![Tt]op)-)"
-    r"(?P<about>[~≈<≤>≥]\s?)?"
-    r"(?P<sign>(?<![\w-])[+\-−])?"
-    r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?)"
-    r"(?P<unit>\s?(?:%|[KMG]i?B\b|bytes\b)|[x×](?![\w×])|\s[x×](?!\s?[\w×])|-fold\b|\s(?:times|percent|per cent)\b)?"
-    r"(?![\w@]|\.[0-9]|-[A-Za-z])"
+    # Not inside a word, a version, a path or an address. `top-30` and `feature #31` are the names that hold numbers.
+    r"(?<![\w.\\@])(?<!(?<![0-9])/)(?<!(?<!ture )(?<!tent )#)(?<![A-Za-z_](?<![Tt]op)-)(?<![0-9],)"
+    r"(?P<about>(?<![-=<>~])(?:~|≈|[<>]=?|≤|≥)\s?)?"
+    r"(?P<sign>(?<![\w-])[+\-−–])?"
+    r"(?P<digits>(?:[0-9]++(?:[.,][0-9]++)*+|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3}+)?)"
+    r"(?P<power>\s?[x×·*]\s?10(?:\s?\^\s?[{(]?[+\-−]?[0-9]{1,3}[})]?|[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))?"
+    r"(?P<unit>\s?(?:%|[kKMG]i?B\b|bytes\b)|[x×](?![\w×])|\s[x×](?!\s?[\w×])|-fold\b|\s(?:times|percent|per cent)\b)?"
+    r"(?![\w@]|[.,][0-9]|-[A-Za-z])"
 )
-_MASKED = (
-    re.compile(r"https?://\S+"),
-    re.compile(r"\]\([^)\s]*\)"),
-    re.compile(r"<!--.*?-->"),
-    re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}\b"),
-    re.compile(r"`[^`]*[/\\][^`]*`"),
-    re.compile(r"`[\w{},*.-]+\.(?:pt|pth|jsonl?|safetensors|txt|md|py|yaml|gguf)`"),
-)
-_RANGE = re.compile(r"\s?(?:--|–|—|-|to)\s?")
+_PLAIN = re.compile(r"[0-9]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?P<decimals>\.[0-9]+)?")
+_RANGE = re.compile(r"\s?(?:--|–|—|-|−|to)\s?")
 _TIMES = frozenset({"x", "×", "-fold", "times"})
 _PERCENT = frozenset({"%", "percent", "per cent"})
+_BOUNDS = {"<": "<", "<=": "<", "≤": "<", ">": ">", ">=": ">", "≥": ">"}
+_ROUGHLY = re.compile(r"\b(?:about|around|approximately|approx\.?|roughly|nearly|circa|ca\.)\s$", re.IGNORECASE)
+_AT_MOST = re.compile(r"\b(?:at most|up to|less than|fewer than|under|below|no more than)\s$", re.IGNORECASE)
+_AT_LEAST = re.compile(r"\b(?:at least|more than|over|above|no less than|no fewer than)\s$", re.IGNORECASE)
+_MINUS = str.maketrans("−–", "--")
+_NEAR = 16
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Number:
         unit: `x`, `%`, a unit of bytes such as `KB`, or empty.
         bound: `<` or `>` where the number is a bound, else empty.
         signed: Whether it is printed with a sign.
+        readable: Whether it can be read in one way only; `2,5` and `1.3×10^3` are not read.
+        grouped: Whether it has a comma before three digits and no point, which may be meant as a decimal comma.
     """
 
     text: str
@@ -51,18 +57,13 @@ class Number:
     unit: str = ""
     bound: str = ""
     signed: bool = False
+    readable: bool = True
+    grouped: bool = False
 
     @property
     def end(self) -> int:
         """Index after its last character."""
         return self.start + len(self.text)
-
-
-def masked(text: str) -> str:
-    """A text of the same length in which paths, addresses and comments are blank."""
-    for pattern in _MASKED:
-        text = pattern.sub(lambda match: " " * len(match[0]), text)
-    return text
 
 
 def find_numbers(text: str) -> list[Number]:
@@ -71,33 +72,53 @@ def find_numbers(text: str) -> list[Number]:
     Args:
         text: Markdown; emphasis around a number does not matter.
     """
-    return [_number(match) for match in _NUMBER.finditer(masked(text))]
+    bare = masked(text)
+    found = (_number(match, bare) for match in _NUMBER.finditer(bare))
+    return [number for number in found if number is not None]
 
 
 def one_number(text: str) -> Number | None:
     """The number of a text that holds exactly one and nothing else but emphasis; a range counts as one."""
-    bare = text.strip()
-    found = find_numbers(bare)
-    if len(found) == 2 and _RANGE.fullmatch(bare[found[0].end : found[1].start]):
-        return _joined(bare, *found)
+    found = find_numbers(text)
+    if len(found) == 2 and _RANGE.fullmatch(text[found[0].end : found[1].start]):
+        found = [_joined(text, *found)]
     if len(found) != 1:
         return None
-    rest = bare[: found[0].start] + bare[found[0].end :]
-    return None if rest.strip(" *_`()[]") else found[0]
+    rest = text[: found[0].start] + text[found[0].end :]
+    return None if rest.strip(" \t*_`()[]") else found[0]
 
 
-def _number(match: re.Match[str]) -> Number:
-    about, sign, unit = (match["about"] or "").strip(), match["sign"] or "", (match["unit"] or "").strip()
-    digits = match["digits"].replace(",", "")
-    value = float(digits) * (-1 if sign in "-−" and sign else 1)
-    mantissa, _, exponent = digits.partition("e")
-    rounding = 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
-    if about in ("~", "≈"):
+def signed_value(text: str) -> float:
+    """A number with any of the minus signs that people use."""
+    return float(text.translate(_MINUS))
+
+
+def _number(match: re.Match[str], text: str) -> Number | None:
+    digits, about, unit = match["digits"], (match["about"] or "").strip(), (match["unit"] or "").strip()
+    if digits.count(".") > 1 and "," not in digits:
+        return None  # A version or a date.
+    grouped = _GROUPED.fullmatch(digits)
+    plain = digits.replace(",", "") if grouped else digits
+    readable = match["power"] is None and _PLAIN.fullmatch(plain) is not None
+    value, rounding = _value(plain) if readable else (0.0, 0.0)
+    if match["sign"] and match["sign"] in "-−–":
+        value = -value
+    before = text[max(0, match.start() - _NEAR) : match.start()]
+    if about in ("~", "≈") or _ROUGHLY.search(before):
         rounding = max(rounding, APPROXIMATE * abs(value))
+    bound = _BOUNDS.get(about, "") or ("<" if _AT_MOST.search(before) else ">" if _AT_LEAST.search(before) else "")
+    readable = readable and math.isfinite(value) and math.isfinite(rounding)
+    printed = Printed(match[0], value if readable else 0.0, rounding if readable else 0.0)
     known = "x" if unit in _TIMES else "%" if unit in _PERCENT else unit
-    bound = {"<": "<", "≤": "<", ">": ">", "≥": ">"}.get(about, "")
-    printed = Printed(match[0], value, rounding)
-    return Number(match[0], match.start(), printed, known, bound, bool(sign))
+    open_comma = grouped is not None and not grouped["decimals"]
+    return Number(match[0], match.start(), printed, known, bound, match["sign"] is not None, readable, open_comma)
+
+
+def _value(digits: str) -> tuple[float, float]:
+    """A number, and half a unit of its last digit; infinite where no float is as large."""
+    mantissa, _, exponent = digits.lower().partition("e")
+    decimals = len(mantissa.partition(".")[2])
+    return float(digits), float(f"5e{int(exponent or 0) - decimals - 1}")
 
 
 def _joined(text: str, first: Number, last: Number) -> Number:
@@ -106,4 +127,5 @@ def _joined(text: str, first: Number, last: Number) -> Number:
     middle, half = (low.value + high.value) / 2, abs(high.value - low.value) / 2
     words = text[first.start : last.end]
     printed = Printed(words, middle, half + max(low.rounding, high.rounding))
-    return Number(words, first.start, printed, last.unit or first.unit)
+    readable = first.readable and last.readable and math.isfinite(middle + half)
+    return Number(words, first.start, printed, last.unit or first.unit, readable=readable)

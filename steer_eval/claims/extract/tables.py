@@ -1,257 +1,310 @@
 """Claims in tables.
 
 Invariant: a cell of a table is a claim only if its column has a meaning and its row says what it is about; otherwise
-its numbers are listed as not understood. Cells that say where (model, layer, coefficient, feature) are no claims of
-their own.
+its numbers are listed as not understood. Columns that say where (model, layer, coefficient, feature) hold no claims of
+their own: a number there is either what the row is found by, or not understood.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
-from steer_eval.claims.claim import Claim, Selector
-from steer_eval.claims.extract.context import AXES, CELL, COEFFICIENT, LAYER, Context, signed
+from steer_eval.claims.claim import Claim, Label, Selector
+from steer_eval.claims.extract.cell_places import PlacedCell, cells_of
+from steer_eval.claims.extract.context import AXES, CellMention, Context, Found, cells_in, coefficients_in, layers_in
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
+from steer_eval.claims.extract.file_rows import file_claims
 from steer_eval.claims.extract.layout import PlacedTable
-from steer_eval.claims.extract.numbers import Number, find_numbers, one_number
+from steer_eval.claims.extract.meanings import LOCATORS, fitted, meaning
+from steer_eval.claims.extract.numbers import Number, find_numbers, one_number, signed_value
 from steer_eval.claims.printed import Printed
-from steer_eval.formats.card import TableRow, code_spans
-from steer_eval.rules.card_files import expanded
 
-_MEANINGS: dict[str, tuple[str, ...]] = {
-    "model": ("model", "size", "base model", "network"),
-    "cell": ("cell", "best cell", "best", "best setting", "setting", "configuration", "config"),
-    "layer": ("layer", "l", "block"),
-    "coef": ("coef", "coefficient", "c", "alpha", "α", "strength", "scale", "multiplier"),
-    "judge": ("judge",),
-    "variant": ("method", "variant", "label", "condition", "transfer method"),
-    "feature": ("feature", "feature id", "feature_id", "id", "latent"),
-    "perplexity": ("ppl", "perplexity"),
-    "perplexity_ratio": ("ppl ratio", "ppl_ratio", "perplexity ratio", "ratio", "ppl x", "rel ppl", "relative ppl"),
-    "base_perplexity": ("base ppl", "base_ppl", "baseline ppl", "unsteered ppl", "base perplexity"),
-    "vector_norm": ("norm", "vector norm", "‖v‖", "||v||", "l2 norm", "l2"),
-    "vector_width": ("d_model", "hidden size", "hidden_size", "width", "dim"),
-    "feature_delta": ("delta", "δ", "Δ", "activation delta", "change"),
-    "feature_base_mean": ("base mean", "base_mean", "base", "unsteered mean", "mean (base)"),
-    "feature_steered_mean": ("steered mean", "steered_mean", "steered", "mean (steered)"),
-    "feature_steered_frequency": ("steered freq", "steered_freq", "steered frequency", "freq (steered)"),
-    "feature_base_frequency": ("base freq", "base_freq", "base frequency", "freq (base)"),
-    "feature_ratio": ("fold change", "fold", "steered/base"),
-    "collapsed": ("collapsed", "collapse"),
-    "path": ("path", "file", "files", "artifact", "artifacts"),
-    "file_size": ("size", "file size"),
-    "row_count": ("rows", "row count", "lines", "n", "count"),
-    **AXES,
-}
-_LOCATORS = frozenset({"model", "cell", "layer", "coef", "judge", "variant", "feature", "path"})
-_ARROW = re.compile(r"\s*(?:->|→|➜|⟶)\s*")
+_ARROW = re.compile(r"\s?(?:->|→|➜|⟶)\s?")
 _NOTHING = frozenset({"", "—", "–", "-", "n/a", "na", "none", "?"})
-_TRUTH = {"yes": True, "true": True, "✓": True, "no": False, "false": False, "✗": False}
-_SETTING = re.compile(r"\b(?P<key>d_sae|k)\s*=\s*$")
-_TOP = re.compile(r"\b[Tt]op-$")
-_ROWS = re.compile(r"\s(?:[\w-]+ )?(?:rows|pairs|prompts|cells|scenarios|lines|records)\b", re.IGNORECASE)
+_TRUTH = {"yes": True, "true": True, "✓": True, "✔": True, "no": False, "false": False, "✗": False, "✘": False}
+_LABELS: dict[str, Label] = {
+    "steered": "steered",
+    "zero": "zero",
+    "unsteered": "zero",
+    "random": "random",
+    "anchor": "anchor",
+}
 
 
-def meaning(header: str) -> str | None:
-    """What a column is about, from its header; None if that is not known."""
-    words = re.sub(r"[*`_]{2}|[*`]", "", header).strip().lower()
-    for candidate in (words, re.sub(r"\s*[\[(].*[\])]", "", words).strip(), words.replace("_", " ")):
-        for name, spellings in _MEANINGS.items():
-            if candidate in {spelling.lower() for spelling in spellings}:
-                return name
-    return None
-
-
-def table_claims(placed: PlacedTable, text: str, context: Context) -> Iterator[Extracted]:
+def table_claims(placed: PlacedTable, context: Context) -> Iterator[Extracted]:
     """The claims of a table.
 
     Args:
         placed: The table and where it stands.
-        text: The whole text, for the columns of cells.
         context: What the data has.
     """
     columns = [meaning(header) for header in placed.table.header]
-    around = f"{placed.heading}\n{placed.before}\n{' '.join(placed.table.header)}"
-    lines = text.split("\n")
+    titles = [header.strip(" *`") for header in placed.table.header]
+    around = _Around.of(placed, context)
+    header = cells_of(placed.lines[placed.table.line])
+    pivot = _pivot(header, columns, placed)
+    for index, cell in enumerate(header):
+        if index not in pivot:
+            yield from _not_understood(cell, placed.table.line, "header")
     for row in placed.table.rows:
-        reader = _Row(row, columns, around, lines[row.line - 1] if row.line else "", context)
-        yield from reader.claims(placed.table.header)
+        cells = cells_of(placed.lines[row.line])
+        if "path" in columns and columns.index("path") < len(cells) and cells[columns.index("path")].text:
+            rows = columns.index("row_count") if "row_count" in columns else None
+            yield from file_claims(cells, columns.index("path"), rows, row.line)
+        else:
+            yield from _Row(cells, columns, titles, row.line, around, pivot, context).claims()
+
+
+def _not_understood(cell: PlacedCell, line: int, title: str, reason: str = NOT_UNDERSTOOD) -> Iterator[Extracted]:
+    for number in find_numbers(cell.text):
+        start = cell.start + number.start
+        claim = Claim(f"{line}:{start + 1}", f"{title}: {number.text}", "", Selector(), number.printed)
+        yield Extracted(claim, line, start, start + len(number.text), reason)
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What the words around a table say of all its rows."""
+
+    model: Found
+    judge: str | None
+
+    @classmethod
+    def of(cls, placed: PlacedTable, context: Context) -> _Around:
+        header = " | ".join(placed.table.header)
+        headings = placed.heading.split("\n")[::-1]
+        model = context.model(header, *headings[:1], placed.before, *headings[1:])
+        nearer = context.model(placed.before)
+        if nearer.name and model.name and nearer.name != model.name:
+            # The heading and the words before the table disagree.
+            model = Found()
+        return cls(model, context.judge(header, placed.before, *headings))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A column that stands for one layer or one coefficient, as in a grid."""
+
+    measure: str
+    layer: int | None = None
+    coef: float | None = None
+
+    def at(self, row: Selector) -> Selector:
+        """The cell in which this column meets a row; empty where the row gives no point."""
+        layer = row.layer if self.layer is None else self.layer
+        coef = row.coef if self.coef is None else self.coef
+        if layer is None or coef is None:
+            return replace(row, layer=None, coef=None)
+        return replace(row, layer=layer, coef=coef, label="steered", variant=None)
+
+
+def _pivot(header: Sequence[PlacedCell], columns: Sequence[str | None], placed: PlacedTable) -> dict[int, _Axis]:
+    """Columns that are points of a grid: `| Layer | c=1 | c=2 |` under words that name one measure."""
+    found: dict[int, tuple[int | None, float | None]] = {}
+    for index, cell in enumerate(header[: len(columns)]):
+        layers, coefs, count = layers_in(cell.text), coefficients_in(cell.text), len(find_numbers(cell.text))
+        if columns[index] is None and count == 1 and len(layers) + len(coefs) == 1:
+            found[index] = (
+                int(layers[0]["layer"]) if layers else None,
+                signed_value(coefs[0]["coef"]) if coefs else None,
+            )
+    rows = {"layer", "coef"} & {column for column in columns if column}
+    over = "coef" if rows == {"layer"} else "layer" if rows == {"coef"} else ""
+    measure = _measure_of_grid(placed)
+    mixed = any((coef is None) == (over == "coef") for _, coef in found.values())
+    if len(found) < 2 or not over or measure is None or mixed:
+        return {}
+    return {index: _Axis(measure, layer, coef) for index, (layer, coef) in found.items()}
+
+
+def _measure_of_grid(placed: PlacedTable) -> str | None:
+    """The one measure that the caption of a grid names: the words before it, or its innermost heading."""
+    words = {
+        "perplexity_ratio": r"(?:ppl|perplexity)[ _-]ratio|relative (?:ppl|perplexity)",
+        "perplexity": r"(?:ppl|perplexity)(?![ _-]ratio)(?<!relative ppl)(?<!relative perplexity)",
+        **{axis: "|".join(map(re.escape, spellings)) for axis, spellings in AXES.items()},
+    }
+    for text in (placed.before, placed.heading.split("\n")[-1]):
+        named = [name for name, pattern in words.items() if re.search(rf"\b(?:{pattern})\b", text, re.IGNORECASE)]
+        if named:
+            return named[0] if len(named) == 1 else None
+    return None
 
 
 @dataclass
 class _Row:
-    row: TableRow
+    cells: list[PlacedCell]
     columns: list[str | None]
-    around: str
-    line: str
+    titles: list[str]
+    line: int
+    around: _Around
+    pivot: dict[int, _Axis]
     context: Context
 
     def cell(self, name: str) -> str:
         """The text of the first column with a meaning; empty without one."""
-        return next((cell for column, cell in zip(self.columns, self.row.cells, strict=False) if column == name), "")
+        index = self.columns.index(name) if name in self.columns else len(self.cells)
+        return self.cells[index].text if index < len(self.cells) else ""
 
-    def claims(self, header: tuple[str, ...]) -> Iterator[Extracted]:
-        if "path" in self.columns and self.cell("path"):
-            yield from self._of_files()
-            return
-        select, inferred = self._select()
-        position = 0
-        for index, cell in enumerate(self.row.cells):
-            start = self._find(cell, position)
-            position = start + len(cell)
+    def claims(self) -> Iterator[Extracted]:
+        model = self._model()
+        cell = self._cell()
+        select = self._select(model, cell)
+        for index, placed in enumerate(self.cells):
             name = self.columns[index] if index < len(self.columns) else None
-            title = header[index].strip(" *`") if index < len(header) else ""
-            if name == "cell" and "best" in title.lower():
-                yield from self._best(cell, start, select, inferred)
-            if name in _LOCATORS:
-                continue
-            yield from self._cell(cell, start, name, title, select, inferred)
+            title = self.titles[index] if index < len(self.titles) else "no column"
+            if model.stranger and name not in LOCATORS:
+                yield from _not_understood(placed, self.line, title, model.stranger)
+            elif name == "cell" and cell is not None and "best" in title.lower():
+                yield from self._best(placed, select)
+            elif name in LOCATORS:
+                yield from self._locator(placed, name or "", title, cell)
+            elif index in self.pivot:
+                axis = self.pivot[index]
+                yield from self._value(placed, axis.measure, title, axis.at(select))
+            else:
+                yield from self._value(placed, name, title, select)
 
-    def _find(self, cell: str, position: int) -> int:
-        """Column at which a cell's text begins in its line."""
-        return max(self.line.find(cell, position), 0) if cell else position
-
-    def _select(self) -> tuple[Selector, str]:
+    def _model(self) -> Found:
         named = self.cell("model")
-        model = self.context.names.resolve(named) if named else None
-        if model is None:
-            model = self.context.model(named or self.around)
-        place = CELL.search(self.cell("cell"))
-        layer, coef = (int(place["layer"]), signed(place["coef"])) if place else (None, None)
-        if layer is None and (
-            number := LAYER.search(self.cell("layer")) or re.search(r"(?P<layer>[0-9]+)", self.cell("layer"))
-        ):
-            layer = int(number["layer"])
-        if coef is None and (found := one_number(self.cell("coef")) or None):
-            coef = found.printed.value
-        elif coef is None and (match := COEFFICIENT.search(self.cell("coef"))):
-            coef = signed(match["coef"])
+        if not named.strip(" *`"):
+            return self.around.model
+        mentioned = self.context.names.mentioned(named)
+        model = self.context.names.resolve(named) or (mentioned[0] if len(mentioned) == 1 else None)
+        return Found(model) if model else Found(stranger=f"no model of the data is called {named.strip(' *`')}")
+
+    def _cell(self) -> CellMention | None:
+        cells = cells_in(self.cell("cell"))
+        return cells[0] if len(cells) == 1 else None
+
+    def _select(self, model: Found, cell: CellMention | None) -> Selector:
+        layer, coef = (cell.layer, cell.coef) if cell else (self._layer(), self._coef())
         feature = one_number(self.cell("feature"))
-        variant = self.cell("variant").strip(" *`") or None
-        judge = self.context.judge(self.cell("judge"), self.around)
-        inferred = self.context.names.how(model) if model else ""
-        select = Selector(model, None, layer, coef, judge, None, variant)
-        if feature is not None:
+        named = self.cell("variant").strip(" *`")
+        label: Label | None = None
+        variant: str | None = None
+        if layer is not None and coef is not None and (not named or named.lower() in _LABELS):
+            label = _LABELS.get(named.lower(), "steered")
+        else:
+            variant = self.context.variant(named)
+        judged_by = self.cell("judge")
+        judge = self.context.judge(judged_by) if judged_by.strip(" *`") else self.around.judge
+        if judged_by and judge is not None and judge.casefold() not in judged_by.casefold():
+            judge = None
+        select = Selector(model.name, label, layer, coef, judge, None, variant)
+        if feature is not None and feature.readable and not feature.unit and feature.printed.value >= 0:
             select = replace(select, feature=int(feature.printed.value))
-        return select, inferred
+        return select
 
-    def _cell(
-        self, cell: str, start: int, name: str | None, title: str, select: Selector, inferred: str
-    ) -> Iterator[Extracted]:
-        if cell.strip(" *`").lower() in _NOTHING:
-            return
-        if name == "collapsed" and cell.strip(" *`").lower() in _TRUTH:
-            claim = self._claim("collapsed", select, _TRUTH[cell.strip(" *`").lower()], title, start)
-            yield Extracted(claim, self.row.line, start, start + len(cell), inferred=inferred)
-            return
-        if name == "perplexity" and len(parts := _ARROW.split(cell)) == 2:
-            yield from self._arrow(cell, parts, start, select, inferred)
-            return
-        number = one_number(cell)
-        if name is None or number is None or not self._is_about(name, select):
-            for each in find_numbers(cell):
-                yield self._not_understood(each, start, title)
-            return
-        yield self._numeric(self._measure(name, number), number, start, title, select, inferred)
+    def _layer(self) -> int | None:
+        named = layers_in(self.cell("layer"))
+        number = one_number(self.cell("layer"))
+        if len(named) == 1 and len(find_numbers(self.cell("layer"))) <= 1:
+            return int(named[0]["layer"])
+        whole = number is not None and number.readable and not number.unit and re.fullmatch("[0-9]{1,4}", number.text)
+        return int(number.printed.value) if number is not None and whole else None
 
-    def _arrow(self, cell: str, parts: list[str], start: int, select: Selector, inferred: str) -> Iterator[Extracted]:
+    def _coef(self) -> float | None:
+        number = one_number(self.cell("coef"))
+        if number is not None:
+            single = number.readable and number.unit in ("", "x") and not number.bound and not number.grouped
+            exact = not re.search(r"[~≈0-9]\s?(?:--|–|—|to)\s?[0-9]", number.text)
+            return number.printed.value if single and exact else None
+        named = coefficients_in(self.cell("coef"))
+        alone = len(named) == 1 and len(find_numbers(self.cell("coef"))) == 1
+        return signed_value(named[0]["coef"]) if alone else None
+
+    def _locator(self, cell: PlacedCell, name: str, title: str, mention: CellMention | None) -> Iterator[Extracted]:
+        """Numbers of a cell that says where, but for those that the row is found by."""
+        found = find_numbers(cell.text)
+        used = name in ("model", "variant") or (name == "cell" and mention is not None and len(found) == 2)
+        if not used and not (name in ("layer", "coef", "feature") and len(found) == 1):
+            yield from _not_understood(cell, self.line, title)
+
+    def _value(self, cell: PlacedCell, name: str | None, title: str, select: Selector) -> Iterator[Extracted]:
+        bare = cell.text.strip(" *`_").lower()
+        if bare in _NOTHING and bare not in _TRUTH:
+            return
+        if name == "collapsed" and bare in _TRUTH:
+            if self._is_about(name, select):
+                chosen = _reduced(name, select)
+                claim = self._claim(name, chosen, _TRUTH[bare], title, cell.start)
+                yield self._found(claim, cell.start, len(cell.text), chosen)
+            return
+        parts = _ARROW.split(cell.text)
+        if name == "perplexity" and len(parts) == 2 and self._is_about(name, select):
+            yield from self._arrow(cell, parts, select)
+            return
+        number = one_number(cell.text)
+        made = fitted(name, number) if name and number is not None and self._is_about(name, select) else None
+        if number is None or made is None:
+            yield from _not_understood(cell, self.line, title)
+            return
+        yield self._numeric(*made, number, cell.start, title, select)
+
+    def _arrow(self, cell: PlacedCell, parts: Sequence[str], select: Selector) -> Iterator[Extracted]:
         """`18.94 → 21.31` in a column of perplexities: unsteered, then steered."""
-        position = 0
-        for part, measure in zip(parts, ("base_perplexity", "perplexity"), strict=True):
-            offset = cell.find(part, position)
-            position = offset + len(part)
+        offsets = (0, len(cell.text) - len(parts[1]))
+        for part, offset, measure in zip(parts, offsets, ("base_perplexity", "perplexity"), strict=True):
             number = one_number(part)
-            if number is not None:
-                yield self._numeric(measure, number, start + offset, measure, select, inferred)
+            made = fitted(measure, number) if number is not None else None
+            if number is None or made is None:
+                yield from _not_understood(PlacedCell(part, cell.start + offset), self.line, measure)
+            else:
+                yield self._numeric(*made, number, cell.start + offset, measure.replace("_", " "), select)
 
     def _numeric(
-        self, measure: str, number: Number, start: int, title: str, select: Selector, inferred: str
+        self, measure: str, printed: Printed, number: Number, start: int, title: str, select: Selector
     ) -> Extracted:
-        # A feature's numbers are taken with the coefficient of its table, whatever the row is about.
-        chosen = self._reduced(measure, select)
+        if measure == "vector_norm" and select.variant is not None:
+            measure = "applied_norm"
+        chosen = _reduced(measure, select)
         begin = start + number.start
-        claim = self._claim(measure, chosen, number.printed, title, begin)
-        return Extracted(claim, self.row.line, begin, begin + len(number.text), bound=number.bound, inferred=inferred)
+        claim = self._claim(measure, chosen, printed, title, begin)
+        return self._found(claim, begin, len(number.text), chosen, number.bound)
 
-    def _reduced(self, measure: str, select: Selector) -> Selector:
-        """The parts of a selector that a measure has."""
-        if measure in AXES:
-            return select
-        if measure.startswith("feature_"):
-            return Selector(select.model, layer=select.layer, feature=select.feature)
-        if measure.startswith("vector_"):
-            return Selector(select.model, layer=select.layer)
-        return Selector(select.model, None, select.layer, select.coef, variant=select.variant)
-
-    def _measure(self, name: str, number: Number) -> str:
-        if name == "perplexity" and number.unit == "x":
-            return "perplexity_ratio"
-        return name
+    def _found(self, claim: Claim, start: int, length: int, select: Selector, bound: str = "") -> Extracted:
+        inferred = self.context.names.how(select.model) if select.model else ""
+        return Extracted(claim, self.line, start, start + length, bound=bound, inferred=inferred)
 
     def _is_about(self, name: str, select: Selector) -> bool:
         """Whether a row says enough about what its numbers are measured on."""
         if name.startswith("feature_"):
             return select.feature is not None
         if name.startswith("vector_"):
-            return select.layer is not None
+            return select.layer is not None or (name == "vector_norm" and select.variant is not None)
+        if name == "base_perplexity" and select.model is not None:
+            return True
         return select.variant is not None or (select.layer is not None and select.coef is not None)
 
-    def _best(self, cell: str, start: int, select: Selector, inferred: str) -> Iterator[Extracted]:
-        if select.layer is None or select.coef is None:
-            return
-        subject = str(replace(select, layer=None, coef=None)) or "the study"
-        identity, words = f"{self.row.line}:{start + 1}", f"the best cell of {subject} is {cell.strip()}"
-        claim = Claim(identity, words, "best_cell", select, True)
-        yield Extracted(claim, self.row.line, start, start + len(cell), inferred=inferred)
+    def _best(self, cell: PlacedCell, select: Selector) -> Iterator[Extracted]:
+        subject = str(replace(select, label=None, layer=None, coef=None)) or "the study"
+        words = f"the best cell of {subject} is {cell.text.strip('*` ')}"
+        select = replace(select, label=None, variant=None, feature=None)
+        claim = Claim(f"{self.line}:{cell.start + 1}", words, "best_cell", select, True)
+        yield self._found(claim, cell.start, len(cell.text), select)
 
     def _claim(self, measure: str, select: Selector, expected: bool | Printed, title: str, start: int) -> Claim:
         shown = expected.text if isinstance(expected, Printed) else str(expected).lower()
-        subject = str(select) or "the study"
-        return Claim(f"{self.row.line}:{start + 1}", f"{title} of {subject} is {shown}", measure, select, expected)
-
-    def _not_understood(self, number: Number, start: int, title: str) -> Extracted:
-        begin = start + number.start
-        claim = Claim(f"{self.row.line}:{begin + 1}", f"{title}: {number.text}", "", Selector(), number.printed)
-        return Extracted(claim, self.row.line, begin, begin + len(number.text), NOT_UNDERSTOOD)
-
-    def _of_files(self) -> Iterator[Extracted]:
-        """A row about files: sizes, counts and settings of each of them."""
-        paths = [path for span in code_spans(self.cell("path")) for path in expanded(span)]
-        position = 0
-        for index, cell in enumerate(self.row.cells):
-            start = self._find(cell, position)
-            position = start + len(cell)
-            name = self.columns[index] if index < len(self.columns) else None
-            if name == "path":
-                continue
-            for number in find_numbers(cell):
-                measure = self._file_measure(cell, number)
-                begin = start + number.start
-                if measure is None or not paths:
-                    yield self._not_understood(number, start, "")
-                    continue
-                pattern = paths[0] if len(paths) == 1 else self.cell("path").strip(" `")
-                select = Selector(file="|".join(paths))
-                words = f"{measure.replace('_', ' ')} of {pattern} is {number.text}"
-                claim = Claim(f"{self.row.line}:{begin + 1}", words, measure, select, number.printed)
-                yield Extracted(claim, self.row.line, begin, begin + len(number.text), bound=number.bound)
-
-    def _file_measure(self, cell: str, number: Number) -> str | None:
-        before, after = cell[: number.start], cell[number.end :]
-        if number.unit and number.unit[0] in "KMGb":
-            return "file_size"
-        if setting := _SETTING.search(before):
-            return {"d_sae": "sae_width", "k": "sae_k"}[setting["key"]]
-        if _TOP.search(before):
-            return "feature_count"
-        if re.search(r"\blayer\s+$", before):
-            return "artifact_layer"
-        return "row_count" if _ROWS.match(after) else None
+        # That a cell is steered goes without saying.
+        subject = str(replace(select, label=None) if select.label == "steered" else select) or "the study"
+        return Claim(f"{self.line}:{start + 1}", f"{title} of {subject} is {shown}", measure, select, expected)
 
 
-def names_file(select: Selector, path: str) -> bool:
-    """Whether a selector's files, paths and globs joined by `|`, include a path."""
-    return any(fnmatchcase(path, pattern) for pattern in (select.file or "").split("|"))
+def _reduced(measure: str, select: Selector) -> Selector:
+    """The parts of a selector that a measure has."""
+    if measure in AXES:
+        # Scores of variants are published without the model that they were made on.
+        return Selector(judge=select.judge, variant=select.variant) if select.variant else replace(select, feature=None)
+    if measure.startswith("feature_"):
+        # A feature's numbers are taken with the coefficient of its table, whatever the row is about.
+        return Selector(select.model, layer=select.layer, feature=select.feature)
+    if measure.startswith("vector_"):
+        return Selector(select.model, layer=select.layer)
+    if measure == "base_perplexity":
+        return Selector(select.model)
+    if select.variant is not None:
+        return Selector(select.model, variant=select.variant)
+    return Selector(select.model, select.label, select.layer, select.coef)

@@ -1,0 +1,43 @@
+"""Where the cells of a table stand in the lines of the text.
+
+Invariant: the text of a cell is exactly the characters of its line between two columns.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_PREFIX = re.compile(r"(?:\s{0,8}>)*\s*(?:(?:[-*+]|[0-9]{1,9}[.)])\s+(?=\|))?")
+_BAR = re.compile(r"\\.|\|")
+
+
+@dataclass(frozen=True)
+class PlacedCell:
+    """A cell as it is written, and the column that it begins at."""
+
+    text: str
+    start: int
+
+
+def cells_of(line: str) -> list[PlacedCell]:
+    """The cells of a line of a table, split as GitHub's Markdown does: at every bar without a backslash before it.
+
+    Args:
+        line: The line, with whatever quotes or indents it.
+    """
+    match = _PREFIX.match(line)
+    begin = match.end() if match else 0
+    bars = [bar.start() for bar in _BAR.finditer(line, begin) if bar[0] == "|"]
+    edges = [begin - 1, *bars, len(line)]
+    cells = [_trimmed(line, left + 1, right) for left, right in zip(edges, edges[1:], strict=False)]
+    if cells and not cells[0].text:
+        cells = cells[1:]
+    if cells and not cells[-1].text:
+        cells = cells[:-1]
+    return cells
+
+
+def _trimmed(line: str, start: int, end: int) -> PlacedCell:
+    words = line[start:end]
+    return PlacedCell(words.strip(), start + len(words) - len(words.lstrip()))
