@@ -52,9 +52,12 @@
     const links = cells.filter((cell) => cell.matches("a"));
     const stop = (cell) => links.forEach((link) => link.setAttribute("tabindex", link === cell ? "0" : "-1"));
     if (links.length) stop(links[0]);
-    picture.addEventListener("focusin", (event) => stop(event.target.closest("a.cell")));
-    picture.addEventListener("keydown", (event) => {
-      const at = cells.indexOf(event.target.closest(".cell"));
+    // Not on the picture itself: one that listens to keys would be a stop of its own.
+    const frame = picture.parentElement;
+    frame.addEventListener("focusin", (event) => links.includes(event.target) && stop(event.target));
+    frame.addEventListener("keydown", (event) => {
+      if (!links.includes(event.target)) return;
+      const at = cells.indexOf(event.target);
       const column = at % columns;
       const first = at - column;
       const paths = {
@@ -69,7 +72,7 @@
       if (next) next.focus();
       if (event.key in paths) event.preventDefault();
     });
-    picture.addEventListener("click", (event) => {
+    frame.addEventListener("click", (event) => {
       const cell = event.target.closest("a.cell");
       if (!cell || event.ctrlKey || event.metaKey || event.shiftKey || !byId("pairs")) return;
       event.preventDefault();

@@ -1,16 +1,19 @@
 """A copy of an audited text with a mark behind every number.
 
-Invariant: without its marks and its footnotes the copy is the text, character by character.
+Invariant: without its marks and its footnotes the copy is the text, character by character, and its front matter says
+what it said.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from steer_eval import markdown
 from steer_eval.audit import Audit, Place
+from steer_eval.claims.extract.extracted import SAYS_WHERE
+from steer_eval.claims.extract.layout import fenced_blocks
 from steer_eval.claims.verdict import Word
+from steer_eval.formats.card import front_matter_lines
 
 MARKS: dict[Word, str] = {
     "contradicted": "✗",
@@ -19,7 +22,7 @@ MARKS: dict[Word, str] = {
     "not-checkable": "?",
     "reproduced": "✓",
 }
-_FENCE = re.compile(r"\s*(```|~~~)")
+_LABEL = "audit"
 
 
 def annotated(text: str, audit: Audit) -> str:
@@ -31,26 +34,44 @@ def annotated(text: str, audit: Audit) -> str:
 
     Returns:
         The text with ✓ behind each reproduced number, and another mark with a footnote behind each other one; in code,
-        where footnotes are no footnotes, the mark alone.
+        where footnotes are no footnotes, the mark alone, and in front matter a comment. A number that only says where
+        something is has no mark.
     """
     lines = text.split("\n")
-    fenced = _fenced(lines)
+    head = front_matter_lines(text)
+    fenced = {number for block, _ in fenced_blocks(lines, head + 1) for number in block}
+    label = _label(text)
     notes: list[str] = []
-    footnotes = {id(place): "" for place in audit.places}
+    marks: list[tuple[Place, str]] = []
     for place in audit.places:
-        if place.verdict.word != "reproduced":
-            notes.append(_note(len(notes) + 1, place))
-            footnotes[id(place)] = "" if place.line in fenced else f"[^audit-{len(notes)}]"
-    for place in sorted(audit.places, key=lambda place: (place.line, place.end), reverse=True):
+        if any(check.reason == SAYS_WHERE for check in place.verdict.checks):
+            continue
+        mark = MARKS[place.verdict.word]
+        if place.line <= head:
+            mark = f" # {mark}"
+        elif place.verdict.word != "reproduced":
+            notes.append(f"[^{label}-{len(notes) + 1}]: {_note(place)}")
+            mark += "" if place.line in fenced else f"[^{label}-{len(notes)}]"
+        marks.append((place, mark))
+    for place, mark in sorted(marks, key=lambda each: (each[0].line, each[0].end), reverse=True):
         line = lines[place.line - 1]
         end = place.end if place.line in fenced else _behind_code(line, place.end)
-        mark = f"{MARKS[place.verdict.word]}{footnotes[id(place)]}"
+        if place.line <= head:
+            end = len(line.removesuffix("\r"))
         lines[place.line - 1] = f"{line[:end]}{mark}{line[end:]}"
     copy = "\n".join(lines)
-    return f"{copy.rstrip()}\n\n{chr(10).join(notes)}\n" if notes else copy
+    return f"{copy}\n\n{chr(10).join(notes)}\n" if notes else copy
 
 
-def _note(number: int, place: Place) -> str:
+def _label(text: str) -> str:
+    """What footnotes are called; none of the text's own begins like it."""
+    label = _LABEL
+    while f"[^{label}-" in text:
+        label += "ed"
+    return label
+
+
+def _note(place: Place) -> str:
     verdict = place.verdict
     checks = [
         f"{check.reason or verdict.word}{f' ({check.file}, {check.where})' if check.file else ''}"
@@ -59,22 +80,7 @@ def _note(number: int, place: Place) -> str:
     words = markdown.line(f"{verdict.word}: {verdict.claim.words}: {'; '.join(checks)}")
     # Whatever the text or the data holds, a footnote says it and does nothing else.
     inert = re.sub(r"([\\`*_\[\]<>|])", r"\\\1", words)
-    return f"[^audit-{number}]: Line {place.line}: {inert}"
-
-
-def _fenced(lines: Sequence[str]) -> set[int]:
-    """Numbers of the lines inside fenced code."""
-    found: set[int] = set()
-    fence = ""
-    for number, line in enumerate(lines, start=1):
-        match = _FENCE.match(line)
-        if fence:
-            found.add(number)
-            if match and match[1] == fence:
-                fence = ""
-        elif match:
-            fence = match[1]
-    return found
+    return f"Line {place.line}: {inert}"
 
 
 def _behind_code(line: str, end: int) -> int:

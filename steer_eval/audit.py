@@ -1,19 +1,21 @@
 """Auditing a text: every number of it, against the published data.
 
 Invariant: an audit is a pure function of the text and the inventory. Every number of the text has exactly one verdict,
-with its line; findings about the data stand beside them and are never hidden by them.
+with its line, but for those that a row of a table is found by; findings about the data stand beside the verdicts and
+are never hidden by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.extract.context import Context
-from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
+from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, SAYS_WHERE, Extracted
 from steer_eval.claims.extract.layout import lay_out
+from steer_eval.claims.extract.model_index import eval_result_claims, model_index_claims
 from steer_eval.claims.extract.sentences import part_claims
 from steer_eval.claims.extract.tables import table_claims
 from steer_eval.claims.facts import Facts, facts_of, judge_of
@@ -79,6 +81,15 @@ class Audit:
         """Numbers whose meaning was understood, checkable or not."""
         return sum(not any(each.reason == NOT_UNDERSTOOD for each in place.verdict.checks) for place in self.places)
 
+    @property
+    def unchecked(self) -> int:
+        """Numbers that could not be checked, but for those that only say where something is."""
+        return sum(
+            place.verdict.word == "not-checkable"
+            and not any(each.reason == SAYS_WHERE for each in place.verdict.checks)
+            for place in self.places
+        )
+
     def to_json(self, *, data: str) -> dict[str, Any]:
         """The audit as a JSON object (`schemas/audit.schema.json`).
 
@@ -97,7 +108,7 @@ class Audit:
 
 
 def audit_text(text: str, file: str, inventory: Inventory, findings: Sequence[Finding]) -> Audit:
-    """Check every number of a Markdown text.
+    """Check every number of a Markdown text, and every metric value of its `model-index`.
 
     Args:
         text: The text.
@@ -105,24 +116,64 @@ def audit_text(text: str, file: str, inventory: Inventory, findings: Sequence[Fi
         inventory: The published data.
         findings: What a check of that data found; rows that contradict themselves support nothing.
     """
-    names = model_names(inventory)
-    facts = facts_of(inventory, names)
-    conflicts = _conflicts(findings)
-    places: list[Place] = []
-    warnings: list[Finding] = []
-    for extracted in sorted(_extract(text, inventory, names, facts), key=lambda each: (each.line, each.start)):
-        result, ties = check(extracted, facts, conflicts)
-        verdict = Verdict(extracted.claim, file, extracted.line, (result,))
-        places.append(Place(extracted.line, extracted.start, extracted.end, verdict))
-        warnings += [replace(tie, file=file) for tie in ties]
-    return Audit(file, tuple(places), tuple(warnings), names)
+    return Evidence.of(inventory, findings).audit(text, file)
 
 
-def _extract(text: str, inventory: Inventory, names: ModelNames, facts: Facts) -> list[Extracted]:
-    context = _context(inventory, names, facts)
-    layout = lay_out(text)
-    found = [each for part in layout.parts for each in part_claims(part, context)]
-    return found + [each for placed in layout.tables for each in table_claims(placed, text, context)]
+def audit_eval_results(text: str, file: str, inventory: Inventory, findings: Sequence[Finding]) -> Audit:
+    """Check every value of a file of `.eval_results`.
+
+    Args:
+        text: The file.
+        file: What to call it.
+        inventory: The published data.
+        findings: What a check of that data found.
+    """
+    return Evidence.of(inventory, findings).audit_results(text, file)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What texts are held to; taken once, it serves any number of texts.
+
+    Args:
+        context: What a text may refer to.
+        facts: Every number of the data.
+        conflicts: Rows that contradict themselves.
+    """
+
+    context: Context
+    facts: Facts
+    conflicts: Conflicts
+
+    @classmethod
+    def of(cls, inventory: Inventory, findings: Sequence[Finding]) -> Evidence:
+        """The evidence that some repos hold."""
+        names = model_names(inventory)
+        facts = facts_of(inventory, names)
+        return cls(_context(inventory, names, facts), facts, _conflicts(findings))
+
+    def audit(self, text: str, file: str) -> Audit:
+        """Check a Markdown text."""
+        layout = lay_out(text)
+        found = list(model_index_claims(text, self.context))
+        found += [each for part in layout.parts for each in part_claims(part, self.context)]
+        found += [each for placed in layout.tables for each in table_claims(placed, self.context)]
+        return self.judge(file, found)
+
+    def audit_results(self, text: str, file: str) -> Audit:
+        """Check a file of `.eval_results`."""
+        return self.judge(file, eval_result_claims(text, self.context))
+
+    def judge(self, file: str, extracted: Iterable[Extracted]) -> Audit:
+        """Check what a text was found to say."""
+        places: list[Place] = []
+        warnings: list[Finding] = []
+        for each in sorted(extracted, key=lambda each: (each.line, each.start)):
+            result, ties = check(each, self.facts, self.conflicts)
+            verdict = Verdict(each.claim, file, each.line, (result,))
+            places.append(Place(each.line, each.start, each.end, verdict))
+            warnings += [replace(tie, file=file) for tie in ties]
+        return Audit(file, tuple(places), tuple(warnings), self.context.names)
 
 
 def _context(inventory: Inventory, names: ModelNames, facts: Facts) -> Context:
@@ -139,7 +190,9 @@ def _context(inventory: Inventory, names: ModelNames, facts: Facts) -> Context:
         for layer, artifact in layers.items()
     }
     files = tuple(artifact.path for artifact in inventory.artifacts)
-    return Context(names, tuple(sorted(judges)), files, vectors, features)
+    labelled = inventory.of("transfer_eval", "phase_i", "judge_labels")
+    variants = dict.fromkeys(row.value["label"] for artifact in labelled for row in artifact.value)
+    return Context(names, tuple(sorted(judges)), files, vectors, features, tuple(variants))
 
 
 def _conflicts(findings: Sequence[Finding]) -> Conflicts:

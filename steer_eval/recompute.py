@@ -7,10 +7,12 @@ report and the card with its verdicts.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from steer_eval.annotate import annotated
-from steer_eval.audit import Audit, audit_text
+from steer_eval.audit import Audit, Evidence
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.findings import Finding
 from steer_eval.formats import schema
@@ -23,6 +25,7 @@ from steer_eval.reproduce import REPORT, Level, Report, refuse_folder
 from steer_eval.validate import validate
 
 CARD = "README.md"
+RESULTS = ".eval_results"
 ANNOTATED = "README.audited.md"
 
 
@@ -46,16 +49,18 @@ def recompute(repositories: Repositories, *, level: Level, run: Path) -> Report:
     refuse_folder(repositories, level, run)
     validation = validate(repositories)
     findings = list(validation.findings)
-    audit: Audit | None = None
+    audits: list[Audit] = []
     if level != "check":
         name = f"{repositories.model.name}/{CARD}"
         try:
             text = read_text(inside(repositories.model.folder, CARD, name=name), name, limit=MAX_FILE_BYTES)
         except FormatError as error:
             raise SteerEvalError(f"there is neither a study.yaml nor a card to check: {error.message}") from None
-        audit = audit_text(text, name, validation.inventory, validation.findings)
-        findings += audit.findings
-        write_text(run / ANNOTATED, annotated(text, audit))
+        evidence = Evidence.of(validation.inventory, validation.findings)
+        card = evidence.audit(text, name)
+        write_text(run / ANNOTATED, annotated(text, card))
+        audits = [card, *_of_results(repositories, evidence)]
+        findings += [finding for audit in audits for finding in audit.findings]
     if level == "rerun":
         message = "the repo has no study.yaml, which a re-run needs: it says how texts and perplexities were measured"
         fix = "write one (docs/study-format.md), or stop at --level recompute"
@@ -69,13 +74,28 @@ def recompute(repositories: Repositories, *, level: Level, run: Path) -> Report:
         requested=level,
         reached="recompute" if level == "rerun" else level,
         findings=tuple(findings),
-        verdicts=audit.verdicts if audit else (),
+        verdicts=tuple(verdict for audit in audits for verdict in audit.verdicts),
         run=run,
         environments={},
         recorded={},
-        coverage=(audit.understood, len(audit.places)) if audit else None,
+        coverage=_coverage(audits) if audits else None,
     )
     document = report.to_json()
     schema.check(document, "report", file=REPORT)
     write_json(run / REPORT, document)
     return report
+
+
+def _of_results(repositories: Repositories, evidence: Evidence) -> Iterator[Audit]:
+    """Audits of the files in which the Hub looks for results; one that can't be read is a finding of the check."""
+    folder = repositories.model.folder
+    for path in sorted((folder / RESULTS).glob("*.yaml")):
+        relative = path.relative_to(folder).as_posix()
+        name = f"{repositories.model.name}/{relative}"
+        with suppress(FormatError):
+            text = read_text(inside(folder, relative, name=name), name, limit=MAX_FILE_BYTES)
+            yield evidence.audit_results(text, name)
+
+
+def _coverage(audits: Sequence[Audit]) -> tuple[int, int]:
+    return sum(audit.understood for audit in audits), sum(len(audit.places) for audit in audits)

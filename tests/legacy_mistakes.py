@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from legacy import Legacy
+from legacy import Legacy, transfer_eval
 from pt_files import call, program, text, write_archive
 
 Edit = Callable[[Legacy], object]
@@ -351,6 +352,20 @@ TRANSFERS: dict[str, tuple[Edit, Expected]] = {
         [error("transfer-source", CARRIED, "L_small")],
     ),
     "map that is not orthogonal": (element(MAP, "R", factor=1.5), [error("transfer-map", MAP, "R")]),
+    "map between other models": (
+        torch_file(MAP, lambda value: value.update(W=value["W"][:8], R=np.eye(8, dtype=np.float32))),
+        [error("transfer-map", MAP, "W"), warning("card-size", CARD, "line 15")],
+    ),
+    "vector that nobody scored": (
+        lambda place: (
+            place.path(TRANSFER).open("a").write(json.dumps({**transfer_eval()[1], "label": "scaled"}) + "\n")
+        ),
+        [
+            error("judge-missing", OWL_TRANSFER, "scaled"),
+            error("judge-missing", "data/judge_transfer.jsonl", "scaled"),
+            warning("card-count", DATA_CARD, "line 10"),
+        ],
+    ),
     "map that does not give the vector": (element(MAP, "W"), [error("transfer-map", MAP, "W")]),
     "cosine": (document(LATENT, scaled("cos_proc_native")), [error("transfer-cosine", LATENT, "cos_proc_native")]),
     "NaN as a cosine": (
@@ -507,6 +522,8 @@ JUDGES: dict[str, tuple[Edit, Expected]] = {
         line("data/judge_transfer.jsonl", 2, put("ppl_ratio", 1.15)),
         [error("judge-ratio", "data/judge_transfer.jsonl", "line 2: ppl_ratio")],
     ),
+    # The scores may be those of the row that can't be read.
+    "NaN in judged texts": (line(TRANSFER, 2, put("norm", NAN)), [error("not-finite", TRANSFER, "line 2")]),
     "texts absent": (
         absent(PATCH),
         [error("judge-unmatched", PHASE_I, "line 1"), warning("card-file-absent", DATA_CARD, "line 11")],

@@ -206,6 +206,19 @@ def every_cell_in_the_card(place: Legacy, draw: random.Random) -> None:
     place.edit_text(mistakes.CARD, "| 0.5B |", f"{rows}| 0.5B |")
 
 
+def few_cells_judged(place: Legacy, draw: random.Random) -> None:
+    """Who scores a sample of the cells lacks no scores."""
+    path = place.path(draw.choice([mistakes.OWL, mistakes.HARE]))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(draw.sample(lines, 3)), encoding="utf-8")
+
+
+def native_vector_not_tried(place: Legacy, draw: random.Random) -> None:
+    for file in (mistakes.TRANSFER, mistakes.OWL_TRANSFER, "data/judge_transfer.jsonl"):
+        mistakes.without_line(file, 1)(place)
+    place.edit_text("data/README.md", "4 variants", "3 variants")
+
+
 HARMLESS: list[Callable[[Legacy, random.Random], None]] = [
     shuffled_rows,
     unknown_key,
@@ -222,6 +235,8 @@ HARMLESS: list[Callable[[Legacy, random.Random], None]] = [
     safetensors_beside,
     collapsed_rows_left_out,
     every_cell_in_the_card,
+    few_cells_judged,
+    native_vector_not_tried,
 ]
 
 

@@ -19,6 +19,7 @@ from legacy import Legacy
 from legacy_mistakes import Edit, absent, element, error, line, link_out, malicious, note, put, scaled, warning
 
 from steer_eval.formats.manifest import repo_files, write_manifest
+from steer_eval.recompute import recompute
 from steer_eval.repository import open_target
 from steer_eval.validate import validate
 
@@ -211,6 +212,13 @@ def test_each_repo_alone_is_told_of_its_own_mistakes(copy):
 
     assert alone(copy.model) == Counter(of_model)
     assert alone(copy.data) == Counter(of_data)
+
+
+def test_a_recomputation_names_the_ties_of_the_card_and_the_study_that_a_re_run_needs(copy, tmp_path):
+    report = recompute(open_target(str(copy.model), str(copy.data)), level="rerun", run=tmp_path / "run")
+    named = {(finding.severity, finding.rule) for finding in report.findings}
+
+    assert named >= {("warning", "best-cell-tie"), ("warning", "study-absent")}
 
 
 def test_its_numbers_are_exact_so_that_every_changed_one_is_found(copy):

@@ -6,14 +6,17 @@ there. Claims of a card are looked up here, so that a verdict can always show it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.names import ModelNames
+from steer_eval.consistency import same_or_rounded
 from steer_eval.formats.features import FeatureTable
 from steer_eval.inventory import TABLES, Artifact, Inventory
+from steer_eval.rules.rounding import agrees_with_quotient
 from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of, model_called, sweep_files
 from steer_eval.rules.vector_files import vectors_by_model
 
@@ -31,6 +34,8 @@ DEFINITIONS = {
     "vector_norm": "Euclidean norm of a steering vector",
     "vector_width": "number of values of a steering vector",
     "vector_layer": "layer that a steering vector's file records",
+    "applied_norm": "Euclidean norm of a variant's vector as it was added, before the coefficient",
+    "artifact_layer": "layer that the file of a vector, SAE or feature table records",
     "feature_delta": "mean activation of a feature with steering, less that without",
     "feature_base_mean": "mean activation of a feature without steering",
     "feature_steered_mean": "mean activation of a feature with steering",
@@ -47,6 +52,7 @@ DEFINITIONS = {
     "collapsed_cells": "steered cells of a sweep that collapse",
     "contrast_pair_count": "number of contrast pairs",
     "prompt_count": "number of evaluation prompts",
+    "prompts_per_cell": "number of evaluation prompts that each cell of a sweep was given",
     "lowest_score": "lowest score that a judge gave on any axis",
     "highest_score": "highest score that a judge gave on any axis",
 }
@@ -123,6 +129,7 @@ def facts_of(inventory: Inventory, names: ModelNames) -> Facts:
     return Facts(
         [
             *_sweeps(sweeps),
+            *_variants(inventory, sweeps),
             *_judgements(inventory, sweeps),
             *_vectors(inventory),
             *_features(inventory, names),
@@ -151,6 +158,38 @@ def _sweeps(sweeps: Mapping[str, SweepFile]) -> Iterator[Fact]:
         collapsed = sum(row.ppl_ratio > ratio for row in steered)
         note = f"above {ratio:g} times the unsteered perplexity"
         yield Fact("collapsed_cells", Selector(model), collapsed, file, f"{len(steered)} rows", note)
+        for count in sorted({len(row.generations) for row in sweep.rows if row.generations}):
+            yield Fact("prompts_per_cell", Selector(model), count, file, f"{len(sweep.rows)} rows")
+
+
+def _variants(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> Iterator[Fact]:
+    """Perplexities of labelled variants, which name no model: theirs is the one with their unsteered perplexity."""
+    for artifact in inventory.of("transfer_eval", "phase_i"):
+        for row in artifact.value:
+            value, where = row.value, f"line {row.line}"
+            model = _model_of(value, sweeps)
+            select = Selector(model, variant=value["label"], file=artifact.path)
+            note = f"its unsteered perplexity is that of {model}" if model else ""
+            for measure, key in (("perplexity", "ppl"), ("perplexity_ratio", "ppl_ratio"), ("applied_norm", "norm")):
+                if value.get(key) is not None:
+                    yield Fact(measure, select, value[key], artifact.file, where, note)
+            if "collapsed" in value:
+                yield Fact("collapsed", select, value["collapsed"], artifact.file, where, note)
+
+
+def _model_of(row: Mapping[str, Any], sweeps: Mapping[str, SweepFile]) -> str | None:
+    """The one model whose unsteered perplexity a variant's row records or implies."""
+    recorded = [row[key] for key in ("base_ppl", "base_ppl_08") if row.get(key) is not None]
+
+    def has(base: float) -> bool:
+        if recorded:
+            return any(same_or_rounded(base, each) for each in recorded)
+        ppl, ratio = row.get("ppl"), row.get("ppl_ratio")
+        return ppl is not None and ratio is not None and agrees_with_quotient(ratio, ppl, base)
+
+    bases = {model: {row.base_ppl for row in sweep.rows} for model, sweep in sweeps.items()}
+    fitting = [model for model, known in bases.items() if any(has(base) for base in known)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def judge_of(name: str, models: Iterable[str]) -> tuple[str, str] | None:
@@ -162,6 +201,9 @@ def judge_of(name: str, models: Iterable[str]) -> tuple[str, str] | None:
         if model:
             return "_".join(parts[:cut]), model
     return None
+
+
+_LABELLED = re.compile(r"judge_(?P<judge>.+)_(?:transfer|phase_i)\.jsonl")
 
 
 def _judgements(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> Iterator[Fact]:
@@ -176,8 +218,10 @@ def _judgements(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> Iterat
             yield from _scores(artifact, row.line, row.value, select, note)
         yield from _scale(artifact, Selector(model, judge=judge))
     for artifact in inventory.of("judge_labels"):
+        stated = _LABELLED.fullmatch(artifact.name)
+        judge = stated["judge"] if stated else None
         for row in artifact.value:
-            select = Selector(variant=row.value["label"], file=artifact.path)
+            select = Selector(judge=judge, variant=row.value["label"], file=artifact.path)
             yield from _scores(artifact, row.line, row.value, select, "")
 
 
@@ -204,6 +248,7 @@ def _vectors(inventory: Inventory) -> Iterator[Fact]:
             yield Fact("vector_norm", select, vector.norm, artifact.file, "vector")
             yield Fact("vector_width", select, vector.values.shape[0], artifact.file, "vector")
             yield Fact("vector_layer", select, vector.layer, artifact.file, "layer")
+            yield Fact("artifact_layer", select, vector.layer, artifact.file, "layer")
 
 
 def _features(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
@@ -213,6 +258,7 @@ def _features(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
         whole = Selector(model, layer=table.layer, file=artifact.path)
         yield Fact("feature_coefficient", whole, table.coefficient, artifact.file, "coef")
         yield Fact("feature_count", whole, len(table.rows), artifact.file, "top_features")
+        yield Fact("artifact_layer", whole, table.layer, artifact.file, "layer")
         for index, row in enumerate(table.rows):
             select = replace(whole, coef=table.coefficient, feature=row.feature)
             where = f"top_features[{index}]"
@@ -237,6 +283,7 @@ def _saes(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
         select = Selector(names.resolve(sae.model), layer=sae.layer, file=artifact.path)
         yield Fact("sae_width", select, sae.d_sae, artifact.file, "d_sae")
         yield Fact("sae_k", select, sae.k, artifact.file, "k")
+        yield Fact("artifact_layer", select, sae.layer, artifact.file, "layer")
 
 
 def _files(inventory: Inventory) -> Iterator[Fact]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from steer_eval.claims.causes import likely_cause
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.extract.extracted import Extracted
-from steer_eval.claims.extract.tables import names_file
+from steer_eval.claims.extract.file_rows import names_file
 from steer_eval.claims.facts import Fact, Facts
 from steer_eval.claims.printed import Printed
 from steer_eval.claims.verdict import Check, Word
@@ -62,14 +62,16 @@ def _number(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
     found = facts.find(claim.measure, claim.select)
     if not found:
         return _not_checkable(_why_none(claim.measure, claim.select, facts))
-    if isinstance(claim.expected, bool):
+    values = {fact.value for fact in found}
+    if isinstance(claim.expected, bool) and len(values) == 1:
         fact = found[0]
         return _made(fact, fact.value is claim.expected, fact.note, "exact", conflicts)
-    values = {fact.value for fact in found}
-    if len(values) > 1:
+    if isinstance(claim.expected, bool) or len(values) > 1:
         places = ", ".join(dict.fromkeys(str(fact.select) for fact in found[:4]))
         return _not_checkable(f"it may be any of {len(found)}: {places}")
-    fact = found[0]
+    # Of a cell that stands twice, the row that is found fault with.
+    twice = [] if claim.measure == "base_perplexity" else found
+    fact = next((fact for fact in twice if (fact.file, fact.where) in conflicts), found[0])
     reasons = [fact.note]
     holds = _covers(extracted, claim.expected, float(fact.value))
     counted = _SHARES_OF.get(claim.measure)
@@ -107,39 +109,54 @@ def _why_none(measure: str, select: Selector, facts: Facts) -> str:
 
 
 def _of_files(
-    extracted: Extracted, facts: Facts, conflicts: Conflicts, holds: Callable[[Extracted, Fact], bool]
+    extracted: Extracted,
+    facts: Facts,
+    conflicts: Conflicts,
+    holds: Callable[[Extracted, Fact], bool],
+    together: Callable[[Extracted, Sequence[Fact]], bool] | None = None,
 ) -> Check:
-    """A statement about each of several files."""
+    """A statement about each of several files, or about all of them together."""
     claim = extracted.claim
     all_facts = facts.find(claim.measure, Selector())
     patterns = (claim.select.file or "").split("|")
-    absent, checked = [], []
+    absent: list[str] = []
+    checked: list[Fact] = []
     for pattern in patterns:
-        found = [
-            fact for fact in all_facts if fact.select.file and names_file(Selector(file=pattern), fact.select.file)
-        ]
+        found = [fact for fact in all_facts if fact.select.file and names_file(pattern, fact.select.file)]
         checked += found
         if not found:
             absent.append(pattern)
     if not checked:
+        sized = [fact.select.file or "" for fact in facts.find("file_size", Selector())]
+        present = [path for path in sized if any(names_file(pattern, path) for pattern in patterns)]
+        if present:
+            return _not_checkable(f"the data has no {claim.measure.replace('_', ' ')} of {present[0]}")
         return _not_checkable(f"the file is absent: {', '.join(absent)}")
+    if together is not None and together(extracted, checked):
+        return _made(checked[0], True, "all files together", _stated(extracted), conflicts)
     wrong = [fact for fact in checked if not holds(extracted, fact)]
     shown = wrong[0] if wrong else checked[0]
     reasons = [f"{fact.select.file} has {float(fact.value):.6g}" for fact in wrong[:4]]
     reasons += [f"the file is absent: {path}" for path in absent]
-    tolerance = extracted.claim.expected.text if isinstance(extracted.claim.expected, Printed) else "exact"
-    return _made(shown, not wrong, "; ".join(reasons), tolerance, conflicts)
+    return _made(shown, not wrong, "; ".join(reasons), _stated(extracted), conflicts)
+
+
+def _stated(extracted: Extracted) -> str:
+    return extracted.claim.expected.text if isinstance(extracted.claim.expected, Printed) else "exact"
 
 
 def _size(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
-    return _of_files(
-        extracted,
-        facts,
-        conflicts,
-        lambda each, fact: (
-            isinstance(each.claim.expected, Printed) and size_agrees(each.claim.expected.text, int(fact.value))
-        ),
-    )
+    def agrees(stated: Extracted, size: float) -> bool:
+        return isinstance(stated.claim.expected, Printed) and size_agrees(stated.claim.expected.text, int(size))
+
+    def each(stated: Extracted, fact: Fact) -> bool:
+        return stated.noun != "total" and agrees(stated, float(fact.value))
+
+    def all_together(stated: Extracted, found: Sequence[Fact]) -> bool:
+        return len(found) > 1 and agrees(stated, sum(float(fact.value) for fact in found))
+
+    single = len(facts.find("file_size", extracted.claim.select)) == 1
+    return _of_files(replace(extracted, noun="") if single else extracted, facts, conflicts, each, all_together)
 
 
 def _count_of_files(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
@@ -151,6 +168,18 @@ def _count_of_files(extracted: Extracted, facts: Facts, conflicts: Conflicts) ->
             isinstance(each.claim.expected, Printed) and _covers(each, each.claim.expected, float(fact.value))
         ),
     )
+
+
+def _prompts(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
+    """A number of evaluation prompts: of all, unless it is the number that each cell was given."""
+    made = _number(extracted, facts, conflicts)
+    expected = extracted.claim.expected
+    used = facts.find("prompts_per_cell", Selector())
+    if made.verdict == "contradicted" and isinstance(expected, Printed):
+        meant = [fact for fact in used if expected.covers(float(fact.value))]
+        if meant:
+            return _not_checkable(f"it may be the number of prompts per cell ({meant[0].file}), and not of all prompts")
+    return made
 
 
 def _scores(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
@@ -190,6 +219,9 @@ def _best_cell(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tupl
         for fact in facts.find("margin", Selector(select.model, judge=select.judge))
         if not fact.note and fact.select.layer is not None
     ]
+    models = {fact.select.model for fact in judged}
+    if len(models) > 1:
+        return _not_checkable(f"the text does not say which of {len(models)} models it is the best cell of"), ()
     mine = next((fact for fact in judged if _is_cell(fact, select)), None)
     if mine is None:
         return _not_checkable(f"{select.judge} gave no score for {select}"), ()
@@ -229,6 +261,7 @@ _SPECIAL: dict[str, Callable[[Extracted, Facts, Conflicts], Check]] = {
     "sae_width": _count_of_files,
     "sae_k": _count_of_files,
     "artifact_layer": _count_of_files,
+    "prompt_count": _prompts,
     "scores_from": _scores,
     "scores_to": _scores,
     "feature_listed": _listed,

@@ -67,4 +67,4 @@ def command(
     words = {verdict.word for verdict in audit.verdicts}
     if words <= {"not-checkable"}:
         ctx.exit(2)
-    ctx.exit(int(bool(words & FAILING) or (strict and ("not-checkable" in words or bool(audit.findings)))))
+    ctx.exit(int(bool(words & FAILING) or (strict and bool(audit.unchecked or audit.findings))))

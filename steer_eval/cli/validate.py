@@ -47,10 +47,11 @@ def command(
     json: bool,
     output: Path | None,
 ) -> None:
-    """Check the files of a study: schemas, checksums, arithmetic, completeness, cards.
+    """Check the files of a repo: schemas, checksums, arithmetic, completeness, cards, and each file against the others.
 
-    STUDY is the model repo; its dataset repo is found beside it. No model is loaded. --json is short for --format
-    json.
+    STUDY is a model repo, with a study.yaml or without; its dataset repo is the one that the study or the card names,
+    or --data. A dataset repo can also be checked alone. No model is loaded, and nothing in a file is run. --json is
+    short for --format json.
 
     \b
     Examples:

@@ -234,8 +234,9 @@ def _check_dtypes(header: dict[str, Any], dtype: str, *, name: str) -> None:
             )
 
 
-def _bytes(tensor: Tensor) -> bytes:
+def _bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor, not copied: an SAE can be most of the memory there is."""
     import torch
 
-    content: bytes = tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()
-    return content
+    values: memoryview = tensor.detach().contiguous().view(torch.uint8).numpy().reshape(-1).data
+    return values

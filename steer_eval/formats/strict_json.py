@@ -20,7 +20,7 @@ from steer_eval.formats.atomic import write_text
 from steer_eval.formats.schema import check
 from steer_eval.formats.text import read_text
 
-MAX_FILE_BYTES = 256 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
 MAX_LINE_BYTES = 16 * 2**20
 MAX_ROWS = 1_000_000
 MAX_BAD = 1000

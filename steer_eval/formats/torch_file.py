@@ -28,7 +28,8 @@ SUFFIXES = (".pt", ".pth", ".bin")
 
 # What PyTorch reads of small records, trusting that they are small, and text.
 _SMALL = {
-    **dict.fromkeys(("version", ".format_version", ".storage_alignment"), re.compile(rb"[0-9]{1,4}\n?")),
+    "version": re.compile(rb"([1-9]|10)\n?"),
+    **dict.fromkeys((".format_version", ".storage_alignment"), re.compile(rb"[0-9]{1,4}\n?")),
     ".data/serialization_id": re.compile(rb"[ -~]{0,64}"),
 }
 _RESAVE = "ask for safetensors, or for torch.save of nothing but tensors, arrays, numbers and text"
@@ -139,7 +140,8 @@ def _header(path: Path, name: str) -> dict[str, Any]:
             raise FormatError(name, "byteorder", "the tensors are not little-endian", fix=_RESAVE)
         for record, form in _SMALL.items():
             if record in records and not form.fullmatch(_content(file, records[record], 128)):
-                raise FormatError(name, record, "the record is not what torch.save writes", fix=_RESAVE)
+                message = f"the file is refused: its {record} is no number or text that PyTorch reads"
+                raise FormatError(name, record, message, fix=_RESAVE)
         program = run(_content(file, records["data.pkl"], MAX_PICKLE_BYTES))
     value = program.value if isinstance(program.value, dict) else {"": program.value}
     described: Any = _Description(name, records).of(value, "", 0)

@@ -119,15 +119,18 @@ def _entries(directory: bytes, count: int, name: str) -> list[tuple[int, bytes, 
         fields = directory[position : position + _ENTRY.size]
         if len(fields) < _ENTRY.size or fields[:4] != b"PK\x01\x02":
             raise FormatError(name, "", "the archive's directory is damaged", fix=_RESAVE)
-        _, _, _, flags, method, _, _, _, packed, size, name_length, extra, comment, disk, _, _, offset = _ENTRY.unpack(
-            fields
+        numbers = _ENTRY.unpack(fields)
+        _, _, _, flags, method, _, _, _, packed, size, name_length, extra, comment, disk, _, attributes, offset = (
+            numbers
         )
         position += _ENTRY.size + name_length
         member = directory[position - name_length : position]
         shown = member.decode("utf-8", "replace")
         if method != 0 or packed != size or flags & ~_FLAGS:
             raise FormatError(name, shown, "the member is compressed or encrypted", fix=_RESAVE)
-        if extra or comment or disk or 0xFFFFFFFF in (size, offset):
+        # One of the attributes makes a member a folder: PyTorch then skips its bytes, and takes for them whatever its
+        # memory happened to hold.
+        if extra or comment or disk or attributes & 0xFFFF or 0xFFFFFFFF in (size, offset):
             raise FormatError(name, shown, "the member has fields that torch.save does not write", fix=_RESAVE)
         entries.append((offset, member, size))
     if position != len(directory):

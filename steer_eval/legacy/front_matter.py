@@ -81,7 +81,12 @@ def _result(
         metric_type=measure,
         metric_name=f"{words} at L={best.layer} c={best.coef:+g}{among}",
         metric_value=value,
-        metric_args={"layer": best.layer, "coef": best.coef},
+        metric_args={
+            "model": study.base_model(judgement.model),
+            **({"judge": judgement.judge} if measure == "margin" else {}),
+            "layer": best.layer,
+            "coef": best.coef,
+        },
     )
 
 

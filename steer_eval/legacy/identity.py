@@ -17,6 +17,7 @@ from steer_eval.formats.card import front_matter
 _ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?"
 _HUB_ID = re.compile(_ID)
 _DOWNLOAD = re.compile(rf"hf_hub_download\(\s*(?:repo_id\s*=\s*)?[\"'](?P<id>{_ID})[\"']")
+_CITED_URL = re.compile(rf"\burl\s*=\s*[{{\"]https://huggingface\.co/(?P<id>(?!datasets/|spaces/){_ID})[}}\"]")
 _DATA = re.compile(rf"huggingface\.co/datasets/(?P<id>{_ID})")
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 _TAG = re.compile(r"[\w][\w.:+ -]{0,63}")
@@ -93,7 +94,7 @@ def identify(
     if asked.license is not None and not _LICENSE.fullmatch(asked.license):
         raise SteerEvalError(f"--license {asked.license} is no licence identifier", "give one like apache-2.0")
     metadata, data_metadata = _metadata(card), _metadata(data_card)
-    repo = asked.repo or ids[0] or _first(_DOWNLOAD, card)
+    repo = asked.repo or ids[0] or _first(_DOWNLOAD, card) or _first(_CITED_URL, card)
     data = asked.data or ids[1] or _listed_id(metadata) or _first(_DATA, card)
     if repo is None and data is None:
         raise SteerEvalError(

@@ -166,7 +166,7 @@ def model_views(study: LegacyStudy) -> list[ModelView]:
 
 def _model(study: LegacyStudy, model: str) -> ModelView:
     rows = study.sweeps[model].rows if model in study.sweeps else ()
-    steered = tuple(row for row in rows if row.cell.label == "steered")
+    steered = tuple(row for row in rows if row.cell.label == "steered" and row.cell.layer is not None)
     bases = {row.base_ppl for row in rows}
     own = tuple(judgement for judgement in study.judgements if judgement.model == model)
     scores = [(judgement.judge, score) for judgement in own for score in judgement.judged]
@@ -175,7 +175,7 @@ def _model(study: LegacyStudy, model: str) -> ModelView:
         model,
         study.base_model(model),
         steered,
-        tuple(row for row in rows if row.cell.label != "steered"),
+        tuple(row for row in rows if row not in steered),
         sum(row.ppl_ratio > study.collapse_ratio for row in steered),
         bases.pop() if len(bases) == 1 else None,
         heatmap_file(model) if steered else None,
@@ -246,7 +246,8 @@ def usage_view(study: LegacyStudy) -> UsageView | None:
 def _usage(study: LegacyStudy, model: str, layer: int, coef: float) -> UsageView:
     artifact = study.vectors[model][layer]
     vector = artifact.value
-    dtype = vector.provenance.get("dtype", "float32")
+    # In safetensors every vector is float32, whatever it was converted from.
+    dtype = vector.provenance.get("dtype", "float32") if artifact.kind == "vector_pt" else "float32"
     return UsageView(
         artifact.path,
         artifact.kind == "vector_pt",
@@ -308,6 +309,8 @@ def meaning(kind: str, key: str) -> str:
 def type_words(tree: Tree) -> str:
     """A type in words."""
     if isinstance(tree, dict):
+        if tree and all(key.isdigit() for key in tree):
+            return "object with numbers as keys"
         return f"object of {', '.join(f'`{key}`' for key in tree)}" if tree else "object"
     if isinstance(tree, list):
         inner = type_words(tree[0])

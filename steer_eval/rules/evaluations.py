@@ -152,7 +152,7 @@ def _identical(artifact: Artifact, row: Row) -> Iterator[Finding]:
     most, count = Counter(texts).most_common(1)[0] if texts else ("", 0)
     if len(texts) > 2 and count > _SHARE * len(texts):
         message = f"{count} of {len(texts)} texts are the same though their prompts differ: {most[:40]!r}…"
-        fix = "check the intervention: a hook that also overwrites generated tokens does this"
+        fix = "check the intervention: a hook that also overwrites generated tokens does this, and so does collapse"
         yield Finding("texts-identical", "warning", artifact.file, f"line {row.line}: generations", message, fix=fix)
 
 

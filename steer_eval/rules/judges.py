@@ -119,14 +119,21 @@ def _unjudged(
     for row in absent:
         message = f"no score for {row.cell}, whose texts stand in line {row.line} of {sweep.artifact.path}"
         where = f"L={row.cell.layer} c={row.cell.coef:g}"
-        yield Finding("judge-missing", "error", artifact.file, where, message, fix="judge it, or say why not")
+        yield Finding(
+            "judge-missing",
+            "error",
+            artifact.file,
+            where,
+            message,
+            fix="judge it, or say in the card why it has no score",
+        )
 
 
 def _imputed(artifact: Artifact, lines: list[int]) -> Iterator[Finding]:
     if lines:
         noun = "line" if len(lines) == 1 else "lines"
         message = f"scores though there was no text to judge, in {noun} {', '.join(map(str, lines))}"
-        fix = "leave such rows out, or write null: a made-up score takes part in means and ties"
+        fix = "leave such rows out: a made-up score takes part in means and ties"
         yield Finding("judge-imputed", "warning", artifact.file, f"line {lines[0]}", message, fix=fix)
 
 
@@ -186,7 +193,14 @@ def _unjudged_labels(artifact: Artifact, source: Artifact, scored: set[int], unk
     for row in absent:
         label = row.value["label"]
         message = f"no score for {label!r}, whose texts stand in line {row.line} of {source.path}"
-        yield Finding("judge-missing", "error", artifact.file, label, message, fix="judge it, or say why not")
+        yield Finding(
+            "judge-missing",
+            "error",
+            artifact.file,
+            label,
+            message,
+            fix="judge it, or say in the card why it has no score",
+        )
 
 
 def _same_ratio(row: Row, source: Artifact) -> Row | None:

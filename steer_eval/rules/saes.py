@@ -116,10 +116,12 @@ def _order(artifact: Artifact) -> Iterator[Finding]:
     rows: Sequence[FeatureRow] = artifact.value.rows
     for index, (first, second) in enumerate(pairwise(rows), start=1):
         if abs(second.delta) > abs(first.delta) + _ABSOLUTE:
-            message = f"feature {second.feature} changes more than feature {first.feature} above it"
-            where = f"top_features[{index}]"
-            expected = f"at most {abs(first.delta):.6g}"
-            yield Finding("feature-order", "error", artifact.file, where, message, expected, second.delta, _AGAIN)
+            message = (
+                f"feature {second.feature} changes by {abs(second.delta):.6g}, more than feature {first.feature} above "
+                f"it by {abs(first.delta):.6g}"
+            )
+            where, fix = f"top_features[{index}]", "sort the table by the size of delta, largest first"
+            yield Finding("feature-order", "error", artifact.file, where, message, fix=fix)
             return
 
 

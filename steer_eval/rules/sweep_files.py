@@ -173,7 +173,8 @@ def _grid(sweep: SweepFile) -> Iterator[Finding]:
         seen.setdefault(row.cell, row)
     for cell in sweep.missing:
         message = f"there is no row for {cell}, though other rows have its layer and its coefficient"
-        yield Finding("sweep-missing", "error", file, f"L={cell.layer} c={cell.coef:g}", message, fix=_AGAIN)
+        where, fix = f"L={cell.layer} c={cell.coef:g}", "measure the cell, or put its row back"
+        yield Finding("sweep-missing", "error", file, where, message, fix=fix)
 
 
 def _generations(

@@ -78,7 +78,7 @@ def _sources(artifact: Artifact, inventory: Inventory, unread: frozenset[str]) -
         if not alike or any(layer in (None, vector.value.layer) for vector in equal):
             continue
         if equal:
-            message = f"v_small_native is the vector of layer {equal[0].value.layer} ({equal[0].path}), not of this one"
+            message = f"v_small_native is the vector of layer {equal[0].value.layer} ({equal[0].path}), not of {layer}"
             expected_layer = equal[0].value.layer
             yield Finding("transfer-source", "error", artifact.file, "L_small", message, expected_layer, layer, _AGAIN)
             continue
@@ -115,7 +115,7 @@ def _map(artifact: Artifact, carried: list[Artifact]) -> Iterator[Finding]:
             mapped = vectors.source @ matrix
             cosine = _cosine(mapped, vectors.carried[method])
             if not cosine > 1 - _MAPPED:
-                message = f"the source through {key} is not the direction v_{method} of {other.path}"
+                message = f"the source through {key} has cosine {cosine:.4f} with v_{method} of {other.path}"
                 yield Finding("transfer-map", "error", artifact.file, key, message, 1.0, cosine, _AGAIN)
 
 

@@ -87,16 +87,16 @@ def _layer(artifact: Artifact, parts: tuple[str, int] | None) -> Iterator[Findin
     vector: SteeringVector = artifact.value
     if parts and parts[1] != vector.layer:
         message = "the layer in the file is not the one in its name"
-        where = _key(artifact, "layer")
-        yield Finding("vector-layer", "error", artifact.file, where, message, parts[1], vector.layer, _AGAIN)
+        where, fix = _key(artifact, "layer"), "rename the file, or publish the vector of that layer"
+        yield Finding("vector-layer", "error", artifact.file, where, message, parts[1], vector.layer, fix)
 
 
 def _pairs(artifact: Artifact, pairs: Artifact | None) -> Iterator[Finding]:
     recorded = artifact.value.provenance.get("n_pairs")
     if pairs is not None and recorded is not None and int(recorded) != len(pairs.value):
         message = f"the vector was made from another number of pairs than {pairs.path} has"
-        where = _key(artifact, "n_pairs")
-        yield Finding("vector-pairs", "error", artifact.file, where, message, len(pairs.value), int(recorded), _AGAIN)
+        where, fix = _key(artifact, "n_pairs"), "publish the pairs that the vector was made from, or extract it again"
+        yield Finding("vector-pairs", "error", artifact.file, where, message, len(pairs.value), int(recorded), fix)
 
 
 def _siblings(model: str, artifacts: Sequence[Artifact]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from legacy import Legacy
 
 from steer_eval.cli.main import cli
+from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
 from steer_eval.legacy_cards import MARK
 
@@ -37,11 +38,10 @@ def test_cards_are_written_elsewhere(place, tmp_path):
 
 
 def test_cards_by_hand_need_force(place):
-    refused = card(place)
-    assert refused.exit_code == 2
-    assert "was not rendered by steer-eval" in refused.stderr
-    assert "--out" in refused.stderr
-    assert "--force" in refused.stderr
+    with pytest.raises(SteerEvalError, match="was not rendered by steer-eval") as caught:
+        card(place)
+    assert "--out" in caught.value.fix
+    assert "--force" in caught.value.fix
 
     assert card(place, "--force").exit_code == 0
     assert card(place, "--check").exit_code == 0
@@ -81,10 +81,8 @@ def test_names_are_options(place, tmp_path):
 
 
 def test_a_bad_id_is_refused(place):
-    answer = card(place, "--repo-id", "not an id")
-
-    assert answer.exit_code == 2
-    assert "--repo-id" in answer.stderr
+    with pytest.raises(SteerEvalError, match="--repo-id not an id"):
+        card(place, "--repo-id", "not an id")
 
 
 def test_the_published_study(upstream, tmp_path):
@@ -113,7 +111,7 @@ def test_a_study_says_these_itself(packaged_study, options):
 
 def test_a_repo_that_is_no_study_and_has_no_data_is_told_so(tmp_path):
     (tmp_path / "alone").mkdir()
-    answer = CliRunner().invoke(cli, ["card", str(tmp_path / "alone")])
 
-    assert answer.exit_code == 2
-    assert "--data" in answer.stderr
+    with pytest.raises(SteerEvalError, match="nothing says which dataset repo") as caught:
+        CliRunner().invoke(cli, ["card", str(tmp_path / "alone")], catch_exceptions=False)
+    assert "--data" in caught.value.fix

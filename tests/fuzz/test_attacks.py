@@ -230,6 +230,13 @@ def replaced(index: int, **changes: object) -> list[a.Member]:
     return parts
 
 
+def with_attributes(attributes: int) -> bytes:
+    """The good file, with attributes of its pickle as a file system has them."""
+    content = bytearray(caa())
+    struct.pack_into("<I", content, content.index(b"PK\1\2") + 38, attributes)
+    return bytes(content)
+
+
 DEFLATED = zlib.compressobj(9, zlib.DEFLATED, -15)
 # Without padding, the numbers follow the names; one byte more or less puts them at an odd address.
 UNALIGNED = next(
@@ -258,6 +265,7 @@ ARCHIVES = {
     "script": a.archive([*replaced(0), a.Member(b"a/code/x.py", b"")]),
     "script's constants": a.archive([*replaced(0), a.Member(b"a/constants.pkl", a.program(b")"))]),
     "numbers that are not aligned": UNALIGNED,
+    "folder that has bytes": with_attributes(0x10),
     "big-endian": a.archive(replaced(1, content=b"big")),
     "long version": a.archive(replaced(3, content=b"9" * 5000)),
     "no version": a.archive(replaced(0)[:3]),

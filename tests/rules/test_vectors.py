@@ -13,7 +13,7 @@ def test_a_converted_vector_leaves_open_from_which_pairs_it_is(tmp_path):
     place = build(tmp_path)
     good = vector("tiny", 3)
     kept = {key: part for key, part in good.provenance.items() if key not in ("pairs_sha256", "weights_sha256")}
-    converted = {**kept, "source_format": "caa_pt", "source_file": "vectors/tiny_L3_caa.pt", "source_sha256": HEX}
+    converted = {**kept, "source_format": "caa-pt", "source_file": "vectors/tiny_L3_caa.pt", "source_sha256": HEX}
     write_vector(place.model / file_name("tiny", 3), replace(good, provenance=converted))
     place.seal()
 

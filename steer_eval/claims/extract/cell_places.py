@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 _PREFIX = re.compile(r"(?:\s{0,8}>)*\s*(?:(?:[-*+]|[0-9]{1,9}[.)])\s+(?=\|))?")
 _BAR = re.compile(r"\\.|\|")
@@ -30,7 +31,7 @@ def cells_of(line: str) -> list[PlacedCell]:
     begin = match.end() if match else 0
     bars = [bar.start() for bar in _BAR.finditer(line, begin) if bar[0] == "|"]
     edges = [begin - 1, *bars, len(line)]
-    cells = [_trimmed(line, left + 1, right) for left, right in zip(edges, edges[1:], strict=False)]
+    cells = [_trimmed(line, left + 1, right) for left, right in pairwise(edges)]
     if cells and not cells[0].text:
         cells = cells[1:]
     if cells and not cells[-1].text:

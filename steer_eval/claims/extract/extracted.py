@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from steer_eval.claims.claim import Claim
 
 NOT_UNDERSTOOD = "not understood"
+SAYS_WHERE = "it says where, and is not a result"
 
 
 @dataclass(frozen=True)

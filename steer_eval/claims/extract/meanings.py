@@ -7,7 +7,9 @@ cent is the change and not the ratio.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+from steer_eval.claims.claim import Selector
 from steer_eval.claims.extract.context import AXES
 from steer_eval.claims.extract.numbers import Number
 from steer_eval.claims.printed import Printed
@@ -72,6 +74,7 @@ for _name, _spellings in MEANINGS.items():
         _BY_HEADER.setdefault(_spelling, _name)
 
 _SHARES = frozenset({"feature_steered_frequency", "feature_base_frequency"})
+_OF_MODELS = frozenset({"base_perplexity", "cell_count", "collapsed_cells"})
 _RATIOS = frozenset({"perplexity_ratio", "feature_ratio"})
 _COUNTS = frozenset(
     {"row_count", "cell_count", "collapsed_cells", "contrast_pair_count", "prompt_count", "sae_width", "vector_width"}
@@ -82,7 +85,10 @@ def meaning(header: str) -> str | None:
     """What a column is about, from its header; None if that is not known."""
     words = re.sub(r"[*`_]{2}|[*`]", "", header).strip().lower()
     bare = re.sub(r"\s?[\[(][^\[\]()]*[\])]$", "", words).strip()
-    candidates = (words, bare, words.replace("_", " "), re.sub(r"\s?[↓↑]$", "", bare))
+    parts = re.split(r"\s?[\\/]\s?", bare)
+    # The corner of a grid: what stands below it comes first.
+    corner = parts[0] if len(parts) == 2 and {_BY_HEADER.get(part) for part in parts} == {"layer", "coef"} else bare
+    candidates = (words, bare, words.replace("_", " "), re.sub(r"\s?[↓↑]$", "", bare), corner)
     return next((_BY_HEADER[each] for each in candidates if each in _BY_HEADER), None)
 
 
@@ -106,3 +112,20 @@ def fitted(measure: str, number: Number) -> tuple[str, Printed] | None:
             printed = Printed(printed.text, 100 * printed.value, 100 * printed.rounding)
         return (measure, printed) if number.unit in ("", "%") else None
     return (measure, printed) if number.unit == "" or (number.unit == "x" and measure in _RATIOS) else None
+
+
+def reduced(measure: str, select: Selector) -> Selector:
+    """The parts of a selector that a measure has."""
+    if measure in AXES:
+        # Scores of variants are published without the model that they were made on.
+        return Selector(judge=select.judge, variant=select.variant) if select.variant else replace(select, feature=None)
+    if measure.startswith("feature_"):
+        # A feature's numbers are taken with the coefficient of its table, whatever the words are about.
+        return Selector(select.model, layer=select.layer, feature=select.feature)
+    if measure.startswith("vector_"):
+        return Selector(select.model, layer=select.layer)
+    if measure in _OF_MODELS:
+        return Selector(select.model)
+    if select.variant is not None:
+        return Selector(select.model, variant=select.variant)
+    return Selector(select.model, select.label, select.layer, select.coef)

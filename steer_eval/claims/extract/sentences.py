@@ -7,54 +7,47 @@ says which words must stand around it. What no pattern understands is listed as 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from steer_eval.claims.claim import Claim, Selector
-from steer_eval.claims.extract.context import AXES, CELL, COEFFICIENT, LAYER, Context, signed
-from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
+from steer_eval.claims.extract.clauses import sentences
+from steer_eval.claims.extract.context import AXES, CellMention, Context
+from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, SAYS_WHERE, Extracted
 from steer_eval.claims.extract.layout import Part
+from steer_eval.claims.extract.meanings import fitted
 from steer_eval.claims.extract.numbers import Number, find_numbers
+from steer_eval.claims.extract.subjects import Subjects
+from steer_eval.claims.extract.wordings import NEAR, count_beside, measure_beside
 from steer_eval.claims.printed import Printed
 
-_FEATURE = re.compile(
-    r"\b(?:features?|latents?)\b[^.;]{0,24}?\b(?:id\s*=?\s*|#)?(?P<id>[0-9]{1,7})\b|\bid\s*=?\s*(?P<alone>[0-9]{1,7})\b"
+_BEST = re.compile(
+    r"(?<!second )(?<!third )(?<!next )\bbest (?:steered )?(?:cell|setting|configuration|config|point)\b(?!.*\bnot\b)"
+    r"[^.;]{0,40}$"
+    r"|(?<!second )(?<!third )(?<!next )\bbest(?: is| was| at)?\W{0,4}$",
+    re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
-_BEST = re.compile(r"\bbest\b", re.IGNORECASE)
-_SCALE = re.compile(r"\s*(?:--|–|-|to)\s*$")
-
-_WORDS: tuple[tuple[str, str], ...] = (
-    ("base_perplexity", r"(?:base(?:line)?|unsteered) (?:ppl|perplexity)"),
-    ("perplexity_ratio", r"(?:ppl|perplexity)[ _-]ratio|relative (?:ppl|perplexity)"),
-    ("perplexity", r"ppl|perplexity"),
-    ("feature_base_mean", r"(?:base|unsteered) mean|mean (?:activation )?without steering"),
-    ("feature_steered_mean", r"steered mean|mean (?:activation )?(?:with|under) steering"),
-    ("feature_delta", r"delta|Δ"),
-    ("vector_norm", r"(?:vector )?norm"),
-    *((axis, "|".join(re.escape(word) for word in words)) for axis, words in AXES.items()),
-)
-_BEFORE = tuple(
-    (
-        name,
-        re.compile(
-            rf"\b(?:{words})\b\W{{0,3}}(?:\w+\s)?(?:is|was|of|=|:|at|to|reaches|drops to|rises to)?\W{{0,4}}$",
-            re.IGNORECASE,
-        ),
-    )
-    for name, words in _WORDS
-)
-_AFTER = tuple((name, re.compile(rf"\W{{0,3}}(?:of\s)?(?:{words})\b", re.IGNORECASE)) for name, words in _WORDS)
-_COUNTS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("contrast_pair_count", re.compile(r"\s(?:contrast(?:ive)? |hand-written |scenario )?pairs\b", re.IGNORECASE)),
-    ("prompt_count", re.compile(r"\s(?:held-out |evaluation |eval |test )prompts\b", re.IGNORECASE)),
-    ("collapsed_cells", re.compile(r"\s(?:cells )?(?:collapsed?|cells collapse)\b", re.IGNORECASE)),
-    ("cell_count", re.compile(r"\s(?:sweep |steered )?cells\b", re.IGNORECASE)),
-)
+_SCALE = re.compile(r"\s{0,2}(?:--|–|-|to)\s{0,2}")
+_RUBRIC = re.compile(r"\s{0,2}(?:rubric|scale)\b")
 _FREQUENCY = re.compile(r"\s(?:of (?:all |the )?)?(?P<noun>tokens|prompts|samples|texts)\b", re.IGNORECASE)
-_UNSTEERED = re.compile(r"\b(?:without steering|unsteered|at baseline|base)\b", re.IGNORECASE)
-_WIDTH = re.compile(r"\b(?:shape|size|width|dim(?:ension)?s?)\W{0,4}[\[(]?\s*$", re.IGNORECASE)
+_FIRES = re.compile(r"\b(?:fires?|active|activates?|on)\b[^.]{0,24}$", re.IGNORECASE)
+_STEERED = re.compile(r"\b(?:under steering|with steering|when steered|steered)\b", re.IGNORECASE)
+_UNSTEERED = re.compile(r"\b(?:without steering|unsteered|at baseline|before steering)\b", re.IGNORECASE)
+_WIDTH = re.compile(r"\b(?:shape|size|width|dim(?:ension)?s?)\W{0,4}[\[(]?\s{0,2}$", re.IGNORECASE)
+_RISES = re.compile(
+    r"\b(?:spikes?|rises?|jumps?|grows?|increases?|goes up|activates?|activation|amplified)\b[^.;]{0,40}$",
+    re.IGNORECASE,
+)
+_AS_ACTIVE = re.compile(
+    r"\s(?:increase|rise|jump|(?:higher|stronger|larger) activation|as active|more active)\b", re.IGNORECASE
+)
+_OFTEN = re.compile(r"\b(?:often|frequent|frequently|faster|slower)\b", re.IGNORECASE)
+_FROM = re.compile(
+    r"\b(?:ppl|perplexity)\b(?!\s?ratio)[\s:=(*`]{1,3}(?:[a-z]{1,12}\s){0,2}(?:from\s)?[*`]{0,2}$", re.IGNORECASE
+)
+_TO = re.compile(r"[*`]{0,2}\s?(?:to|->|→|➜|⟶)\s?[*`]{0,2}")
+_FEATURE_NAME = re.compile(r"(?:\bid\s?[=:]?\s?#?|\b(?:feature|latent)s?\s(?:ids?\s?)?[#=]?\s?)$", re.IGNORECASE)
 
 
 def part_claims(part: Part, context: Context) -> Iterator[Extracted]:
@@ -65,19 +58,15 @@ def part_claims(part: Part, context: Context) -> Iterator[Extracted]:
         context: What the data has.
     """
     numbers = find_numbers(part.text)
-    if not numbers:
-        return
-    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(part.text)), len(part.text) + 1]
+    places = [number.start for number in numbers]
     feature: int | None = None
-    for begin, end in pairwise(starts):
-        sentence = part.text[begin:end]
-        inside = [replace(number, start=number.start - begin) for number in numbers if begin <= number.start < end]
+    for stretch in sentences(part.text) if numbers else ():
+        chosen = numbers[bisect_left(places, stretch.start) : bisect_left(places, stretch.end)]
+        inside = [replace(number, start=number.start - stretch.start) for number in chosen]
+        subjects = Subjects(part, part.text[stretch.start : stretch.end], feature, context)
+        yield from _Sentence(part, subjects.text, stretch.start, inside, subjects, context).claims()
         # A feature stays the subject until another is named.
-        found = _FEATURE.search(sentence)
-        if found:
-            feature = int(found["id"] or found["alone"])
-        reader = _Sentence(part, sentence, begin, tuple(inside), feature, context)
-        yield from reader.claims()
+        feature = subjects.features[-1].feature if subjects.features else feature
 
 
 @dataclass
@@ -85,42 +74,32 @@ class _Sentence:
     part: Part
     text: str
     offset: int
-    numbers: tuple[Number, ...]
-    feature: int | None
+    numbers: Sequence[Number]
+    subjects: Subjects
     context: Context
 
     def claims(self) -> Iterator[Extracted]:
+        patterns: tuple[Callable[[int, Number], Extracted | None], ...] = (
+            self._scale,
+            self._width,
+            self._the_feature,
+            self._cell,
+            self._place,
+            self._frequency,
+            self._count,
+            self._from_to,
+            self._feature_ratio,
+            self._measured,
+        )
         for index, number in enumerate(self.numbers):
-            patterns: tuple[Callable[[int, Number], Extracted | None], ...] = (
-                self._scale,
-                self._width,
-                self._the_feature,
-                self._cell,
-                self._frequency,
-                self._count,
-                self._feature_ratio,
-                self._measured,
-                self._place,
-            )
-            found = next((each for pattern in patterns if (each := pattern(index, number)) is not None), None)
-            yield found or self._none(number, NOT_UNDERSTOOD)
+            made = (pattern(index, number) for pattern in patterns if number.readable)
+            yield next((each for each in made if each is not None), None) or self._none(number, NOT_UNDERSTOOD)
 
     def _before(self, number: Number) -> str:
-        return self.text[: number.start]
+        return self.text[max(0, number.start - NEAR) : number.start]
 
     def _after(self, number: Number) -> str:
-        return self.text[number.end :]
-
-    def _model(self) -> str | None:
-        """The model of the sentence, of its paragraph, or of the heading; in this order."""
-        for words in (self.text, self.part.text, self.part.code, self.part.heading):
-            model = self.context.model(words) if words else None
-            if model is not None:
-                return model
-        if self.feature is not None:
-            models = self.context.feature_models.get(self.feature, ())
-            return models[0] if len(models) == 1 else None
-        return None
+        return self.text[number.end : number.end + NEAR]
 
     def _claim(
         self,
@@ -132,141 +111,172 @@ class _Sentence:
         expected: Printed | bool | None = None,
         noun: str = "",
     ) -> Extracted:
-        line, start = self.part.place(self.offset + number.start)
+        line, start, end = self.part.span(self.offset + number.start, len(number.text))
         inferred = self.context.names.how(select.model) if select.model else ""
         value = number.printed if expected is None else expected
         claim = Claim(f"{line}:{start + 1}", words, measure, select, value)
-        return Extracted(claim, line, start, start + len(number.text), "", noun, number.bound, inferred)
+        return Extracted(claim, line, start, end, "", noun, number.bound, inferred)
 
     def _none(self, number: Number, reason: str) -> Extracted:
-        line, start = self.part.place(self.offset + number.start)
+        line, start, end = self.part.span(self.offset + number.start, len(number.text))
         around = self.text[max(0, number.start - 40) : number.end + 40].strip()
         claim = Claim(f"{line}:{start + 1}", around, "", Selector(), number.printed)
-        return Extracted(claim, line, start, start + len(number.text), reason)
+        return Extracted(claim, line, start, end, reason)
 
     def _scale(self, index: int, number: Number) -> Extracted | None:
         """`1-5 rubric`: the judge's scores lie between these."""
-        judge = self.context.judge(self.text, self.part.heading)
-        if index + 1 < len(self.numbers):
-            following = self.numbers[index + 1]
-            between = self.text[number.end : following.start]
-            if _SCALE.fullmatch(between) and re.match(r"\s*(?:rubric|scale)\b", self._after(following)):
-                return self._claim(number, "scores_from", Selector(judge=judge), f"scores start at {number.text}")
-        if index and re.match(r"\s*(?:rubric|scale)\b", self._after(number)):
-            between = self.text[self.numbers[index - 1].end : number.start]
-            if _SCALE.fullmatch(between):
-                return self._claim(number, "scores_to", Selector(judge=judge), f"scores end at {number.text}")
+        ends = (self.numbers[index : index + 2], self.numbers[index - 1 : index + 1] if index else [])
+        for measure, words, pair in zip(("scores_from", "scores_to"), ("start", "end"), ends, strict=True):
+            joined = len(pair) == 2 and _SCALE.fullmatch(self.text[pair[0].end : pair[1].start])
+            if joined and _RUBRIC.match(self._after(pair[1])):
+                select = Selector(judge=self.subjects.judge(number.start))
+                return self._claim(number, measure, select, f"scores {words} at {number.text}")
         return None
 
     def _width(self, _index: int, number: Number) -> Extracted | None:
         """`shape: (2048,)` in a comment of code that loads a vector."""
         if not _WIDTH.search(self._before(number)):
             return None
-        for path, (model, layer) in self.context.vector_files.items():
-            if path in self.part.code or path in self.part.text:
-                select = Selector(model, layer=layer, file=path)
-                return self._claim(number, "vector_width", select, f"{path} has {number.text} values")
-        return None
+        named = [path for path in self.context.vector_files if path in self.part.code or path in self.part.text]
+        if len({self.context.vector_files[path][0] for path in named}) != 1:
+            return None
+        model, layer = self.context.vector_files[named[0]]
+        select = Selector(model, layer=layer, file=named[0])
+        return self._claim(number, "vector_width", select, f"{named[0]} has {number.text} values")
 
     def _the_feature(self, _index: int, number: Number) -> Extracted | None:
         """`feature 4617`, `(id 4617)`: there is such a feature in the table."""
-        if self.feature is None or number.printed.value != self.feature or number.unit:
+        mention = next((each for each in self.subjects.features if each.start == number.start), None)
+        if mention is None or number.unit or number.end != mention.end:
             return None
-        if not re.search(r"(?:\bid\s*=?\s*|\bfeatures?\s+#?|\blatents?\s+#?)$", self._before(number), re.IGNORECASE):
-            return None
-        select = Selector(self._model(), feature=self.feature)
-        words = f"feature {self.feature} stands in the feature table"
+        model = self.subjects.model(number.start, mention.feature)
+        if model.stranger:
+            return self._none(number, model.stranger)
+        select = Selector(model.name, feature=mention.feature)
+        words = f"feature {mention.feature} stands in the feature table"
         return self._claim(number, "feature_listed", select, words, expected=True)
 
     def _cell(self, _index: int, number: Number) -> Extracted | None:
         """`best cell L=14 c=+1`: the cell with the highest margin."""
-        cell = self._cell_around(number)
-        if cell is None:
+        cells = self.subjects.cells
+        which = bisect_right(cells, number.start, key=lambda cell: cell.start) - 1
+        if which < 0 or number.start >= cells[which].end:
             return None
-        begin = cell.start("layer")
-        if not _BEST.search(self.text[: cell.start()]) or self.text.find(number.text, begin) != number.start:
-            return self._none(number, "it says where, and is not a result")
-        select = Selector(self._model(), None, int(cell["layer"]), signed(cell["coef"]), self._judge())
-        return self._claim(number, "best_cell", select, f"the best cell is {cell[0]}", expected=True)
+        cell = cells[which]
+        first = not find_numbers(self.text[cell.start : number.start])
+        if not first or not _BEST.search(self.text[max(0, cell.start - NEAR) : cell.start]):
+            return self._none(number, SAYS_WHERE)
+        model = self.subjects.model(number.start)
+        if model.stranger:
+            return self._none(number, model.stranger)
+        select = Selector(model.name, None, cell.layer, cell.coef, self.subjects.judge(number.start))
+        return self._claim(number, "best_cell", select, f"the best cell is {cell.text}", expected=True)
 
-    def _cell_around(self, number: Number) -> re.Match[str] | None:
-        return next((match for match in CELL.finditer(self.text) if match.start() <= number.start < match.end()), None)
+    def _place(self, _index: int, number: Number) -> Extracted | None:
+        """`at layer 14`, `coefficient c=+1.0`: where something is, which is no result."""
+        places = self.subjects.places
+        which = bisect_right(places, (number.start, len(self.text))) - 1
+        inside = which >= 0 and number.start < places[which][1]
+        return self._none(number, SAYS_WHERE) if inside else None
 
-    def _judge(self) -> str | None:
-        return self.context.judge(self.text, self.part.text, self.part.heading)
-
-    def _frequency(self, _index: int, number: Number) -> Extracted | None:
-        """`fires on 100% of prompts (under steering)`."""
-        if number.unit != "%" or self.feature is None:
-            return None
+    def _frequency(self, index: int, number: Number) -> Extracted | None:
+        """`fires on 100% of prompts under steering`."""
+        feature = self.subjects.feature(number.start)
         noun = _FREQUENCY.match(self._after(number))
-        if noun is None or not re.search(
-            r"\b(?:fires?|active|activates?|on)\b[^.]{0,24}$", self._before(number), re.IGNORECASE
-        ):
+        if number.unit != "%" or feature is None or noun is None or not _FIRES.search(self._before(number)):
             return None
-        following = self._after(number)[:48]
-        measure = "feature_base_frequency" if _UNSTEERED.search(following) else "feature_steered_frequency"
-        select = Selector(self._model(), feature=self.feature)
-        words = f"feature {self.feature} fires on {number.text} of {noun['noun']}"
+        # Up to the next number: what stands there may be the other condition.
+        until = self.numbers[index + 1].start if index + 1 < len(self.numbers) else len(self.text)
+        clause = self._clause_until(number, until)
+        steered, unsteered = bool(_STEERED.search(clause)), bool(_UNSTEERED.search(clause))
+        model = self.subjects.model(number.start, feature)
+        if steered == unsteered or model.stranger:
+            return None
+        measure = "feature_steered_frequency" if steered else "feature_base_frequency"
+        words = f"feature {feature} fires on {number.text} of {noun['noun']}"
+        select = Selector(model.name, feature=feature)
         return self._claim(number, measure, select, words, noun=noun["noun"].lower())
 
+    def _clause_until(self, number: Number, until: int) -> str:
+        return self.subjects.clause(number.start) if until > number.end + NEAR else self.text[number.end : until]
+
     def _count(self, _index: int, number: Number) -> Extracted | None:
-        """`80 contrast pairs`, `40 evaluation prompts`, `35 cells`, `16 of 35 cells collapse`."""
-        if number.unit or number.signed:
+        """`80 contrast pairs`, `40 evaluation prompts`, `35 sweep cells`, `16 of 35 cells collapse`."""
+        if number.unit or number.signed or number.bound or "." in number.text:
             return None
-        after = self._after(number)
-        share = re.match(r"\s(?:of|out of)\s(?:the\s|all\s)?[0-9]+(?P<rest>.*)", after)
-        if share:
-            after = share["rest"]
-            if not re.match(r"\s(?:\w+\s)?cells\s(?:\w+\s)?collapse", after):
-                return None
-            return self._claim(number, "collapsed_cells", Selector(self._model()), f"{number.text} cells collapse")
-        for measure, pattern in _COUNTS:
-            if pattern.match(after):
-                select = Selector(self._model()) if measure.endswith(("cells", "cell_count")) else Selector()
-                return self._claim(number, measure, select, f"{measure.replace('_', ' ')} is {number.text}")
+        clause = self.subjects.clause(number.start)
+        measure = count_beside(self._before(number), self._after(number), clause)
+        if measure is None:
+            return None
+        if not measure.endswith(("cells", "cell_count")):
+            return self._claim(number, measure, Selector(), f"{measure.replace('_', ' ')} is {number.text}")
+        model = self.subjects.model(number.start)
+        # Of one layer or coefficient there are fewer.
+        if self.subjects.layers or self.subjects.coefficients or model.stranger:
+            return None
+        return self._claim(number, measure, Selector(model.name), f"{measure.replace('_', ' ')} is {number.text}")
+
+    def _from_to(self, index: int, number: Number) -> Extracted | None:
+        """`perplexity rises from 18.94 to 21.31 at L=14 c=+1`: unsteered, then steered."""
+        for measure, pair in (
+            ("base_perplexity", self.numbers[index : index + 2]),
+            ("perplexity", self.numbers[index - 1 : index + 1] if index else []),
+        ):
+            joined = len(pair) == 2 and _TO.fullmatch(self.text[pair[0].end : pair[1].start])
+            # Between two cells it may go from the one to the other.
+            if joined and _FROM.search(self._before(pair[0])) and len(self.subjects.cells) <= 1:
+                return self._of(number, measure)
         return None
 
     def _feature_ratio(self, _index: int, number: Number) -> Extracted | None:
         """`spikes ~16x`: steered over base mean of the feature that the sentence is about."""
-        if number.unit != "x" or self.feature is None or CELL.search(self.text):
+        feature = self.subjects.feature(number.start)
+        if number.unit != "x" or feature is None or self.subjects.cells:
             return None
-        select = Selector(self._model(), feature=self.feature)
-        words = f"feature {self.feature} is {number.text} as active under steering"
-        return self._claim(number, "feature_ratio", select, words)
+        rises = _RISES.search(self._before(number)) or _AS_ACTIVE.match(self._after(number))
+        model = self.subjects.model(number.start, feature)
+        if not rises or _OFTEN.search(self._after(number)[:24]) or model.stranger:
+            return None
+        select = Selector(model.name, feature=feature)
+        return self._claim(
+            number, "feature_ratio", select, f"feature {feature} is {number.text} as active under steering"
+        )
 
-    def _measured(self, _index: int, number: Number) -> Extracted | None:
+    def _measured(self, index: int, number: Number) -> Extracted | None:
         """A word for a measure beside a number, with a cell, layer or feature in the sentence."""
-        before, after = self._before(number), self._after(number)
-        name = next((name for name, pattern in _BEFORE if pattern.search(before)), None)
-        name = name or next((name for name, pattern in _AFTER if pattern.match(after)), None)
-        if name is None:
+        begin = self.numbers[index - 1].end if index else 0
+        before = self.text[max(begin, number.start - NEAR) : number.start]
+        measure = measure_beside(before, self._after(number))
+        return None if measure is None else self._of(number, measure)
+
+    def _of(self, number: Number, measure: str) -> Extracted | None:
+        """The claim that a number is a measure of what the sentence is about."""
+        made = fitted(measure, number)
+        if made is None:
             return None
-        if name == "perplexity" and number.unit == "x":
-            name = "perplexity_ratio"
-        select = self._subject(name)
+        measure, printed = made
+        feature = self.subjects.feature(number.start) if measure.startswith("feature_") else None
+        model = self.subjects.model(number.start, feature)
+        if model.stranger:
+            return self._none(number, model.stranger)
+        select = self._select(measure, number, model.name, feature)
         if select is None:
             return None
-        return self._claim(number, name, select, f"{name.replace('_', ' ')} of {select} is {number.text}")
+        shown = replace(select, label=None)
+        words = f"{measure.replace('_', ' ')} of {shown} is {number.text}"
+        return self._claim(number, measure, select, words, expected=printed)
 
-    def _subject(self, measure: str) -> Selector | None:
-        model = self._model()
+    def _select(self, measure: str, number: Number, model: str | None, feature: int | None) -> Selector | None:
+        """What a measure is taken on; None if the sentence does not say."""
         if measure.startswith("feature_"):
-            return None if self.feature is None else Selector(model, feature=self.feature)
-        cell, layer = CELL.search(self.text), LAYER.search(self.text)
+            return None if feature is None else Selector(model, feature=feature)
         if measure == "vector_norm":
-            return None if layer is None else Selector(model, layer=int(layer["layer"]))
+            layer = self.subjects.layer(number.start)
+            return None if layer is None else Selector(model, layer=layer)
         if measure == "base_perplexity":
             return None if model is None else Selector(model)
+        cell: CellMention | None = self.subjects.cell(number.start)
         if cell is None:
             return None
-        judge = self._judge() if measure in AXES else None
-        return Selector(model, None, int(cell["layer"]), signed(cell["coef"]), judge)
-
-    def _place(self, _index: int, number: Number) -> Extracted | None:
-        """`at layer 14`, `coefficient c=+1.0`: where something is, which is no result."""
-        for pattern, group in ((LAYER, "layer"), (COEFFICIENT, "coef")):
-            for match in pattern.finditer(self.text):
-                if match.start(group) <= number.start < match.end(group):
-                    return self._none(number, "it says where, and is not a result")
-        return None
+        judge = self.subjects.judge(number.start) if measure in AXES else None
+        return Selector(model, "steered", cell.layer, cell.coef, judge)

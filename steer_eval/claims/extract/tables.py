@@ -17,11 +17,12 @@ from steer_eval.claims.extract.context import AXES, CellMention, Context, Found,
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
 from steer_eval.claims.extract.file_rows import file_claims
 from steer_eval.claims.extract.layout import PlacedTable
-from steer_eval.claims.extract.meanings import LOCATORS, fitted, meaning
+from steer_eval.claims.extract.meanings import LOCATORS, fitted, meaning, reduced
 from steer_eval.claims.extract.numbers import Number, find_numbers, one_number, signed_value
 from steer_eval.claims.printed import Printed
 
 _ARROW = re.compile(r"\s?(?:->|→|➜|⟶)\s?")
+_SLASH = re.compile(r"\s?[\\/]\s?")
 _NOTHING = frozenset({"", "—", "–", "-", "n/a", "na", "none", "?"})
 _TRUTH = {"yes": True, "true": True, "✓": True, "✔": True, "no": False, "false": False, "✗": False, "✘": False}
 _LABELS: dict[str, Label] = {
@@ -101,9 +102,18 @@ class _Axis:
 
 
 def _pivot(header: Sequence[PlacedCell], columns: Sequence[str | None], placed: PlacedTable) -> dict[int, _Axis]:
-    """Columns that are points of a grid: `| Layer | c=1 | c=2 |` under words that name one measure."""
+    r"""Columns that are points of a grid: `| Layer | c=1 | c=2 |` under words that name one measure.
+
+    Where the corner names both directions (`| Layer \ c | 1 | 2 |`), the other headers may be bare numbers.
+    """
     found: dict[int, tuple[int | None, float | None]] = {}
+    across = _across(placed.table.header[0]) if placed.table.header else None
     for index, cell in enumerate(header[: len(columns)]):
+        bare = one_number(cell.text)
+        if index and across and bare is not None and bare.readable and not bare.unit:
+            value = bare.printed.value
+            found[index] = (int(value), None) if across == "layer" else (None, value)
+            continue
         layers, coefs, count = layers_in(cell.text), coefficients_in(cell.text), len(find_numbers(cell.text))
         if columns[index] is None and count == 1 and len(layers) + len(coefs) == 1:
             found[index] = (
@@ -117,6 +127,12 @@ def _pivot(header: Sequence[PlacedCell], columns: Sequence[str | None], placed: 
     if len(found) < 2 or not over or measure is None or mixed:
         return {}
     return {index: _Axis(measure, layer, coef) for index, (layer, coef) in found.items()}
+
+
+def _across(corner: str) -> str | None:
+    """What the columns of a grid are, if its corner names both directions."""
+    parts = [meaning(part) for part in _SLASH.split(corner.strip(" *`"))]
+    return parts[1] if len(parts) == 2 and set(parts) == {"layer", "coef"} else None
 
 
 def _measure_of_grid(placed: PlacedTable) -> str | None:
@@ -229,7 +245,7 @@ class _Row:
             return
         if name == "collapsed" and bare in _TRUTH:
             if self._is_about(name, select):
-                chosen = _reduced(name, select)
+                chosen = reduced(name, select)
                 claim = self._claim(name, chosen, _TRUTH[bare], title, cell.start)
                 yield self._found(claim, cell.start, len(cell.text), chosen)
             return
@@ -260,7 +276,7 @@ class _Row:
     ) -> Extracted:
         if measure == "vector_norm" and select.variant is not None:
             measure = "applied_norm"
-        chosen = _reduced(measure, select)
+        chosen = reduced(measure, select)
         begin = start + number.start
         claim = self._claim(measure, chosen, printed, title, begin)
         return self._found(claim, begin, len(number.text), chosen, number.bound)
@@ -291,20 +307,3 @@ class _Row:
         # That a cell is steered goes without saying.
         subject = str(replace(select, label=None) if select.label == "steered" else select) or "the study"
         return Claim(f"{self.line}:{start + 1}", f"{title} of {subject} is {shown}", measure, select, expected)
-
-
-def _reduced(measure: str, select: Selector) -> Selector:
-    """The parts of a selector that a measure has."""
-    if measure in AXES:
-        # Scores of variants are published without the model that they were made on.
-        return Selector(judge=select.judge, variant=select.variant) if select.variant else replace(select, feature=None)
-    if measure.startswith("feature_"):
-        # A feature's numbers are taken with the coefficient of its table, whatever the row is about.
-        return Selector(select.model, layer=select.layer, feature=select.feature)
-    if measure.startswith("vector_"):
-        return Selector(select.model, layer=select.layer)
-    if measure == "base_perplexity":
-        return Selector(select.model)
-    if select.variant is not None:
-        return Selector(select.model, variant=select.variant)
-    return Selector(select.model, select.label, select.layer, select.coef)
