@@ -69,11 +69,18 @@ def check_cards(study: Study, results: Results, *, model: Repository, data: Repo
     findings: list[Finding] = []
     for repo, rendered in ((model, render_model_repo(study, results)), (data, render_data_repo(study, results))):
         for path, text in rendered.items():
-            findings += _differences(f"{repo.name}/{path}", text, _read(repo.folder, path))
+            findings += differences(f"{repo.name}/{path}", text, _read(repo.folder, path))
     return findings
 
 
-def _differences(file: str, expected: str, observed: str | None) -> Iterator[Finding]:
+def differences(file: str, expected: str, observed: str | None) -> Iterator[Finding]:
+    """Where a rendered file differs from what the data gives, line by line.
+
+    Args:
+        file: Its name in findings.
+        expected: What the data gives.
+        observed: What is there; None without such a file.
+    """
     fix = "run `steer-eval card` to render it from the data"
     if observed is None:
         yield Finding("card-absent", "error", file, "", "there is no such text file", fix=fix)

@@ -6,7 +6,6 @@ template's or a name that the data has. A rendered card carries a mark, so that 
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from steer_eval import markdown
 from steer_eval.audit import audit_text
-from steer_eval.cards import DATASET_CARD, MAX_BYTES, MODEL_CARD, write_rendered
+from steer_eval.cards import DATASET_CARD, MAX_BYTES, MODEL_CARD, differences, write_rendered
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.findings import Finding
 from steer_eval.formats.containment import inside
@@ -90,7 +89,7 @@ def check_legacy(repositories: Repositories, study: LegacyStudy) -> list[Finding
         told = {(file, _line(finding)) for finding in found}
         if MARK in card:
             for path, text in rendered.items():
-                differing = _differences(f"{repository.name}/{path}", text, _present(repository.folder, path))
+                differing = differences(f"{repository.name}/{path}", text, _present(repository.folder, path))
                 # What a line says wrong is said once, and better by the number.
                 found += [each for each in differing if (each.file, _line(each)) not in told]
         findings += sorted(found, key=lambda each: (each.file != file, each.file, _line(each)))
@@ -109,21 +108,6 @@ def _contradicted(card: str, file: str, study: LegacyStudy) -> Iterator[Finding]
             observed = claim.expected if isinstance(claim.expected, bool) else claim.expected.text
             fix = "correct it, or run `steer-eval card` to render the card from the data"
             yield Finding("card-differs", "error", file, where, message, expected, observed, fix)
-
-
-def _differences(file: str, expected: str, observed: str | None) -> Iterator[Finding]:
-    fix = "run `steer-eval card` to render it from the data"
-    if observed is None:
-        yield Finding("card-absent", "error", file, "", "there is no such text file", fix=fix)
-        return
-    wanted, present = expected.splitlines(), observed.splitlines()
-    matcher = difflib.SequenceMatcher(None, wanted, present, autojunk=False)
-    for operation, first, last, start, end in matcher.get_opcodes():
-        if operation != "equal":
-            message = "the line does not say what the data gives" if end > start else "a line is missing here"
-            expected_lines, observed_lines = "\n".join(wanted[first:last]), "\n".join(present[start:end])
-            where = f"line {start + 1}"
-            yield Finding("card-differs", "error", file, where, message, expected_lines, observed_lines, fix)
 
 
 def _line(finding: Finding) -> int:

@@ -1,7 +1,7 @@
 """Recomputing the claims of a card, for repos without a study.
 
 Invariant: what a repo's own words claim is checked against its own data; nothing is run. The run directory holds the
-report and the card with its verdicts.
+report, the card with its verdicts, and both cards as the data gives them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from steer_eval.annotate import annotated
 from steer_eval.audit import Audit, Evidence
+from steer_eval.cards import write_rendered
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.findings import Finding
 from steer_eval.formats import schema
@@ -20,9 +21,12 @@ from steer_eval.formats.atomic import write_text
 from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, write_json
 from steer_eval.formats.text import read_text
+from steer_eval.legacy.identity import Asked
+from steer_eval.legacy.study import gather
+from steer_eval.legacy_cards import render_data_repo, render_model_repo
 from steer_eval.repository import Repositories
 from steer_eval.reproduce import REPORT, Level, Report, refuse_folder
-from steer_eval.validate import validate
+from steer_eval.validate import Validation, validate
 
 CARD = "README.md"
 RESULTS = ".eval_results"
@@ -67,6 +71,8 @@ def recompute(repositories: Repositories, *, level: Level, run: Path) -> Report:
         findings.append(
             Finding("study-absent", "warning", f"{repositories.model.name}/study.yaml", "", message, fix=fix)
         )
+    if audits and repositories.data is not None:
+        _write_cards(repositories, validation, run)
     report = Report(
         repo=repositories.model.name,
         data=repositories.data.name if repositories.data else None,
@@ -99,3 +105,13 @@ def _of_results(repositories: Repositories, evidence: Evidence) -> Iterator[Audi
 
 def _coverage(audits: Sequence[Audit]) -> tuple[int, int]:
     return sum(audit.understood for audit in audits), sum(len(audit.places) for audit in audits)
+
+
+def _write_cards(repositories: Repositories, validation: Validation, run: Path) -> None:
+    """Write both cards as the data gives them; where nothing says what the repos are called, there are none."""
+    try:
+        study = gather(repositories, validation, Asked())
+    except SteerEvalError:
+        return
+    write_rendered(run / "cards" / "model", render_model_repo(study))
+    write_rendered(run / "cards" / "dataset", render_data_repo(study))

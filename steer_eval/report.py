@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FILE = "report.html"
 _ALWAYS = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
 # Control characters, lone halves of surrogate pairs, and what reorders the text around it.
-_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
 def write_report(run: Path, published: Sequence[Repository] = ()) -> Path:

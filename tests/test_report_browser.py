@@ -146,7 +146,7 @@ def test_verdicts_are_filtered_by_word_measure_and_text(visit: Open, report: Pat
     assert made.shown(rows) == ["claim-wrong"]
     assert form.locator("output").inner_text() == "1 of 4 claims"
     form.get_by_role("button", name="Clear").click()
-    page.wait_for_function("document.querySelectorAll('#verdict-list > tbody:not([hidden])').length === 4")
+    sync_api.expect(form.locator("output")).to_have_text("4 of 4 claims")
     assert len(made.shown(rows)) == 4
     form.get_by_label("Text").fill("no such words")
     assert made.shown(rows) == []
@@ -312,7 +312,7 @@ def test_an_address_shows_what_a_filter_hides(visit: Open, report: Path) -> None
     made.page.locator("form[data-list=verdict-list]").get_by_label("contradicted").check()
     assert made.shown("#verdict-list") == ["claim-wrong"]
     made.page.evaluate("location.hash = 'claim-right'")
-    made.page.wait_for_function("document.getElementById('claim-right').checkVisibility()")
+    sync_api.expect(made.page.locator("#claim-right")).to_be_visible()
     assert made.page.locator("#claim-right .checks").is_visible()
 
 

@@ -69,7 +69,7 @@ def print_report(report: Report) -> None:
         console.print(f"{report.resumed} measurements are of an earlier run in the same directory")
     if report.reached != report.requested:
         console.print(f"[yellow]reached level {report.reached}, not {report.requested}[/]")
-    console.print(Text(f"cards, results and report.json: {report.run}"), soft_wrap=True)
+    console.print(Text(f"cards, results, report.json and report.html: {report.run}"), soft_wrap=True)
 
 
 def print_audit(audit: Audit) -> None:

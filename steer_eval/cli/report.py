@@ -27,7 +27,8 @@ def command(target: str, data: str | None, out: Path | None, json: bool) -> None
     """Write one self-contained HTML page about a study: verdicts, findings, heat maps, curves, features and texts.
 
     TARGET is a run directory that `steer-eval reproduce` left, or a model repo: a folder, or a Hub repo as
-    NAMESPACE/NAME[@REVISION]. Nothing is run; a repo's claims are recomputed from its published data.
+    NAMESPACE/NAME[@REVISION]. Nothing is run; a repo's claims are recomputed from its published data. With --json
+    the data of the page is printed, and the page is only written where --out says.
 
     \b
     Examples:

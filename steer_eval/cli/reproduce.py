@@ -75,6 +75,7 @@ def command(
     """
     from steer_eval.cli.output import print_json, print_report
     from steer_eval.recompute import default_audit_folder, recompute
+    from steer_eval.report import write_report
     from steer_eval.repository import Repositories, open_target
     from steer_eval.reproduce import default_run_folder, reproduce
 
@@ -93,6 +94,7 @@ def command(
             max_minutes=max_minutes,
             tell=lambda line: click.echo(printable(line), err=True),
         )
+    write_report(report.run, [repo for repo in (repositories.model, repositories.data) if repo is not None])
     if json:
         print_json(report.to_json())
     else:

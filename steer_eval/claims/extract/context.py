@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from steer_eval.claims.extract.numbers import signed_value
 from steer_eval.claims.names import ModelNames
@@ -100,6 +101,8 @@ class Context:
     vector_files: Mapping[str, tuple[str, int]]
     feature_models: Mapping[int, tuple[str, ...]]
     variants: tuple[str, ...] = ()
+    _judges_of: dict[str, Found | None] = field(default_factory=dict, repr=False, compare=False)
+    _models_of: dict[str, Found | None] = field(default_factory=dict, repr=False, compare=False)
 
     def judge(self, *texts: str) -> str | None:
         """The judge that texts speak of, the nearest first; the only judge there is; None if it stays open.
@@ -107,26 +110,48 @@ class Context:
         A judge may be called like a model that is steered, so `X-judged` or `judged by X` outweighs a mere mention, and
         a judge of a steered model's family is never merely mentioned.
         """
-        forms = (
-            (self.judges, r"\b{0}[\w.-]{{0,32}}[ -]judg|judg\w{{0,8}}\W{{1,3}}(?:(?:by|is|was)\W{{1,3}})?{0}"),
-            (tuple(judge for judge in self.judges if not self._is_family(judge)), r"\b{0}\b(?![.-]?[0-9])"),
-        )
         for text in texts:
-            for judges, form in forms:
-                found = [each for each in judges if re.search(form.format(re.escape(each)), text, re.IGNORECASE)]
-                if found:
-                    return found[0] if len(found) == 1 else None
+            found = self._judged(text)
+            if found is not None:
+                return found.name
         return self.judges[0] if len(self.judges) == 1 else None
 
     def model(self, *texts: str) -> Found:
         """The model that texts speak of, the nearest first; the only one of the data; none if it stays open."""
         for text in texts:
-            mentioned, strangers = self.names.mentioned(text), self.names.strangers(text)
-            if strangers:
-                return Found(stranger=f"no model of the data is called {strangers[0]}")
-            if mentioned:
-                return Found(mentioned[0] if len(mentioned) == 1 else None)
+            found = self._modelled(text)
+            if found is not None:
+                return found
         return Found(self.names.known[0] if len(self.names.known) == 1 else None)
+
+    def _judged(self, text: str) -> Found | None:
+        """The judge that a text speaks of; None if it speaks of none."""
+        if text not in self._judges_of:
+            self._judges_of[text] = None
+            for judges, form in self._judge_forms:
+                found = [each for each in judges if re.search(form.format(re.escape(each)), text, re.IGNORECASE)]
+                if found:
+                    self._judges_of[text] = Found(found[0] if len(found) == 1 else None)
+                    break
+        return self._judges_of[text]
+
+    def _modelled(self, text: str) -> Found | None:
+        """The model that a text speaks of; None if it speaks of none."""
+        if text not in self._models_of:
+            mentioned, strangers = self.names.mentioned(text), self.names.strangers(text)
+            found = Found(mentioned[0] if len(mentioned) == 1 else None) if mentioned else None
+            if strangers:
+                found = Found(stranger=f"no model of the data is called {strangers[0]}")
+            self._models_of[text] = found
+        return self._models_of[text]
+
+    @cached_property
+    def _judge_forms(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+        """Ways to speak of a judge, the surest first, and the judges that each can be said of."""
+        return (
+            (self.judges, r"\b{0}[\w.-]{{0,32}}[ -]judg|judg\w{{0,8}}\W{{1,3}}(?:(?:by|is|was)\W{{1,3}})?{0}"),
+            (tuple(judge for judge in self.judges if not self._is_family(judge)), r"\b{0}\b(?![.-]?[0-9])"),
+        )
 
     def variant(self, text: str) -> str | None:
         """The label of the variant that a name means, case and punctuation aside; the name itself if none fits."""

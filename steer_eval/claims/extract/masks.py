@@ -11,8 +11,8 @@ import re
 _MASKED = (
     # Each pattern can't run on past the character that its own beginning needs, so that many beginnings without an end
     # cost no more than one.
-    re.compile(r"(?:https?://|www\.)\S+"),
     re.compile(r"\]\([^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)?(?:\s\"[^\"()]*+\")?\)"),
+    re.compile(r"(?:https?://|www\.)\S+"),
     re.compile(r"</?[A-Za-z][^<>]*+>"),
     re.compile(r"\[\^[^\]\s]{1,64}\]:?"),
     re.compile(r"(?<![\w\])])\[[0-9]{1,3}\]"),

@@ -107,7 +107,7 @@ def _number(match: re.Match[str], text: str) -> Number | None:
     if about in ("~", "≈") or _ROUGHLY.search(before):
         rounding = max(rounding, APPROXIMATE * abs(value))
     bound = _BOUNDS.get(about, "") or ("<" if _AT_MOST.search(before) else ">" if _AT_LEAST.search(before) else "")
-    readable = readable and math.isfinite(value) and math.isfinite(rounding)
+    readable = readable and math.isfinite(value) and 0 < rounding < math.inf
     printed = Printed(match[0], value if readable else 0.0, rounding if readable else 0.0)
     known = "x" if unit in _TIMES else "%" if unit in _PERCENT else unit
     open_comma = grouped is not None and not grouped["decimals"]

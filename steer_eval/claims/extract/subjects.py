@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, TypeVar
 
@@ -74,8 +74,6 @@ class Subjects:
     text: str
     before: int | None
     context: Context
-    _models: dict[tuple[int, int], Found] = field(default_factory=dict)
-    _judges: dict[tuple[int, int], str | None] = field(default_factory=dict)
 
     @cached_property
     def cells(self) -> list[CellMention]:
@@ -143,14 +141,7 @@ class Subjects:
 
     def model(self, index: int, feature: int | None = None) -> Found:
         """The model that a number is about: of its clause, sentence, part, code or headings, or of a feature."""
-        stretch = self._clauses.around(index)
-        key = (stretch.start, stretch.end)
-        if key not in self._models:
-            headings = self.part.heading.split("\n")[::-1]
-            clause = self.text[stretch.start : stretch.end]
-            texts = (clause, self.text, self.part.text, self.part.code, *headings)
-            self._models[key] = self.context.model(*(words for words in texts if words))
-        found = self._models[key]
+        found = self.context.model(self.clause(index), *self._outer)
         owners = self.context.feature_models.get(feature, ()) if feature is not None else ()
         if found.name is None and not found.stranger and len(owners) == 1:
             return Found(owners[0])
@@ -158,13 +149,12 @@ class Subjects:
 
     def judge(self, index: int) -> str | None:
         """The judge that a number is of."""
-        stretch = self._clauses.around(index)
-        key = (stretch.start, stretch.end)
-        if key not in self._judges:
-            clause = self.text[stretch.start : stretch.end]
-            headings = self.part.heading.split("\n")[::-1]
-            self._judges[key] = self.context.judge(clause, self.text, self.part.text, *headings)
-        return self._judges[key]
+        return self.context.judge(self.clause(index), *self._outer)
+
+    @cached_property
+    def _outer(self) -> tuple[str, ...]:
+        headings = self.part.heading.split("\n")[::-1]
+        return tuple(words for words in (self.text, self.part.text, self.part.code, *headings) if words)
 
     def _only(self, index: int, mentions: _Mentions[_Kind]) -> _Kind | None:
         """The one thing that the clause mentions, or else the one of the sentence."""
