@@ -321,7 +321,10 @@ SAES: dict[str, tuple[Edit, Expected]] = {
         [error("not-finite", SAE, "state_dict.b_enc[3]")],
     ),
     "size of an SAE": (torch_file(SAE, put("d_sae", 41)), [error("file-refused", SAE, "state_dict.W_enc")]),
-    "NaN in a feature table": (document(FEATURES, top(0, delta=NAN)), [error("not-finite", FEATURES)]),
+    "NaN in a feature table": (
+        document(FEATURES, top(0, delta=NAN)),
+        [error("not-finite", FEATURES, "line 9: top_features[0].delta")],
+    ),
 }
 TRANSFERS: dict[str, tuple[Edit, Expected]] = {
     # The vector takes part in two cosines, and was measured with another norm.

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steer_eval.formats.schema import check
-from steer_eval.formats.strict_json import read_json
+from steer_eval.formats.strict_json import scan_json
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,9 @@ def read_features(path: Path, *, name: str | None = None) -> FeatureTable:
         FormatError: The file is absent, no strict JSON, or breaks the schema.
     """
     name = name or str(path)
-    document: Any = read_json(path, name=name)
+    document, not_finite = scan_json(path, name=name)
+    if not_finite:
+        raise not_finite[0]
     check(document, "features", file=name)
     rows = tuple(
         FeatureRow(
