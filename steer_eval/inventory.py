@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,8 @@ def _artifact(root: Root, path: str) -> Artifact:
             value = _table(where, name, TABLES[kind], troubles)
         elif kind in DOCUMENTS or kind == "json":
             value = _document(where, name, DOCUMENTS.get(kind), troubles)
-        elif kind in _READERS:
-            value = _READERS[kind](where, name)
+        else:
+            value = _read(kind, where, name)
     except FormatError as error:
         troubles.append(error)
     except OSError as error:
@@ -199,88 +200,37 @@ def _transfer_kind(path: Path, name: str) -> str:
     )
 
 
-def _vector(path: Path, name: str) -> Any:
-    from steer_eval.formats.vector import read_vector
-
-    return read_vector(path, name=name)
-
-
-def _control_vector(path: Path, name: str) -> Any:
-    from steer_eval.export.gguf_control_vector import read_control_vector
-
-    return read_control_vector(path, name=name)
-
-
-def _vector_pt(path: Path, name: str) -> Any:
-    from steer_eval.formats.caa_pt import read_caa_pt
-
-    return read_caa_pt(path, name=name)
-
-
-def _transferred_pt(path: Path, name: str) -> Any:
-    from steer_eval.formats.transfer import read_transferred_pt
-
-    return read_transferred_pt(path, name=name)
-
-
-def _transferred(path: Path, name: str) -> Any:
-    from steer_eval.formats.transfer import read_transferred
-
-    return read_transferred(path, name=name)
-
-
-def _transfer_map(path: Path, name: str) -> Any:
-    from steer_eval.formats.transfer import read_transfer_map
-
-    return read_transfer_map(path, name=name)
-
-
-def _transfer_map_pt(path: Path, name: str) -> Any:
-    from steer_eval.formats.transfer import read_transfer_map_pt
-
-    return read_transfer_map_pt(path, name=name)
-
-
-def _sae_pt(path: Path, name: str) -> Any:
-    from steer_eval.formats.sae import read_sae_pt
-
-    return read_sae_pt(path, name=name)
-
-
-def _sae_folder(path: Path, name: str) -> Any:
+def _sae_folder(path: Path, *, name: str) -> Any:
+    """The SAELens folder around its weights."""
     from steer_eval.formats.saelens import read_saelens
 
     return read_saelens(path.parent, name=name.rsplit("/", 1)[0])
 
 
-def _features(path: Path, name: str) -> Any:
-    from steer_eval.formats.features import read_features
-
-    return read_features(path, name=name)
-
-
-def _text(path: Path, name: str) -> str:
+def _text(path: Path, *, name: str) -> str:
     return read_text(path, name, limit=MAX_FILE_BYTES)
 
 
-def _yaml(path: Path, name: str) -> Any:
-    from steer_eval.formats.strict_yaml import parse
-
-    return parse(_text(path, name), name)
-
-
-_READERS: dict[str, Callable[[Path, str], Any]] = {
-    "vector": _vector,
-    "vector_pt": _vector_pt,
-    "control_vector": _control_vector,
-    "transferred": _transferred,
-    "transferred_pt": _transferred_pt,
-    "transfer_map": _transfer_map,
-    "transfer_map_pt": _transfer_map_pt,
-    "sae_pt": _sae_pt,
+_READERS: dict[str, str | Callable[..., Any]] = {
+    "vector": "formats.vector:read_vector",
+    "vector_pt": "formats.caa_pt:read_caa_pt",
+    "control_vector": "export.gguf_control_vector:read_control_vector",
+    "transferred": "formats.transfer:read_transferred",
+    "transferred_pt": "formats.transfer:read_transferred_pt",
+    "transfer_map": "formats.transfer:read_transfer_map",
+    "transfer_map_pt": "formats.transfer:read_transfer_map_pt",
     "sae": _sae_folder,
-    "features": _features,
+    "sae_pt": "formats.sae:read_sae_pt",
+    "features": "formats.features:read_features",
     "card": _text,
     "perplexity_corpus": _text,
-    "yaml": _yaml,
 }
+"""The reader of each kind of file, `module:function` where it is imported only when there is such a file."""
+
+
+def _read(kind: str, path: Path, name: str) -> Any:
+    reader = _READERS.get(kind)
+    if isinstance(reader, str):
+        module, function = reader.split(":")
+        reader = getattr(import_module(f"steer_eval.{module}"), function)
+    return None if reader is None else reader(path, name=name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from steer_eval.audit import Audit, Evidence
@@ -43,7 +45,7 @@ def claims(text: str, context: Context = CONTEXT) -> list[tuple[str, str, str]]:
         (
             lines[each.line - 1][each.start : each.end],
             each.claim.measure,
-            str(each.claim.select).replace(" steered", ""),
+            re.sub(r"\bsteered ?", "", str(each.claim.select)),
         )
         for each in extracted(text, context)
         if each.claim.measure
@@ -64,6 +66,6 @@ def words(audit: Audit, text: str) -> list[tuple[str, str]]:
 
 def overlapping(found: Sequence[Extracted]) -> Iterator[tuple[Extracted, Extracted]]:
     """Neighbours of which the one begins before the other ends."""
-    for first, second in zip(found, found[1:], strict=False):
+    for first, second in pairwise(found):
         if first.line == second.line and second.start < first.end:
             yield first, second

@@ -222,7 +222,6 @@ def _folder_readers() -> list[Reader]:
         "saes/tiny.pt": (corpus.torch_seeds(corpus.sae()), m.TORCH),
         "vectors/tiny_L3_caa.safetensors": ((corpus.vector_file(),), m.SAFETENSORS),
         "saes/tiny_features.json": ((corpus.features(),), m.JSON),
-        "notes.yaml": (corpus.yaml_seeds(), m.YAML),
         "other.json": (corpus.nan_seeds(), m.JSON),
     }
     return [

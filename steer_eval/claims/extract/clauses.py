@@ -7,7 +7,8 @@ only loses bindings and never makes one.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
@@ -31,31 +32,27 @@ def sentences(text: str) -> list[Stretch]:
 
 
 class Clauses:
-    """The clauses of a sentence.
+    """The clauses of a sentence: each says something of its own, so that each has a number that is no name.
 
     Args:
         text: The sentence.
-        whole: Stretches that no clause ends in, such as `L=14, c=+1`.
+        numbers: Where numbers stand that may be results, in order.
+        whole: Stretches that no clause ends in, such as `L=14, c=+1`, in order.
     """
 
-    def __init__(self, text: str, whole: list[Stretch]) -> None:
-        cuts = (
-            [
-                match
-                for match in _SEPARATOR.finditer(text)
-                if not any(stretch.start <= match.start() < stretch.end for stretch in whole)
-            ]
-            if len(whole) < _MANY
-            else []
-        )
-        self._starts = [0, *(cut.end() for cut in cuts)]
-        self._ends = [*(cut.start() for cut in cuts), len(text)]
+    def __init__(self, text: str, numbers: Sequence[int], whole: Sequence[Stretch]) -> None:
+        self._starts, self._ends = [0], []
+        begins = [stretch.start for stretch in whole]
+        for cut in _SEPARATOR.finditer(text):
+            within = bisect_right(begins, cut.start()) - 1
+            inside = within >= 0 and cut.start() < whole[within].end
+            said = bisect_left(numbers, cut.start()) > bisect_left(numbers, self._starts[-1])
+            if said and not inside and bisect_left(numbers, cut.end()) < len(numbers):
+                self._ends.append(cut.start())
+                self._starts.append(cut.end())
+        self._ends.append(len(text))
 
     def around(self, index: int) -> Stretch:
         """The clause that a character stands in."""
         which = bisect_right(self._starts, index) - 1
         return Stretch(self._starts[which], max(self._ends[which], self._starts[which]))
-
-
-_MANY = 64
-"""So many cells are a list, which has no clauses."""

@@ -116,6 +116,11 @@ class Context:
                 return found.name
         return self.judges[0] if len(self.judges) == 1 else None
 
+    def judge_named(self, text: str) -> str | None:
+        """The judge that the text of a column of judges names."""
+        found = [judge for judge in self.judges if judge.casefold() in text.casefold()]
+        return found[0] if len(found) == 1 else None
+
     def model(self, *texts: str) -> Found:
         """The model that texts speak of, the nearest first; the only one of the data; none if it stays open."""
         for text in texts:

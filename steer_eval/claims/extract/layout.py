@@ -38,8 +38,16 @@ def fenced_blocks(lines: Sequence[str], first: int = 1) -> list[tuple[range, str
     """
     found: list[tuple[range, str]] = []
     opened: tuple[int, str, str] | None = None
+    last_end = max((number for number, line in enumerate(lines, start=1) if "-->" in line), default=0)
+    commented = False
     for number in range(first, len(lines) + 1):
-        match = _FENCE.match(unquoted(lines[number - 1]))
+        line = lines[number - 1]
+        if opened is None and (commented or "<!--" in line):
+            # A fence in an HTML comment is none.
+            begun, ended = line.rfind("<!--"), line.rfind("-->")
+            commented = begun > ended and number < last_end if begun >= 0 else commented and ended < 0
+            continue
+        match = _FENCE.match(unquoted(line))
         if match is None:
             continue
         if opened is None:

@@ -158,7 +158,7 @@ class _Entry:
                     return NOT_UNDERSTOOD
                 numbers[key] = number.printed.value
         judge = given.get("judge")
-        known = next((each for each in self.context.judges if judge and each.casefold() in judge.casefold()), None)
+        known = self.context.judge_named(judge) if judge else None
         if judge and known is None:
             return f"the data has no scores of a judge called {judge}"
         label = given.get("label", "steered" if {"layer", "coef"} <= numbers.keys() else "")

@@ -63,7 +63,8 @@ def part_claims(part: Part, context: Context) -> Iterator[Extracted]:
     for stretch in sentences(part.text) if numbers else ():
         chosen = numbers[bisect_left(places, stretch.start) : bisect_left(places, stretch.end)]
         inside = [replace(number, start=number.start - stretch.start) for number in chosen]
-        subjects = Subjects(part, part.text[stretch.start : stretch.end], feature, context)
+        where = [number.start for number in inside]
+        subjects = Subjects(part, part.text[stretch.start : stretch.end], where, feature, context)
         yield from _Sentence(part, subjects.text, stretch.start, inside, subjects, context).claims()
         # A feature stays the subject until another is named.
         feature = subjects.features[-1].feature if subjects.features else feature

@@ -7,7 +7,7 @@ two, there is none: a wrong subject would make a right number wrong.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,12 +66,14 @@ class Subjects:
     Args:
         part: The part that the sentence is of.
         text: The sentence.
+        numbers: Where its numbers stand, in order.
         before: The feature that the sentence before it was about.
         context: What the data has.
     """
 
     part: Part
     text: str
+    numbers: Sequence[int]
     before: int | None
     context: Context
 
@@ -116,7 +118,15 @@ class Subjects:
 
     @cached_property
     def _clauses(self) -> Clauses:
-        return Clauses(self.text, [Stretch(cell.start, cell.end) for cell in self.cells])
+        named = [*self.places, *((each.start, each.end) for each in self.features)]
+        named.sort()
+        starts = [start for start, _ in named]
+        free = [
+            place
+            for place in self.numbers
+            if not any(start <= place < end for start, end in named[: bisect_right(starts, place)][-3:])
+        ]
+        return Clauses(self.text, free, [Stretch(cell.start, cell.end) for cell in self.cells])
 
     def clause(self, index: int) -> str:
         """The clause around a character, as far as a reader would look."""

@@ -23,6 +23,7 @@ from steer_eval.claims.printed import Printed
 
 _ARROW = re.compile(r"\s?(?:->|→|➜|⟶)\s?")
 _SLASH = re.compile(r"\s?[\\/]\s?")
+_PLAIN = re.compile(r"[+\-−–]?[0-9]{0,6}(?:\.[0-9]+)?\s?[x×]?")
 _NOTHING = frozenset({"", "—", "–", "-", "n/a", "na", "none", "?"})
 _TRUTH = {"yes": True, "true": True, "✓": True, "✔": True, "no": False, "false": False, "✗": False, "✘": False}
 _LABELS: dict[str, Label] = {
@@ -206,9 +207,7 @@ class _Row:
         else:
             variant = self.context.variant(named)
         judged_by = self.cell("judge")
-        judge = self.context.judge(judged_by) if judged_by.strip(" *`") else self.around.judge
-        if judged_by and judge is not None and judge.casefold() not in judged_by.casefold():
-            judge = None
+        judge = self.context.judge_named(judged_by) if judged_by.strip(" *`") else self.around.judge
         select = Selector(model.name, label, layer, coef, judge, None, variant)
         if feature is not None and feature.readable and not feature.unit and feature.printed.value >= 0:
             select = replace(select, feature=int(feature.printed.value))
@@ -225,9 +224,7 @@ class _Row:
     def _coef(self) -> float | None:
         number = one_number(self.cell("coef"))
         if number is not None:
-            single = number.readable and number.unit in ("", "x") and not number.bound and not number.grouped
-            exact = not re.search(r"[~≈0-9]\s?(?:--|–|—|to)\s?[0-9]", number.text)
-            return number.printed.value if single and exact else None
+            return number.printed.value if number.readable and _PLAIN.fullmatch(number.text) else None
         named = coefficients_in(self.cell("coef"))
         alone = len(named) == 1 and len(find_numbers(self.cell("coef"))) == 1
         return signed_value(named[0]["coef"]) if alone else None

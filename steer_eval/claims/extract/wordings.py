@@ -32,6 +32,7 @@ _BEFORE = tuple(
         name,
         re.compile(
             rf"(?P<qualifier>(?:\b[\w-]{{1,24}}\s){{0,2}})\b(?P<word>{words})\b[\s*_`]{{0,3}}(?:(?:score|value|rating)s?\s)?"
+            r"(?:(?:of|for)\s(?:the\s)?[\w./-]{0,40}[0-9][BM]\s(?:model\s)?)?"
             rf"(?:\b(?:{_VERBS})\b)?[\s*_`(:=]{{0,4}}(?:(?:about|around|roughly|approximately)\s)?$",
             re.IGNORECASE,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -100,7 +101,7 @@ def test_several_numbers(text: str, expected: list[str]) -> None:
         "saes/14/cfg",
         "`table_2.jsonl`",
         "https://example.org/5?a=6",
-        "[paper](https://example.org/(7)/8 \"9\")",
+        '[paper](https://example.org/(7)/8 "9")',
         "![plot](plot-3.png)",
         "<img src=a width=600>",
         "<!-- 17 -->",
@@ -139,7 +140,7 @@ def test_every_number_is_its_characters_and_none_overlap(text: str) -> None:
     found = find_numbers(text)
 
     assert all(text[number.start : number.end] == number.text for number in found)
-    assert all(first.end <= second.start for first, second in zip(found, found[1:], strict=False))
+    assert all(first.end <= second.start for first, second in pairwise(found))
     assert all(number.printed.rounding > 0 for number in found if number.readable)
 
 
