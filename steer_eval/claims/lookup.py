@@ -153,7 +153,7 @@ def _size(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
         return stated.noun != "total" and agrees(stated, float(fact.value))
 
     def all_together(stated: Extracted, found: Sequence[Fact]) -> bool:
-        return len(found) > 1 and agrees(stated, sum(float(fact.value) for fact in found))
+        return stated.noun != "each" and len(found) > 1 and agrees(stated, sum(float(fact.value) for fact in found))
 
     single = len(facts.find("file_size", extracted.claim.select)) == 1
     return _of_files(replace(extracted, noun="") if single else extracted, facts, conflicts, each, all_together)

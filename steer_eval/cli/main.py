@@ -82,6 +82,7 @@ def main() -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "\nInterrupted. What a sweep or a re-run had finished is kept: the same command goes on there.", err=True
+            "\nInterrupted. Rows of a sweep or re-run that were finished are kept: the same command goes on from here.",
+            err=True,
         )
         sys.exit(INTERRUPTED)

@@ -124,7 +124,7 @@ def test_nothing_in_a_claim_is_markup(capsys: pytest.CaptureFixture[str], text: 
     [row] = [line for line in output.splitlines() if line.rstrip().endswith("re-run")]
     assert row.lstrip().startswith(f"{text} ")
     assert f"reproduced the-claim: because of {text}\n" in output
-    assert "report.json: runs/[red]run[/nope]\n" in output
+    assert "report.html: runs/[red]run[/nope]\n" in output
 
 
 def test_each_check_has_its_verdict_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:

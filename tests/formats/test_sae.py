@@ -167,6 +167,8 @@ def test_an_sae_of_the_study_s_size_stays_in_its_file(tmp_path):
 
     assert done.returncode == 0, done.stderr
     grown, d_in, d_sae, observed = done.stdout.split()
-    assert (int(d_in), int(d_sae), float(observed)) == (2048, 8192, total)
+    assert (int(d_in), int(d_sae)) == (2048, 8192)
+    # Threads add in another order in the other process.
+    assert float(observed) == pytest.approx(total, rel=1e-9)
     # A copy of one matrix would be 67 MB.
     assert int(grown) < 12e6

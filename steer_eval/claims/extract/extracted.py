@@ -24,7 +24,8 @@ class Extracted:
         start: Column of its first character, from 0.
         end: Column after its last character.
         reason: Why it is no claim; empty for a claim.
-        noun: What the words say that it is counted over, where that matters: `tokens`, `prompts`.
+        noun: What the words say that it is counted over, where that matters: `tokens`, `prompts`, `each` file, or the
+            `total` of several.
         bound: `<` or `>` where the number is stated as a bound.
         inferred: How names in the claim were understood.
     """

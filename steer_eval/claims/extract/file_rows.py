@@ -23,6 +23,7 @@ _TOP = re.compile(r"\b[Tt]op[- ]$")
 _LAYER = re.compile(r"\blayer\s$")
 _ROWS = re.compile(r"\s(?:[\w-]{1,32} )?(?:rows|lines|records)\b", re.IGNORECASE)
 _TOTAL = re.compile(r"\W{0,3}(?:in )?(?:total|together|altogether|all)\b", re.IGNORECASE)
+_EACH = re.compile(r"\W{0,3}(?:each|per file|apiece)\b", re.IGNORECASE)
 _NEAR = 40
 
 
@@ -53,7 +54,9 @@ def file_claims(cells: Sequence[PlacedCell], column: int, rows: int | None, line
             words = f"{measure.replace('_', ' ')} of {pattern} is {number.text}"
             claim = Claim(identity, words, measure, Selector(file="|".join(paths)), number.printed)
             after = cell.text[number.end : number.end + _NEAR]
-            noun = "total" if measure == "file_size" and _TOTAL.match(after) else ""
+            noun = ""
+            if measure == "file_size":
+                noun = "total" if _TOTAL.match(after) else "each" if _EACH.match(after) else ""
             yield Extracted(claim, *place, noun=noun, bound=number.bound)
 
 

@@ -59,7 +59,7 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "feature_ratio": ("fold change", "fold", "steered/base", "steered / base"),
     "collapsed": ("collapsed", "collapse", "collapsed?"),
     "path": ("path", "file", "files", "artifact", "artifacts"),
-    "file_size": ("size", "file size"),
+    "file_size": ("file size",),
     "row_count": ("rows", "row count", "lines", "n", "count"),
     **AXES,
 }

@@ -41,6 +41,7 @@ _ARGUMENTS = {
 """Arguments that say what a metric was taken on."""
 
 _LABELS = frozenset({"steered", "zero", "random", "anchor"})
+_PLAIN = re.compile(r"[+-]?[0-9]{1,9}(?:\.[0-9]+)?")
 _TRUTH = {"true": True, "false": False}
 
 
@@ -154,7 +155,7 @@ class _Entry:
         for key in ("layer", "coef", "feature"):
             if key in given:
                 number = one_number(given[key])
-                if number is None or not number.readable or number.unit or number.bound:
+                if number is None or not number.readable or not _PLAIN.fullmatch(number.text):
                     return NOT_UNDERSTOOD
                 numbers[key] = number.printed.value
         judge = given.get("judge")

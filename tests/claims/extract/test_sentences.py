@@ -163,12 +163,12 @@ def test_a_number_over_two_lines_stands_in_the_first() -> None:
     assert ratio.claim.measure == "feature_ratio"
 
 
-WORDS = st.sampled_from(
-    # The pieces of sentences that patterns look for, in any order.
+PIECES = (
     "In the 3B 0.5B 9B L=5 c=+1 layer 14, coefficient 2: margin is 2.5 +1.0; coherence of 1,5 feature 31 (id 7) spikes "
     "~16x from to → and but 100% of tokens under steering. The best cell PPL 1.13x ratio norm 80 contrast pairs 4 of "
-    "12 cells collapse. - # > | ` ** [1] owl judged by fox-judged 1-5 rubric \n \n\n".split(" ")  # noqa: SIM905
+    "12 cells collapse. - # > | ` ** [1] owl judged by fox-judged 1-5 rubric \n \n\n"
 )
+WORDS = st.sampled_from(PIECES.split(" "))
 
 
 @settings(max_examples=300)
