@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from steer_eval.claims.facts import DEFINITIONS
 from steer_eval.claims.measures import REGISTRY
 from steer_eval.cli.main import cli
 from steer_eval.rules.catalogue import RULES
@@ -41,6 +42,16 @@ def measures_reference() -> str:
     lines += [
         f"| `{measure.name}` | {measure.definition} | {measure.unit} | {', '.join(sorted(measure.evidence))} |"
         for measure in REGISTRY.values()
+    ]
+    lines += [
+        "",
+        "## What an audit looks up",
+        "",
+        "What the words of a card can be about ([claims.md](claims.md)), each a number of the published data.",
+        "",
+        "| measure | definition |",
+        "|---|---|",
+        *(f"| `{name}` | {definition} |" for name, definition in DEFINITIONS.items()),
     ]
     return "\n".join(lines) + "\n"
 
