@@ -119,18 +119,6 @@ def audit_text(text: str, file: str, inventory: Inventory, findings: Sequence[Fi
     return Evidence.of(inventory, findings).audit(text, file)
 
 
-def audit_eval_results(text: str, file: str, inventory: Inventory, findings: Sequence[Finding]) -> Audit:
-    """Check every value of a file of `.eval_results`.
-
-    Args:
-        text: The file.
-        file: What to call it.
-        inventory: The published data.
-        findings: What a check of that data found.
-    """
-    return Evidence.of(inventory, findings).audit_results(text, file)
-
-
 @dataclass(frozen=True)
 class Evidence:
     """What texts are held to; taken once, it serves any number of texts.

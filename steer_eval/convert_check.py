@@ -31,7 +31,7 @@ from steer_eval.formats.vector import read_vector
 if TYPE_CHECKING:
     from torch import Tensor
 
-_AGAIN = "convert again with --force, or into another folder"
+_AGAIN = "remove the folder and convert again, or convert into another one with --out"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from steer_eval.formats.manifest import repo_files
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, Row, scan_json, scan_jsonl
 from steer_eval.formats.text import read_text
 
+MAX_CARD_BYTES = 8 * 2**20
+"""The largest card that is read: people write them, and every rule about cards goes through the whole text."""
+
 TABLES = {
     "contrast_pairs": "contrast_pair",
     "eval_prompts": "eval_prompt",
@@ -207,6 +210,10 @@ def _sae_folder(path: Path, *, name: str) -> Any:
     return read_saelens(path.parent, name=name.rsplit("/", 1)[0])
 
 
+def _card(path: Path, *, name: str) -> str:
+    return read_text(path, name, limit=MAX_CARD_BYTES)
+
+
 def _text(path: Path, *, name: str) -> str:
     return read_text(path, name, limit=MAX_FILE_BYTES)
 
@@ -222,7 +229,7 @@ _READERS: dict[str, str | Callable[..., Any]] = {
     "sae": _sae_folder,
     "sae_pt": "formats.sae:read_sae_pt",
     "features": "formats.features:read_features",
-    "card": _text,
+    "card": _card,
     "perplexity_corpus": _text,
 }
 """The reader of each kind of file, `module:function` where it is imported only when there is such a file."""

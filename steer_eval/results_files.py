@@ -7,7 +7,7 @@ and the file's trouble is kept in `Results.unusable`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -26,7 +26,6 @@ from steer_eval.formats.strict_json import (
     Row,
     read_json,
     read_jsonl,
-    scan_jsonl,
     write_json,
     write_jsonl,
 )
@@ -106,16 +105,6 @@ def _read_vector(model_repo: Path, path: str) -> SteeringVector:
 
         return read_caa_pt(place, name=path)
     return read_vector(place, name=path)
-
-
-def scan_table(data_repo: Path, file: str, *, schema: str) -> Iterator[Row | FormatError]:
-    """Read a table of a dataset repo row by row, going on after a bad row; see `scan_jsonl`."""
-    try:
-        path = inside(data_repo, file)
-    except FormatError as error:
-        yield error
-        return
-    yield from scan_jsonl(path, schema=schema, name=file)
 
 
 def read_table(data_repo: Path, file: str, *, schema: str) -> list[Row]:

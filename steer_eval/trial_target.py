@@ -132,8 +132,27 @@ def file_target(target: str, *, base: str | None, layers: Sequence[int]) -> Targ
     """
     vector = _read(Path(target), target)
     placed = tuple(Placed(target, layer, vector) for layer in dict.fromkeys(layers or [vector.layer]))
+    study = _study_around(Path(target), vector) if base is None else None
+    if study is not None:
+        reference, folder = study
+        return Target(reference.base_model, reference, folder, placed)
     reference = _base(target, base, vector)
     return Target(reference.base_model, reference, Path.cwd(), placed, named_by_file=base is None)
+
+
+def _study_around(path: Path, vector: SteeringVector) -> tuple[ModelReference, Path] | None:
+    """The model that the study of a vector's repo names for it, and the study's folder: its own weights, as pinned."""
+    folder = path.resolve().parent.parent
+    if path.resolve().parent.name != "vectors" or not (folder / FILE).is_file():
+        return None
+    study = load_study(inside(folder, FILE), name=str(folder / FILE))
+    # A folder that a study names is read only where the user names the study.
+    fitting = [
+        reference
+        for reference in study.models.values()
+        if reference.base_model == vector.provenance.get("model") and not isinstance(reference.source, LocalSource)
+    ]
+    return (fitting[0], folder) if fitting else None
 
 
 def _model(study: Study, model: str | None, file: str) -> ModelReference:

@@ -7,7 +7,7 @@ another. Files are held to each other; where there is a study, they are held to 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +43,9 @@ from steer_eval.rules.vector_files import vector_file_findings
 from steer_eval.rules.vectors import vector_findings
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study
+
+MAX_ALIKE = 40
+"""Findings of one rule in one file that are shown."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,31 @@ def validate(target: Repositories | StudyRepositories, *, with_cards: bool = Tru
         finding for finding in findings if not any(f"{finding.file}/".startswith(f"{link}/") for link in links)
     ]
     checked = [f"{root.prefix}{path}" for root in roots for path in _all(root.folder)]
-    return Validation(tuple(_each_once(findings)), tuple(checked), inventory)
+    return Validation(tuple(_bounded(_each_once(findings))), tuple(checked), inventory)
 
 
 def _each_once(findings: Iterable[Finding]) -> Iterable[Finding]:
     """A trouble that both the files and the study bring up is one finding."""
     return {(finding.rule, finding.file, finding.where, finding.message): finding for finding in findings}.values()
+
+
+def _bounded(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """One cause can show in every row of a file, and a hostile file in a million: the rest of such findings is a number.
+
+    The first ones of each rule in each file stand as they are; what is left out is counted in one more.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    last: dict[tuple[str, str], Finding] = {}
+    for finding in findings:
+        key = (finding.rule, finding.file)
+        counts[key] = counts.get(key, 0) + 1
+        if counts[key] <= MAX_ALIKE:
+            yield finding
+        last[key] = finding
+    for key, count in counts.items():
+        if count > MAX_ALIKE:
+            message = f"{count - MAX_ALIKE} more of these: look for one cause first"
+            yield replace(last[key], where="", message=message, expected=None, observed=None)
 
 
 def _roots(target: Repositories | StudyRepositories) -> list[Root]:

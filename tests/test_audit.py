@@ -9,7 +9,7 @@ import legacy
 import pytest
 from audited import evidence_of, words
 
-from steer_eval.audit import Evidence, audit_eval_results, audit_text
+from steer_eval.audit import Evidence, audit_text
 from steer_eval.formats import schema
 from steer_eval.repository import open_target
 from steer_eval.validate import validate
@@ -122,6 +122,6 @@ def test_what_only_says_where_is_not_unchecked(study: Evidence) -> None:
 def test_results_of_the_hub(upstream: Path) -> None:
     validation = validate(open_target(str(upstream / "model"), str(upstream / "dataset")))
     text = "- dataset: {id: a/b, task_id: margin}\n  value: 2.5\n  notes: 2B, L=14 c=+1, judged by DeepSeek\n"
-    audit = audit_eval_results(text, ".eval_results/a.yaml", validation.inventory, validation.findings)
+    audit = Evidence.of(validation.inventory, validation.findings).audit_results(text, ".eval_results/a.yaml")
 
     assert [(place.line, place.verdict.word) for place in audit.places] == [(2, "reproduced")]

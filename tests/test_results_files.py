@@ -16,7 +16,7 @@ from steer_eval.errors import FormatError
 from steer_eval.evaluation.perplexity import Interval
 from steer_eval.formats.strict_json import read_jsonl
 from steer_eval.results import SweepRow, Text, sentence_perplexity
-from steer_eval.results_files import NLL_DECIMALS, read_sweep, row_to_json, scan_table, write_sweep
+from steer_eval.results_files import NLL_DECIMALS, read_sweep, read_table, row_to_json, write_sweep
 
 POSITIVE = st.floats(1e-6, 1e6)
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -209,9 +209,9 @@ def test_a_table_that_is_a_link_out_of_the_repo_has_no_rows(tmp_path):
     (place.data / "eval_prompts.jsonl").rename(tmp_path / "elsewhere")
     (place.data / "eval_prompts.jsonl").symlink_to(tmp_path / "elsewhere")
 
-    [error] = scan_table(place.data, "eval_prompts.jsonl", schema="eval_prompt")
-    assert isinstance(error, FormatError)
-    assert (error.file, error.where) == ("eval_prompts.jsonl", "")
+    with pytest.raises(FormatError) as refused:
+        read_table(place.data, "eval_prompts.jsonl", schema="eval_prompt")
+    assert (refused.value.file, refused.value.where) == ("eval_prompts.jsonl", "")
 
 
 def test_environments_are_checked(tmp_path):

@@ -59,7 +59,7 @@ def check_manifest(folder: Path, *, prefix: str = "") -> list[Finding]:
         schema.check(manifest, "manifest", file=name)
     except FormatError as error:
         severity: Severity = "error" if os.path.lexists(folder / FILE) else "warning"
-        fix = "run `steer-eval card` to write it"
+        fix = "run `steer-eval card` on a study, or `steer-eval convert` on a repo without one, to write it"
         return [Finding("manifest-unusable", severity, name, error.where, error.reason, fix=fix)]
     findings = []
     listed: set[str] = set()

@@ -119,7 +119,14 @@ def checked_sae(
 
 
 def check_shapes(
-    described: dict[str, dict[str, list[int]]], d_in: int, d_sae: int, k: int, *, name: str, prefix: str = ""
+    described: dict[str, dict[str, list[int]]],
+    d_in: int,
+    d_sae: int,
+    k: int,
+    *,
+    name: str,
+    prefix: str = "",
+    settings: str = "",
 ) -> None:
     """Check that the tensors fit the recorded sizes.
 
@@ -130,6 +137,7 @@ def check_shapes(
         k: Recorded number of features per token.
         name: The file, for the message.
         prefix: What to put before tensor names in the message.
+        settings: The file that records the sizes, for the message, if it is another one.
 
     Raises:
         FormatError: A tensor has another shape, or k is larger than the number of features.
@@ -146,4 +154,11 @@ def check_shapes(
                 fix="W_enc is [d_in, d_sae] and W_dec is [d_sae, d_in]",
             )
     if k > d_sae:
-        raise FormatError(name, "k", f"k is larger than the number of features {d_sae}", expected=d_sae, observed=k)
+        raise FormatError(
+            settings or name,
+            "k",
+            f"k is larger than the number of features {d_sae}",
+            expected=f"at most {d_sae}",
+            observed=k,
+            fix="set k to the number of features that may fire per token",
+        )

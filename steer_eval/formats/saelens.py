@@ -76,7 +76,7 @@ def read_saelens(folder: Path, *, name: str | None = None) -> TopKSae:
     weights = inside(folder, WEIGHTS, name=weights_name)
     header = read_header(weights, name=weights_name)
     check(header, "saelens_weights", file=weights_name, where="header")
-    check_shapes(header, config["d_in"], config["d_sae"], config["k"], name=weights_name)
+    check_shapes(header, config["d_in"], config["d_sae"], config["k"], name=weights_name, settings=config_name)
     _check_dtypes(header, config.get("dtype", "float32"), name=config_name)
     try:
         tensors = load_file(weights)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from jsonschema import Draft202012Validator, validators
@@ -18,6 +19,9 @@ from referencing.jsonschema import DRAFT202012
 
 from steer_eval.errors import FormatError
 from steer_eval.resources import folder
+
+_MAX_ERRORS = 50
+_MAX_SHOWN = 80
 
 # JSON Schema counts 5.0 as an integer; as an index it would be none in Python.
 _Validator: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
@@ -60,13 +64,14 @@ def check(value: Any, schema: str, *, file: str, where: str = "") -> None:
     Raises:
         FormatError: The value does not satisfy the schema; the message names the most telling field.
     """
-    error = best_match(_validator(schema).iter_errors(value))
+    # A long list can be wrong in every item, and one message is all that is made of it.
+    error = best_match(islice(_validator(schema).iter_errors(value), _MAX_ERRORS))
     if error is not None:
         place = _pointer(error)
         raise FormatError(
             file,
             ": ".join(part for part in (where, place) if part),
-            _shorten(error.message),
+            _message(error),
             expected=error.validator_value if error.validator in {"type", "enum", "const", "minimum"} else None,
             fix=f"make it match schemas/{schema}.schema.json",
         )
@@ -74,6 +79,21 @@ def check(value: Any, schema: str, *, file: str, where: str = "") -> None:
 
 def _pointer(error: ValidationError) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+
+
+def _message(error: ValidationError) -> str:
+    """What is wrong, with a long value described: of a vector's thousand numbers the first ones say nothing."""
+    value = error.instance
+    shown = repr(value)
+    if len(shown) <= _MAX_SHOWN or not error.message.startswith(shown):
+        return _shorten(error.message)
+    if isinstance(value, list):
+        said = f"a list of {len(value)} items"
+    elif isinstance(value, dict):
+        said = f"an object with {len(value)} keys"
+    else:
+        said = _shorten(shown, _MAX_SHOWN)
+    return _shorten(f"{said}{error.message[len(shown) :]}")
 
 
 def _shorten(message: str, limit: int = 240) -> str:

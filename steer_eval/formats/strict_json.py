@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +26,12 @@ MAX_LINE_BYTES = 16 * 2**20
 MAX_ROWS = 1_000_000
 MAX_BAD = 1000
 MAX_DEPTH = 64
+MAX_VALUES = 2_000_000
+"""Values of one document or line: an empty list is two bytes of text, and fifty or more in memory."""
 MAX_INTEGER = 2**63
+_MAX_DIGITS = len(str(MAX_INTEGER)) + 1
+# A string that has no end goes on to that of the text: what is inside is looked at once.
+_OPENING = re.compile(r'"(?:[^"\\]++|\\.)*+"?|(?P<opening>[\[{,])', re.DOTALL)
 # Strings first, so that the letters of one inside a string are not taken for a number.
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<constant>NaN|-?Infinity)')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -215,7 +221,12 @@ class _Constant:
 
 def _not_finite(constant: str, name: str, where: str) -> NotFiniteError:
     return NotFiniteError(
-        name, where, f"{constant} is not JSON", expected="a finite number or null", observed=constant, fix="write null"
+        name,
+        where,
+        f"{constant} is not JSON",
+        expected="a finite number or null",
+        observed=constant,
+        fix="write null where the schema allows it, or leave the row out",
     )
 
 
@@ -230,15 +241,21 @@ def _parse(text: str, name: str, where: str, *, on_constant: Callable[[str], Any
     def refuse_overflow(number: str) -> float:
         value = float(number)
         if not math.isfinite(value):
-            raise FormatError(name, where, f"{number} is too large for a number", expected="a finite number")
+            shown = number if len(number) <= 40 else f"{number[:20]}…{number[-19:]}"
+            raise FormatError(name, where, f"{shown} is too large for a number", expected="a finite number")
         return value
 
     def refuse_long(number: str) -> int:
-        value = int(number)
-        if abs(value) >= MAX_INTEGER:
+        # Python refuses thousands of digits in words of its own.
+        if len(number) > _MAX_DIGITS or abs(value := int(number)) >= MAX_INTEGER:
             raise FormatError(name, where, "an integer is too large", expected="at most 63 bits")
         return value
 
+    if text.startswith("\ufeff"):
+        fix = "save it as UTF-8 without a byte order mark"
+        raise FormatError(name, where or "line 1", "not JSON: the text begins with a byte order mark", fix=fix)
+    if _has_too_many_values(text):
+        raise FormatError(name, where, f"there are more than the {MAX_VALUES} values that are read")
     try:
         value = json.loads(
             text,
@@ -262,6 +279,15 @@ def _parse(text: str, name: str, where: str, *, on_constant: Callable[[str], Any
         raise FormatError(name, where, "the value is nested too deeply") from None
     except ValueError as error:
         raise FormatError(name, where, f"not JSON: {error}") from None
+
+
+def _has_too_many_values(text: str) -> bool:
+    """Whether there may be more than `MAX_VALUES` values, known before any is made."""
+    # Every value but the first stands behind one of these; those inside strings are left out where it matters.
+    if sum(map(text.count, "[{,")) < MAX_VALUES:
+        return False
+    openings = (match for match in _OPENING.finditer(text) if match["opening"])
+    return next(islice(openings, MAX_VALUES - 1, None), None) is not None
 
 
 def _is_deep(value: Any) -> bool:

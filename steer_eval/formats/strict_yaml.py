@@ -19,6 +19,8 @@ MAX_CHARACTERS = 4 * 2**20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # 1:30:00 is a number to YAML; with thousands of parts it is one that takes minutes to work out.
 _MAX_PARTS = 8
+# Of an integer in any base, with room for underscores.
+_MAX_DIGITS = 256
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,6 +64,9 @@ class _Loader(yaml.SafeLoader):
 
     def bounded_int(self, node: yaml.ScalarNode) -> int:
         _check_parts(node)
+        # Python refuses thousands of digits in words of its own.
+        if isinstance(node.value, str) and len(node.value) > _MAX_DIGITS:
+            raise _refusal("the number is too large", node)
         value = self.construct_yaml_int(node)
         if abs(value) >= MAX_INTEGER:
             raise _refusal("the number is too large", node)

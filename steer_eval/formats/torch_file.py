@@ -32,6 +32,11 @@ _SMALL = {
     **dict.fromkeys((".format_version", ".storage_alignment"), re.compile(rb"[0-9]{1,4}\n?")),
     ".data/serialization_id": re.compile(rb"[ -~]{0,64}"),
 }
+# The number that an old torch.save wrote first, as a pickle.
+_LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
+_SAVE_TODAY = "save it again with today's torch.save and its default protocol"
+FINITE_SCALAR = "compute the number again, in float32 if it overflowed, and save it finite"
+"""How to mend a setting that is NaN or infinite."""
 _RESAVE = "ask for safetensors, or for torch.save of nothing but tensors, arrays, numbers and text"
 
 
@@ -68,7 +73,7 @@ def read_header(path: Path, *, name: str | None = None) -> dict[str, Any]:
     except FileNotFoundError:
         raise FormatError(name, "", "the file is absent") from None
     except RefusedPickleError as refusal:
-        raise FormatError(name, "data.pkl", f"the file is refused: {refusal}", fix=_RESAVE) from None
+        raise FormatError(name, "data.pkl", f"the file is refused: {refusal}", fix=refusal.fix or _RESAVE) from None
     except OSError as error:
         raise FormatError(name, "", f"the file can't be read: {error.strerror}") from None
 
@@ -102,7 +107,12 @@ def read_torch(path: Path, *, name: str | None = None) -> TorchFile:
             number = value.item()
             if not math.isfinite(number):
                 raise NotFiniteError(
-                    name, str(key), "the value is not finite", expected="a number", observed=str(number)
+                    name,
+                    str(key),
+                    "the value is not finite",
+                    expected="a number",
+                    observed=str(number),
+                    fix=FINITE_SCALAR,
                 )
             header[str(key)] = number
     return TorchFile(header, content)
@@ -131,7 +141,12 @@ def _header(path: Path, name: str) -> dict[str, Any]:
     if size > MAX_FILE_BYTES:
         raise FormatError(name, "", f"the file has {size} bytes, more than the {MAX_FILE_BYTES} that are read")
     with path.open("rb") as file:
-        if file.read(2) == b"\x80\x02":
+        begin = file.read(32)
+        # A pickle begins with its protocol; from the fourth on, the length of a frame comes next.
+        if begin[:1] == b"\x80" and _LEGACY in begin:
+            message = "the file was saved by an old torch.save, not as a zip archive"
+            raise FormatError(name, "", message, fix=_SAVE_TODAY)
+        if begin[:1] == b"\x80" and begin[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
             raise FormatError(name, "", "the file is a bare pickle, not an archive by torch.save", fix=_RESAVE)
         records = read_records(file, size, name)
         _check_records(records, name)
@@ -209,7 +224,12 @@ class _Description:
             return [self.of(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
         if isinstance(value, float) and not math.isfinite(value):
             raise NotFiniteError(
-                self.name, where.lstrip("."), "the value is not finite", expected="a number", observed=str(value)
+                self.name,
+                where.lstrip("."),
+                "the value is not finite",
+                expected="a number",
+                observed=str(value),
+                fix=FINITE_SCALAR,
             )
         if isinstance(value, str):
             self._count_text(value)

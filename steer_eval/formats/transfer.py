@@ -22,7 +22,7 @@ from steer_eval.formats.caa_pt import exact_floats
 from steer_eval.formats.finite import check_finite
 from steer_eval.formats.safetensors_file import MAX_FILE_BYTES, MAX_HEADER_BYTES, read_header, write_header
 from steer_eval.formats.schema import check
-from steer_eval.formats.torch_file import TorchFile, read_torch
+from steer_eval.formats.torch_file import FINITE_SCALAR, TorchFile, read_torch
 
 VECTOR_KEYS = frozenset({"v_ridge", "v_small_native"})
 MAP_KEYS = frozenset({"W", "R", "L_large"})
@@ -264,7 +264,9 @@ def _number(recorded: Mapping[str, Any], key: str, name: str) -> float:
     value = recorded[key]
     number = float(value)
     if not math.isfinite(number):
-        raise NotFiniteError(name, key, "the value is not finite", expected="a number", observed=str(value))
+        raise NotFiniteError(
+            name, key, "the value is not finite", expected="a number", observed=str(value), fix=FINITE_SCALAR
+        )
     if isinstance(value, int) and number != value:
         raise FormatError(name, key, "the value has more digits than a float", observed=value, fix="save it as a float")
     return number
