@@ -6,8 +6,6 @@ what it said.
 
 from __future__ import annotations
 
-import re
-
 from steer_eval import markdown
 from steer_eval.audit import Audit, Place
 from steer_eval.claims.extract.extracted import SAYS_WHERE
@@ -77,10 +75,9 @@ def _note(place: Place) -> str:
         f"{check.reason or verdict.word}{f' ({check.file}, {check.where})' if check.file else ''}"
         for check in verdict.checks
     ]
-    words = markdown.line(f"{verdict.word}: {verdict.claim.words}: {'; '.join(checks)}")
     # Whatever the text or the data holds, a footnote says it and does nothing else.
-    inert = re.sub(r"([\\`*_\[\]<>|])", r"\\\1", words)
-    return f"Line {place.line}: {inert}"
+    words = markdown.inert(f"{verdict.word}: {verdict.claim.words}: {'; '.join(checks)}")
+    return f"Line {place.line}: {words}"
 
 
 def _behind_code(line: str, end: int) -> int:

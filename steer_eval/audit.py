@@ -142,6 +142,8 @@ class Evidence:
 
     def audit(self, text: str, file: str) -> Audit:
         """Check a Markdown text."""
+        # Lines keep their numbers and columns; patterns need not know how a platform ends them.
+        text = text.replace("\r\n", "\n")
         layout = lay_out(text)
         found = list(model_index_claims(text, self.context))
         found += [each for part in layout.parts for each in part_claims(part, self.context)]

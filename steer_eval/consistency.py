@@ -24,6 +24,11 @@ RELATIVE = 1e-5
 NORM_RELATIVE = 1e-6
 """Difference between a norm taken in float32, as studies record it, and one taken in float64."""
 
+_NORM_RELATIVE_STORED = {"float16": 1e-3, "bfloat16": 1e-2}
+"""The same where the values were rounded to a narrower dtype after the norm was taken, by that dtype."""
+
+_FEWEST_DIGITS, _ALL_DIGITS = 6, 17
+
 
 @dataclass(frozen=True)
 class Conflict:
@@ -42,7 +47,8 @@ class Conflict:
     observed: Any
 
     def __str__(self) -> str:
-        return f"{self.field} is {_shown(self.observed)}, {self.formula} gives {_shown(self.expected)}"
+        expected, observed = shown_apart(self.expected, self.observed)
+        return f"{self.field} is {observed}, {self.formula} gives {expected}"
 
 
 def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
@@ -109,8 +115,17 @@ def ratio_interval_of(row: SweepRow, sweep: Sweep, study: Study) -> Interval | N
 def vector_conflicts(vector: SteeringVector) -> list[Conflict]:
     """What a vector's provenance records that its values do not give."""
     recorded = float(vector.provenance.get("norm", "nan"))
-    conflict = _compared("norm", "the vector", vector.norm, recorded, tolerance=NORM_RELATIVE)
+    conflict = _compared("norm", "the vector", vector.norm, recorded, tolerance=_norm_tolerance(vector))
     return [] if conflict is None or math.isnan(recorded) else [conflict]
+
+
+def _norm_tolerance(vector: SteeringVector) -> float:
+    """How far a recorded norm may be from that of the values, by the dtype in which these were stored."""
+    provenance = vector.provenance
+    # The dtype in a safetensors file that was not converted is that of the model: the values are float32.
+    if "format" in provenance and "source_format" not in provenance:
+        return NORM_RELATIVE
+    return _NORM_RELATIVE_STORED.get(provenance.get("dtype", ""), NORM_RELATIVE)
 
 
 def _interval_conflicts(row: SweepRow, zero: SweepRow, study: Study) -> list[Conflict | None]:
@@ -171,5 +186,17 @@ def _compared(
     return Conflict(field, formula, expected, observed)
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+def shown_apart(expected: Any, observed: Any) -> tuple[str, str]:
+    """Two values that differ, as texts that differ: six digits of a number, or as many as it takes."""
+    shown = _shown(expected, _FEWEST_DIGITS), _shown(observed, _FEWEST_DIGITS)
+    for digits in range(_FEWEST_DIGITS + 1, _ALL_DIGITS + 1):
+        if shown[0] != shown[1]:
+            break
+        shown = _shown(expected, digits), _shown(observed, digits)
+    return shown
+
+
+def _shown(value: Any, digits: int) -> str:
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

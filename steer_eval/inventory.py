@@ -179,9 +179,14 @@ def torch_kind(path: Path, name: str) -> str:
         "",
         "the file is none of the known kinds",
         expected="a vector, transferred vectors, a transfer map or an SAE",
-        observed=sorted(keys)[:12],
+        observed="a value without a dict around it" if keys == {""} else _shown(keys),
         fix="docs/formats.md lists the keys of each kind",
     )
+
+
+def _shown(keys: set[str]) -> list[str]:
+    """Some keys for a message, each shortened."""
+    return [key if len(key) <= 80 else f"{key[:79]}…" for key in sorted(keys)[:12]]
 
 
 def _transfer_kind(path: Path, name: str) -> str:
@@ -198,7 +203,7 @@ def _transfer_kind(path: Path, name: str) -> str:
         "header",
         "the file is none of the known kinds",
         expected="transferred vectors or a transfer map",
-        observed=sorted(tensors)[:12],
+        observed=_shown(tensors),
         fix="schemas/transferred.schema.json and schemas/transfer_map.schema.json name the tensors of each kind",
     )
 

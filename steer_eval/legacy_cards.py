@@ -26,11 +26,11 @@ from steer_eval.legacy.best import MEASURES
 from steer_eval.legacy.identity import Asked
 from steer_eval.legacy.limits import limits
 from steer_eval.legacy.study import LegacyStudy, gather
-from steer_eval.repository import Repositories, Repository
+from steer_eval.repository import Repositories, Repository, StudyRepositories
 from steer_eval.resources import folder
 from steer_eval.results import Sweep
 from steer_eval.study import Extraction, LocalSource, ModelReference, PerplexityProtocol, Study, SweepPlan
-from steer_eval.validate import validate
+from steer_eval.validate import Validation, validate
 
 MARK = "<!-- rendered by steer-eval card -->"
 MODEL_FOLDER, DATASET_FOLDER = "model", "dataset"
@@ -159,6 +159,24 @@ def write_legacy(repositories: Repositories, study: LegacyStudy, *, out: Path | 
     return written
 
 
+def write_beside(repositories: Repositories | StudyRepositories, validation: Validation, run: Path) -> None:
+    """Write both cards of repos, as their data gives them, below a run directory.
+
+    Where nothing says what the repos are called, there are none.
+
+    Args:
+        repositories: The repos.
+        validation: What a check of them found.
+        run: The run directory; the cards go to `cards/model` and `cards/dataset`.
+    """
+    try:
+        study = gather(Repositories(repositories.model, repositories.data), validation, Asked())
+    except SteerEvalError:
+        return
+    write_rendered(run / "cards" / "model", render_model_repo(study))
+    write_rendered(run / "cards" / "dataset", render_data_repo(study))
+
+
 def _check_writable(repository: Repository) -> None:
     if repository.revision is not None:
         raise SteerEvalError(f"{repository.name} was opened from the Hub, and is not written to", "give --out DIR")
@@ -213,6 +231,7 @@ def _render(template: str, study: LegacyStudy, matter: str) -> str:
     environment.filters.update(
         line=markdown.line,
         cell=markdown.table_cell,
+        name=markdown.name,
         text=lambda value: json.dumps(value, ensure_ascii=False),
         coef=lambda value: f"{value:+g}",
         at=lambda score: f"L={score.layer} c={score.coef:+g}",

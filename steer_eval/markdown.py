@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+_MARKUP = re.compile(r"([\\`*_\[\]<>|])")
+# Control characters, and those that turn the direction of what follows.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_PLAIN = re.compile(r"[\w.+= -]+")
 _PIPE = re.compile(r"(\\*)\|")
 
 
@@ -25,3 +29,13 @@ def table_cell(text: str) -> str:
 def paragraphs(text: str) -> str:
     """A text as paragraphs of one line each, so that only the start of a paragraph can be a heading or a list."""
     return "\n\n".join(line(part) for part in _BLANK_LINE.split(text) if part.strip())
+
+
+def inert(text: str) -> str:
+    """A text on one line that is nothing but text: no markup, tag or link, and no control character."""
+    return _MARKUP.sub(r"\\\1", _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line(text)))
+
+
+def name(text: str) -> str:
+    """A name as it is where it is plain, and inert where it is not."""
+    return text if _PLAIN.fullmatch(text) else inert(text)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from steer_eval.annotate import annotated
 from steer_eval.audit import Audit, Evidence
-from steer_eval.cards import write_rendered
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.findings import Finding
 from steer_eval.formats import schema
@@ -21,12 +20,10 @@ from steer_eval.formats.atomic import write_text
 from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, write_json
 from steer_eval.formats.text import read_text
-from steer_eval.legacy.identity import Asked
-from steer_eval.legacy.study import gather
-from steer_eval.legacy_cards import render_data_repo, render_model_repo
-from steer_eval.repository import Repositories
+from steer_eval.legacy_cards import write_beside
+from steer_eval.repository import Repositories, shipped_studies
 from steer_eval.reproduce import REPORT, Level, Report, refuse_folder
-from steer_eval.validate import Validation, validate
+from steer_eval.validate import validate
 
 CARD = "README.md"
 RESULTS = ".eval_results"
@@ -67,12 +64,13 @@ def recompute(repositories: Repositories, *, level: Level, run: Path) -> Report:
         findings += [finding for audit in audits for finding in audit.findings]
     if level == "rerun":
         message = "the repo has no study.yaml, which a re-run needs: it says how texts and perplexities were measured"
-        fix = "write one (docs/study-format.md), or stop at --level recompute"
+        shipped = ", ".join(shipped_studies())
+        fix = f"write one (docs/study-format.md), or name one that ships with --study: {shipped}"
         findings.append(
             Finding("study-absent", "warning", f"{repositories.model.name}/study.yaml", "", message, fix=fix)
         )
     if audits and repositories.data is not None:
-        _write_cards(repositories, validation, run)
+        write_beside(repositories, validation, run)
     report = Report(
         repo=repositories.model.name,
         data=repositories.data.name if repositories.data else None,
@@ -105,13 +103,3 @@ def _of_results(repositories: Repositories, evidence: Evidence) -> Iterator[Audi
 
 def _coverage(audits: Sequence[Audit]) -> tuple[int, int]:
     return sum(audit.understood for audit in audits), sum(len(audit.places) for audit in audits)
-
-
-def _write_cards(repositories: Repositories, validation: Validation, run: Path) -> None:
-    """Write both cards as the data gives them; where nothing says what the repos are called, there are none."""
-    try:
-        study = gather(repositories, validation, Asked())
-    except SteerEvalError:
-        return
-    write_rendered(run / "cards" / "model", render_model_repo(study))
-    write_rendered(run / "cards" / "dataset", render_data_repo(study))

@@ -30,6 +30,7 @@ from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.manifest import write_manifest
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, read_json, write_json
 from steer_eval.formats.text import read_text
+from steer_eval.legacy_cards import write_beside
 from steer_eval.measure import Bench, measure, settle_text
 from steer_eval.produce import LoadedModel, bench, copy_data, environment_record, produce_vectors
 from steer_eval.progress import progress_bar
@@ -163,18 +164,14 @@ def reproduce(
             if environments:
                 again = _only(load_results(study, model_repo=run, data_repo=run), set(environments))
                 rerun = Rerun(again, _same_machine_class(environments, dict(published.environments)))
-        why_no_rerun = "needs a re-run" if level != "rerun" else "the model could not be run, see the findings"
+        why_no_rerun = "needs a re-run" if level != "rerun" else "no model was run, see the findings"
         verdicts = judge(study, published, rerun, why_no_rerun=why_no_rerun) if level != "check" else ()
         verdicts += audit.verdicts if audit else ()
-        shown = published if rerun is None else rerun.results
-        write_rendered(
-            run,
-            {
-                RUN_MODEL_CARD if path == DATASET_CARD else path: text
-                for path, text in render_model_repo(study, shown).items()
-            },
-        )
-        write_rendered(run, render_data_repo(study, shown))
+        if repositories.words:
+            # Our cards describe files that we wrote; these are another's.
+            write_beside(repositories, validation, run)
+        else:
+            _write_cards(study, published if rerun is None else rerun.results, run)
         report = Report(
             repo=repositories.model.name,
             data=repositories.data.name,
@@ -194,6 +191,13 @@ def reproduce(
         write_json(run / REPORT, document)
         write_manifest(run)
     return report
+
+
+def _write_cards(study: Study, shown: Results, run: Path) -> None:
+    """Both cards, rendered from what was measured."""
+    cards = render_model_repo(study, shown)
+    write_rendered(run, {RUN_MODEL_CARD if path == DATASET_CARD else path: text for path, text in cards.items()})
+    write_rendered(run, render_data_repo(study, shown))
 
 
 def _audit(repositories: StudyRepositories, validation: Validation) -> Audit | None:
@@ -281,12 +285,12 @@ def _left_out(study: Study, published: Results, chosen: Mapping[str, _Chosen], b
     ]
     findings = {}
     left = budget.minutes
+    total = math.ceil(sum(each.minutes or 0.0 for each in estimates))
     for wanted in sorted(estimates, key=lambda each: each.minutes or 0.0):
         reason = why_left_out(wanted, minutes_left=left, gigabytes=memory)
         budget.tell(f"{wanted}{f': left out, {reason}' if reason else ''}")
         if reason:
-            minutes = math.ceil(wanted.minutes or 0)
-            fix = f"run it with --max-minutes {minutes} on a machine with enough memory" if minutes else ""
+            fix = f"run it with --max-minutes {total} on a machine with enough memory" if wanted.minutes else ""
             message = f"{wanted.base_model} was not run: {reason}"
             findings[wanted.model] = Finding("model-left-out", "warning", wanted.model, "", message, fix=fix)
         else:

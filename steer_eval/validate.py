@@ -32,12 +32,13 @@ from steer_eval.results_files import (
 from steer_eval.rules.card_files import card_file_findings
 from steer_eval.rules.claims import check_claims
 from steer_eval.rules.evaluations import evaluation_findings
-from steer_eval.rules.files import absent_cards, file_findings
+from steer_eval.rules.files import absent_cards, absent_data, file_findings
 from steer_eval.rules.judges import judge_findings
 from steer_eval.rules.prompts import prompt_leaks
 from steer_eval.rules.saes import sae_findings
 from steer_eval.rules.sweep_files import sweep_file_findings, sweep_files
 from steer_eval.rules.sweeps import sweep_findings
+from steer_eval.rules.texts import text_findings
 from steer_eval.rules.transfers import transfer_findings
 from steer_eval.rules.vector_files import vector_file_findings
 from steer_eval.rules.vectors import vector_findings
@@ -79,7 +80,7 @@ def validate(target: Repositories | StudyRepositories, *, with_cards: bool = Tru
     if isinstance(target, StudyRepositories):
         findings += _of_study(target, inventory, with_cards=with_cards)
     else:
-        findings += [*absent_cards(inventory), *card_file_findings(inventory)]
+        findings += [*absent_cards(inventory), *absent_data(inventory), *card_file_findings(inventory)]
     # What a link hides is not read, so there is nothing else to say about it.
     findings = [Finding("symlink", "error", link, "", REASON, fix=FIX) for link in links] + [
         finding for finding in findings if not any(f"{finding.file}/".startswith(f"{link}/") for link in links)
@@ -94,7 +95,7 @@ def _each_once(findings: Iterable[Finding]) -> Iterable[Finding]:
 
 
 def _bounded(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """One cause can show in every row of a file, and a hostile file in a million: the rest of such findings is a number.
+    """One cause can show in every row of a file, and in a hostile one in a million: the rest of them is a number.
 
     The first ones of each rule in each file stand as they are; what is left out is counted in one more.
     """
@@ -142,6 +143,7 @@ def _between_files(inventory: Inventory, study: Study | None) -> list[Finding]:
     sweeps = sweep_files(inventory)
     return [
         *prompt_leaks(inventory),
+        *text_findings(inventory, study),
         *vector_file_findings(inventory),
         *sae_findings(inventory),
         *transfer_findings(inventory, sweeps),

@@ -10,12 +10,20 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import legacy
 import numpy as np
 import torch
 from legacy import Legacy, transfer_eval
 from pt_files import call, program, text, write_archive
+
+from steer_eval.digest import sha256_file
+from steer_eval.formats.caa_pt import read_caa_pt
+from steer_eval.formats.sae import read_sae_pt
+from steer_eval.formats.saelens import write_saelens
+from steer_eval.formats.vector import write_vector
 
 Edit = Callable[[Legacy], object]
 Expected = list[tuple[str, str, str, str]]
@@ -27,6 +35,7 @@ SMALL_5 = "model/vectors/fox_small_L5_caa.pt"
 CARRIED = "model/vectors/fox_small_transferred_caa.pt"
 MAP = "model/vectors/transfer_map_large_to_small.pt"
 SAE = "model/saes/fox_large_L5_sae.pt"
+SMALL_SAE = "model/saes/fox_small_L5_sae.pt"
 FEATURES = "model/saes/fox_small_L5_features.json"
 LARGE_FEATURES = "model/saes/fox_large_L5_features.json"
 CARD = "model/README.md"
@@ -46,6 +55,7 @@ LATENT = "data/latent_diff.json"
 SUMMARY = "data/size_comparison.json"
 PROMPTS = "data/eval_prompts.jsonl"
 PAIRS = "data/contrast_pairs.jsonl"
+CORPUS = "data/perplexity_corpus.txt"
 
 
 def torch_file(file: str, change: Callable[[dict[str, Any]], object]) -> Edit:
@@ -110,6 +120,23 @@ def absent(file: str) -> Edit:
     return lambda place: place.path(file).unlink()
 
 
+def converted(file: str, target: str) -> Edit:
+    """A vector or an SAE in its safe format, in place of the PyTorch file."""
+
+    def change(place: Legacy) -> None:
+        path, new = place.path(file), place.model / target
+        if new.suffix == ".safetensors":
+            vector = read_caa_pt(path)
+            kept = {**vector.provenance, "format": "steer-eval/vector/1", "layer": str(vector.layer)}
+            source = {"source_format": "caa-pt", "source_file": file, "source_sha256": sha256_file(path)}
+            write_vector(new, replace(vector, provenance={**kept, **source}))
+        else:
+            write_saelens(new, read_sae_pt(path))
+        path.unlink()
+
+    return change
+
+
 def malicious(file: str) -> Edit:
     """A file whose pickle would run a command."""
     return lambda place: write_archive(place.path(file), program(call("os.system", text("true"))))
@@ -144,6 +171,10 @@ def put(key: str, value: Any) -> Callable[[dict[str, Any]], object]:
 
 def scaled(key: str, factor: float = 1.02) -> Callable[[dict[str, Any]], object]:
     return lambda row: row.update({key: row[key] * factor})
+
+
+def first_pair() -> dict[str, str]:
+    return dict(legacy.PAIRS[0])
 
 
 def same_texts(row: dict[str, Any]) -> None:
@@ -297,6 +328,11 @@ SAES: dict[str, tuple[Edit, Expected]] = {
     "features of another model than the SAE": (
         document(FEATURES, put("model", "den/wolf-0.5B")),
         [error("feature-sae", FEATURES, "model")],
+    ),
+    # Without the SAE of its name, which says the same of it.
+    "features of another model than the vectors": (
+        both(absent(SMALL_SAE), document(FEATURES, put("model", "den/fox-3B"))),
+        [error("feature-model", FEATURES, "model"), warning("card-file-absent", CARD, "line 17")],
     ),
     "frequency": (
         document(FEATURES, top(2, base_freq=0.512345)),
@@ -473,6 +509,26 @@ SWEEPS: dict[str, tuple[Edit, Expected]] = {
         [error("prompt-leak", PROMPTS, "line 9")],
     ),
 }
+TEXTS: dict[str, tuple[Edit, Expected]] = {
+    # The number of pairs stays, so that nothing else is wrong.
+    "pair twice": (
+        line(PAIRS, 5, lambda row: row.update({key: value.upper() for key, value in first_pair().items()})),
+        [warning("pair-duplicate", PAIRS, "line 5")],
+    ),
+    "replies of a pair the same": (
+        line(PAIRS, 2, lambda row: row.update(plain=f" {row['composed']}")),
+        [error("pair-equal", PAIRS, "line 2")],
+    ),
+    # Beyond the prompts of every row of texts.
+    "prompt twice": (
+        line(PROMPTS, 9, put("scenario", legacy.PROMPTS[7].lower())),
+        [warning("prompt-duplicate", PROMPTS, "line 9")],
+    ),
+    "corpus empty": (
+        lambda place: place.path(CORPUS).write_text(" \n", encoding="utf-8"),
+        [error("corpus-empty", CORPUS)],
+    ),
+}
 JUDGES: dict[str, tuple[Edit, Expected]] = {
     "margin": (
         line(OWL, 2, lambda row: row.update(margin=row["margin"] + 0.5)),
@@ -590,6 +646,11 @@ CARDS: dict[str, tuple[Edit, Expected]] = {
         both(absent(FEATURES), absent(LARGE_FEATURES)),
         [warning("card-file-absent", CARD, "line 18")],
     ),
+    "vector converted": (
+        converted(LARGE_2, "vectors/fox_large_L2_caa.safetensors"),
+        [note("card-file-absent", CARD, "line 12")],
+    ),
+    "SAE converted": (converted(SAE, "saes/fox_large/layers.5"), [note("card-file-absent", CARD, "line 16")]),
     "size about": (reworded(CARD, "~[0-9.]+ KB each", "~90 KB each"), [warning("card-size", CARD, "line 12")] * 3),
     "size below": (reworded(CARD, "<[0-9]+ KB", "<1 KB"), [warning("card-size", CARD, "line 13")] * 3),
     "size in KiB": (reworded(CARD, "[0-9.]+ KiB", "9.17 KiB"), [warning("card-size", CARD, "line 15")]),
@@ -619,4 +680,4 @@ CARDS: dict[str, tuple[Edit, Expected]] = {
     "card absent": (absent(CARD), [warning("card-absent", CARD)]),
     "data card absent": (absent(DATA_CARD), [warning("card-absent", DATA_CARD)]),
 }
-MISTAKES = {**VECTORS, **SAES, **TRANSFERS, **SWEEPS, **JUDGES, **EVALUATIONS, **CARDS}
+MISTAKES = {**VECTORS, **SAES, **TRANSFERS, **SWEEPS, **TEXTS, **JUDGES, **EVALUATIONS, **CARDS}

@@ -125,3 +125,17 @@ def test_results_of_the_hub(upstream: Path) -> None:
     audit = Evidence.of(validation.inventory, validation.findings).audit_results(text, ".eval_results/a.yaml")
 
     assert [(place.line, place.verdict.word) for place in audit.places] == [(2, "reproduced")]
+
+
+# The model's card has two grids of five layers by seven coefficients.
+@pytest.mark.parametrize(
+    ("side", "reproduced"), [("smollm2-135m-mature-anger", 70), ("smollm2-135m-mature-anger-data", 2)]
+)
+def test_rendered_cards_of_the_packaged_study_are_not_contradicted(side: str, reproduced: int) -> None:
+    artifacts = Path(__file__).parents[1] / "artifacts"
+    model, data = artifacts / "smollm2-135m-mature-anger", artifacts / "smollm2-135m-mature-anger-data"
+    audit = evidence_of(model, data).audit((artifacts / side / "README.md").read_text(encoding="utf-8"), "README.md")
+
+    found = Counter(place.verdict.word for place in audit.places)
+    assert not found["contradicted"]
+    assert found["reproduced"] >= reproduced

@@ -8,7 +8,7 @@ from studies import document, row, rows, vector, write_study
 
 from steer_eval import consistency
 from steer_eval.cells import Cell
-from steer_eval.consistency import ratio_interval_of, row_conflicts, vector_conflicts
+from steer_eval.consistency import ratio_interval_of, row_conflicts, shown_apart, vector_conflicts
 from steer_eval.evaluation.perplexity import Interval
 from steer_eval.results import Sweep
 from steer_eval.study import load_study
@@ -214,3 +214,31 @@ def test_a_vector_and_its_recorded_norm():
     assert conflict.expected == pytest.approx(1.001 * good.norm)
     assert conflict.observed == pytest.approx(good.norm)
     assert vector_conflicts(unrecorded) == []
+
+
+def test_a_stored_dtype_excuses_no_more_than_its_rounding():
+    """In a safetensors file that was not converted the dtype is the model's, and the values are float32."""
+    good = vector("tiny", 3)
+
+    def conflicts(norm: float, dtype: str, **more: str) -> int:
+        bare = {"norm": repr(good.norm * norm), "dtype": dtype, **more}
+        return len(vector_conflicts(replace(good, provenance=bare)))
+
+    assert [conflicts(1.0005, dtype) for dtype in ("float32", "float16", "bfloat16")] == [1, 0, 0]
+    assert [conflicts(1.005, dtype) for dtype in ("float32", "float16", "bfloat16")] == [1, 1, 0]
+    assert conflicts(1.005, "bfloat16", format="steer-eval/vector/1") == 1
+    assert conflicts(1.005, "bfloat16", format="steer-eval/vector/1", source_format="caa-pt") == 0
+
+
+def test_a_conflict_shows_two_numbers_that_differ():
+    good = vector("tiny", 3)
+    near = replace(good, provenance={**good.provenance, "norm": repr(good.norm * (1 + 2e-6))})
+    [conflict] = vector_conflicts(near)
+    observed, _, expected = str(conflict).removeprefix("norm is ").partition(", the vector gives ")
+
+    assert float(observed) > float(expected)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1.0, 1.0 + 2**-52), (True, False), (3, 4), (2.5, 2.5000001)])
+def test_two_values_that_differ_are_shown_apart(first, second):
+    assert len(set(shown_apart(first, second))) == 2

@@ -23,7 +23,7 @@ from steer_eval.formats.transfer import (
     write_transferred,
 )
 from steer_eval.formats.vector import SteeringVector, write_vector
-from steer_eval.inventory import DOCUMENTS, TABLES, Artifact, Inventory, Root, take_inventory
+from steer_eval.inventory import DOCUMENTS, MAX_CARD_BYTES, TABLES, Artifact, Inventory, Root, take_inventory
 
 SAE_FOLDER = "saes/tiny/layers.14"
 SCORES = {"mature_anger": 4.5, "juvenile_rage": 2.0, "coherence": 5.0}
@@ -197,7 +197,11 @@ def test_a_pytorch_file_is_told_by_its_keys_wherever_it_stands(tmp_path, value, 
 
 @pytest.mark.parametrize(
     ("value", "observed"),
-    [({"weight": torch.ones(2), "bias": 1}, ["bias", "weight"]), (torch.ones(2), [""]), ({}, [])],
+    [
+        ({"weight": torch.ones(2), "bias": 1}, ["bias", "weight"]),
+        (torch.ones(2), "a value without a dict around it"),
+        ({}, []),
+    ],
     ids=["keys", "tensor", "nothing"],
 )
 def test_a_pytorch_file_of_no_known_kind_is_named_with_its_keys(tmp_path, value, observed):
@@ -303,3 +307,12 @@ def test_an_sae_in_the_inventory_is_the_one_of_its_reader(repo):
     theirs = read_saelens(repo / SAE_FOLDER)
 
     assert all(torch.equal(a, b) for a, b in zip(ours.tensors().values(), theirs.tensors().values(), strict=True))
+
+
+def test_a_card_beyond_what_people_write_is_not_read(tmp_path):
+    (tmp_path / "README.md").write_bytes(b"x" * (MAX_CARD_BYTES + 1))
+
+    artifact = only(tmp_path)
+
+    assert artifact.value is None
+    assert "more than the 8388608 that are read" in artifact.troubles[0].reason

@@ -12,6 +12,7 @@ import legacy
 import legacy_mistakes as mistakes
 import mistakes as study_mistakes
 import pytest
+import torch
 from legacy import MANIFESTS, Legacy
 from pt_files import call, program, text, write_archive
 
@@ -62,6 +63,7 @@ ELSEWHERE = {
     ("convert-differs", "error"),
     ("convert-old-path", "note"),
     ("convert-refused", "error"),
+    ("data-absent", "note"),
     ("manifest-duplicate", "error"),
     ("manifest-size", "error"),
     ("model-left-out", "warning"),
@@ -85,7 +87,9 @@ def test_every_rule_is_exercised():
 @pytest.mark.parametrize("rule", sorted({rule for rule, _ in ELSEWHERE}))
 def test_a_rule_that_is_exercised_elsewhere_is(rule):
     tests = [
-        path for path in Path(__file__).parent.rglob("test_*.py") if path != Path(__file__) or rule == "repo-empty"
+        path
+        for path in Path(__file__).parent.rglob("test_*.py")
+        if path != Path(__file__) or rule in ("data-absent", "repo-empty")
     ]
 
     assert any(rule in path.read_text(encoding="utf-8") for path in tests)
@@ -417,8 +421,44 @@ def alone(folder) -> list[tuple[str, str, str, str]]:
 
 
 def test_each_repo_can_be_checked_alone(place, tmp_path):
-    for folder in (place.model, place.data):
-        assert alone(folder) == [("warning", "manifest-unusable", "manifest.json", "")]
+    manifest = ("warning", "manifest-unusable", "manifest.json", "")
+
+    assert alone(place.model) == [manifest, ("note", "data-absent", "", "")]
+    assert alone(place.data) == [manifest]
+
+
+def test_a_repo_with_its_tables_beside_its_vectors_lacks_no_data(place):
+    for path in place.data.glob("*.jsonl"):
+        path.rename(place.model / path.name)
+
+    assert "data-absent" not in {rule for _, rule, *_ in alone(place.model)}
+
+
+# --- half precision ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_vector_that_was_rounded_after_its_norm_was_taken_is_no_mistake(place, dtype):
+    mistakes.torch_file(mistakes.LARGE_2, lambda value: value.update(vector=value["vector"].to(dtype)))(place)
+
+    assert "vector-norm" not in {rule for _, rule, *_ in place.findings()}
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [(torch.float16, 1.002), (torch.bfloat16, 1.02)])
+def test_another_norm_than_rounding_gives_is_a_mistake(place, dtype, factor):
+    def change(value: dict[str, Any]) -> None:
+        value["vector"] = value["vector"].to(dtype)
+        value["norm"] = float(value["vector"].float().norm()) * factor
+
+    mistakes.torch_file(mistakes.LARGE_2, change)(place)
+
+    assert ("error", "vector-norm", mistakes.LARGE_2, "norm") in place.findings()
+
+
+def test_replies_that_differ_in_their_case_are_two(place):
+    mistakes.line(mistakes.PAIRS, 2, lambda row: row.update(plain=row["composed"].upper()))(place)
+
+    assert place.findings() == MANIFESTS
 
 
 def test_mistakes_are_found_in_a_repo_alone(place):
@@ -451,7 +491,7 @@ def test_garbage_in_every_file_is_a_finding_each_and_no_crash(place, content):
     found = place.findings()
 
     named = {file for _, _, file, _ in found}
-    # An empty text is a text, and a card may be any.
+    # A card may be any text.
     unread = {str(path.relative_to(place.model.parent)) for path in files if path.suffix in (".pt", ".json", ".jsonl")}
     assert unread <= named
 

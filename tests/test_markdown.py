@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer_eval import markdown
 from steer_eval.markdown import line, paragraphs, table_cell
 
 TEXTS = st.text("ab|\\\n\r\t `#-", max_size=30)
@@ -55,3 +56,17 @@ def test_a_line_is_a_line(text):
 def test_paragraphs_stay_apart_and_lines_do_not():
     assert paragraphs("\nOne\ntwo.\n \n\nThree\n- four\n---\n") == "One two.\n\nThree - four ---"
     assert paragraphs("") == paragraphs(" \n\n ") == ""
+
+
+@pytest.mark.parametrize("plain", ["native", "sae_feat_a1.0", "patch procrustes", "L=14 c=+1"])
+def test_a_plain_name_stays_as_it_is(plain):
+    assert markdown.name(plain) == plain
+
+
+def test_a_hostile_name_is_nothing_but_text():
+    shown = markdown.name("a|b<script>alert(1)</script>[x](http://evil.example)\x1b[31m\n# big \u202e")
+
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "\n" not in shown
+    assert not re.search(r"(?<!\\)[<>|\[\]]", shown)

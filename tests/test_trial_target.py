@@ -202,3 +202,13 @@ def test_what_is_meant_as_a_file(tmp_path: Path) -> None:
     for absent in ("absent.pt", "absent.safetensors"):
         with pytest.raises(FormatError, match="the file is absent"):
             file_target(str(tmp_path / absent), base=None, layers=())
+
+
+def test_a_vector_inside_a_studys_repo_goes_with_the_weights_that_the_study_names(tmp_path: Path) -> None:
+    """So that a layer without a vector can be tried with the vector of another."""
+    folder = repo(tmp_path / "persona")
+    target = file_target(str(folder / "vectors" / "tiny_L2_caa.safetensors"), base=None, layers=[7])
+    study = study_target(str(folder), model=None, layers=[2])
+
+    assert target.reference == study.reference
+    assert [placed.layer for placed in target.placed] == [7]

@@ -32,8 +32,9 @@ from studies import (
 from steer_eval.findings import worst
 from steer_eval.formats import schema
 from steer_eval.formats.vector import file_name
+from steer_eval.repository import open_target
 from steer_eval.results_files import write_environments, write_sweep
-from steer_eval.validate import validate
+from steer_eval.validate import MAX_ALIKE, validate
 
 
 def found(place: OnDisk) -> list[tuple[str, str, str, str]]:
@@ -207,3 +208,14 @@ def test_the_helpers_write_what_a_clean_study_has(tmp_path):
     with_vector(weights_sha256=HEX)(place)
 
     assert found(place) == []
+
+
+def test_findings_of_one_cause_are_bounded_and_counted(tmp_path):
+    """The first ones are shown as they are, and how many more there are."""
+    row = {"layer": 1, "base_ppl": 20.0, "ppl": 24.0, "ppl_ratio": 1.3, "collapsed": False, "generations": []}
+    lines = [json.dumps({**row, "coef": float(coefficient)}) for coefficient in range(MAX_ALIKE + 7)]
+    (tmp_path / "sweep_tiny.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    wrong = [each for each in validate(open_target(str(tmp_path))).findings if each.rule == "sweep-arithmetic"]
+    assert [each.where for each in wrong] == [f"line {line}: ppl_ratio" for line in range(1, MAX_ALIKE + 1)] + [""]
+    assert wrong[-1].message.startswith("7 more of these")

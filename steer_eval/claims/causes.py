@@ -46,7 +46,8 @@ def _causes(printed: Printed, fact: Fact, select: Selector, facts: Facts) -> Ite
     for other in _same_row(fact, facts):
         if printed.covers(float(other.value)):
             yield f"it is the {other.measure.replace('_', ' ')} of the same row"
-    for cause, changed in _slips(value):
+    # Nearly anything small is printed as 0, so that a slip explains nothing there.
+    for cause, changed in _slips(fact.measure, value) if printed.value else ():
         if math.isfinite(changed) and printed.covers(changed):
             yield f"{cause} gives {printed.text}"
     for part, words in _PARTS.items():
@@ -62,16 +63,17 @@ def _same_row(fact: Fact, facts: Facts) -> list[Fact]:
     return [other for other in alike if (other.file, other.where) == (fact.file, fact.where)]
 
 
-def _slips(value: float) -> Iterator[tuple[str, float]]:
-    """What goes wrong between a number and the page."""
+def _slips(measure: str, value: float) -> Iterator[tuple[str, float]]:
+    """What goes wrong between a number and the page, as far as the measure allows it."""
     if value:
         yield "the sign turned round", -value
-        yield "the ratio taken the wrong way round", 1 / value
-    yield "a share printed as per cent, or taken for one,", value * 100
-    yield "a share printed as per cent, or taken for one,", value / 100
-    yield "the change instead of the ratio", value - 1
-    yield "the ratio taken twice", value * value
-    if value > 0:
+    if measure.endswith("_frequency"):
+        yield "a share printed as per cent, or taken for one,", value * 100
+        yield "a share printed as per cent, or taken for one,", value / 100
+    if measure.endswith("_ratio"):
+        if value:
+            yield "the ratio taken the wrong way round", 1 / value
+        yield "the change instead of the ratio", value - 1
+        yield "the ratio taken twice", value * value
+    if measure.endswith(("_ratio", "perplexity")) and value > 0:
         yield "the logarithm instead of the number", math.log(value)
-    yield "another unit", value * 1000
-    yield "another unit", value / 1000

@@ -7,7 +7,7 @@ size with its unit beside it, a count with its noun. Whether the results hold is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from steer_eval.errors import FormatError
@@ -15,8 +15,10 @@ from steer_eval.findings import Finding
 from steer_eval.formats.card import Card, Table, TableRow, code_spans, read_card
 from steer_eval.formats.features import FeatureTable
 from steer_eval.formats.sae import TopKSae
+from steer_eval.formats.saelens import WEIGHTS, folder_name
 from steer_eval.inventory import Artifact, Inventory, Root
 from steer_eval.rules.files import unusable
+from steer_eval.rules.vector_files import name_parts
 
 MAX_NAMES = 1024
 """Most paths that the braces of one may stand for; in one with more they stand for anything."""
@@ -44,6 +46,7 @@ _NOUNS = {
 }
 """What the rows of each kind of table are called, beside rows."""
 _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3}
+_TORCH = frozenset({"pt", "pth", "bin"})
 _ABOUT = 0.1
 _ABOUT_SIGNS = frozenset("~≈")
 _CELL = re.compile(r"\bL\s*=?\s*(?P<layer>[0-9]+)\s*,?\s*c\s*=?\s*(?P<coef>[+-]?[0-9]+(?:\.[0-9]+)?)")
@@ -152,12 +155,41 @@ def _inventory_table(
             files |= present
             hidden = any(_names(path, link) or fnmatchcase(path, f"{link}/*") for link in links)
             if not present and not hidden and not any(_names(path, name) for name in elsewhere):
-                message = f"the card names {path}, and there is no such file"
-                fix = "publish the file, or take it off the card"
-                yield Finding("card-file-absent", "warning", card.file, f"line {row.line}", message, fix=fix)
+                yield _absent(path, own, card, row.line)
         yield from _sizes(row, column, list(files.values()), card)
         for file in files.values():
             yield from _described(row, column, file, card)
+
+
+def _absent(path: str, own: Iterable[str], card: Artifact, line: int) -> Finding:
+    """A path that a card names and that is not there, though what was converted from it may be."""
+    where = f"line {line}"
+    now = _converted(path, own)
+    if now is not None:
+        message = f"the card names {path}, which is now at {now}"
+        return Finding("card-file-absent", "note", card.file, where, message, fix="name the new path")
+    message, fix = f"the card names {path}, and there is no such file", "publish the file, or take it off the card"
+    return Finding("card-file-absent", "warning", card.file, where, message, fix=fix)
+
+
+def _converted(path: str, own: Iterable[str]) -> str | None:
+    """Where a PyTorch file is since its conversion: a safetensors file of its stem, or the SAELens folder of its name.
+
+    Args:
+        path: The path that the card names, perhaps with stars.
+        own: Paths of the repo's files.
+    """
+    stem, _, ending = path.rsplit("/", 1)[-1].rpartition(".")
+    if ending not in _TORCH:
+        return None
+    parts = name_parts(f"{stem}.{ending}") if stem.endswith("_sae") else None
+    for name in own:
+        folder, _, file = name.rpartition("/")
+        if parts is not None and file == WEIGHTS and fnmatchcase(folder, folder_name(*parts)):
+            return folder
+        if fnmatchcase(file, f"{stem}.safetensors"):
+            return name
+    return None
 
 
 def _names(pattern: str, path: str) -> bool:

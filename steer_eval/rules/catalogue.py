@@ -43,8 +43,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "prompt-leak", "error", "an evaluation prompt is, up to case and white space, a scenario of the contrast pairs"
     ),
+    Rule("prompt-duplicate", "warning", "an evaluation prompt stands, up to case and white space, twice"),
+    Rule("pair-duplicate", "warning", "a contrast pair stands, up to case and white space, twice"),
+    Rule("pair-equal", "error", "the two replies of a contrast pair are the same text"),
+    Rule("corpus-empty", "error", "the perplexity corpus has no text"),
     Rule("vector", "error", "a vector file is absent or is no finite float32 vector with its provenance"),
-    Rule("vector-norm", "error", "the recorded norm is not the vector's"),
+    Rule("vector-norm", "error", "the recorded norm is not the vector's, beyond the rounding of the stored dtype"),
     Rule(
         "vector-layer",
         "error",
@@ -96,6 +100,7 @@ RULES: tuple[Rule, ...] = (
     Rule("feature-order", "error", "a feature table is not sorted by the size of its deltas"),
     Rule("feature-frequency", "warning", "a feature's frequency is no share of the prompts"),
     Rule("feature-sae", "error", "a feature table does not fit the SAE of its name, or of its model and layer"),
+    Rule("feature-model", "error", "a feature table is of another model than the vectors of its name"),
     Rule(
         "feature-coefficient",
         "warning",
@@ -137,6 +142,7 @@ RULES: tuple[Rule, ...] = (
     Rule("texts-identical", "warning", "most texts of a variant are the same though their prompts differ"),
     Rule("collapse-unmarked", "note", "a variant's ratio lies above the collapse ratio and it has no such mark"),
     Rule("card-file-absent", "warning", "the card names a file that is absent"),
+    Rule("card-file-absent", "note", "the card names a file by the path that it had before it was converted"),
     Rule("card-size", "warning", "a file has another size than the card says"),
     Rule("card-count", "warning", "a file has another number of rows, features or dimensions than the card says"),
     Rule("card-metadata", "error", "a card's front matter is no strict YAML"),
@@ -147,6 +153,7 @@ RULES: tuple[Rule, ...] = (
     Rule("convert-differs", "error", "a converted repo does not hold what its source holds"),
     Rule("convert-old-path", "note", "the card names a file that was converted"),
     Rule("card-absent", "warning", "a repo without a study has no card"),
+    Rule("data-absent", "note", "a model repo without a study was checked without its dataset repo"),
     Rule("repo-empty", "error", "a repo has no files, so that nothing was checked"),
     Rule("environment", "error", "`environment.json` breaks its schema"),
     Rule("environment", "warning", "`environment.json` is absent"),

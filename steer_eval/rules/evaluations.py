@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from steer_eval.consistency import same_or_rounded
+from steer_eval.consistency import same_or_rounded, shown_apart
 from steer_eval.findings import Finding
 from steer_eval.formats.kinds import kind_of
 from steer_eval.formats.strict_json import Row
@@ -73,7 +73,8 @@ def _arithmetic(artifact: Artifact, row: Row, collapse_ratio: float) -> Iterator
     if ratio is None:
         return
     if ppl is not None and base is not None and not agrees_with_quotient(ratio, ppl, base):
-        message = f"ppl_ratio is {ratio:.6g}, ppl / base_ppl gives {ppl / base:.6g}"
+        expected, observed = shown_apart(ppl / base, ratio)
+        message = f"ppl_ratio is {observed}, ppl / base_ppl gives {expected}"
         yield Finding(
             "evaluation-arithmetic", "error", artifact.file, f"{where}: ppl_ratio", message, ppl / base, ratio, _AGAIN
         )

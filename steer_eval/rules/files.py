@@ -11,10 +11,12 @@ from dataclasses import replace
 from steer_eval.errors import FormatError, NotFiniteError
 from steer_eval.findings import Finding
 from steer_eval.formats.containment import links_out
-from steer_eval.inventory import TABLES, Artifact, Inventory
+from steer_eval.inventory import DOCUMENTS, TABLES, Artifact, Inventory
 
 _VECTORS = frozenset({"vector", "vector_pt"})
 _TEXTS = frozenset({"perplexity_corpus", "jsonl"})
+_OF_MODELS = frozenset({"vector", "vector_pt", "sae", "sae_pt", "features"})
+_OF_DATA = frozenset({*TABLES, *DOCUMENTS, "perplexity_corpus"})
 
 
 def file_findings(inventory: Inventory) -> list[Finding]:
@@ -77,3 +79,19 @@ def absent_cards(inventory: Inventory) -> Iterator[Finding]:
             message = f"{which} has no card: nobody can tell what its files are"
             fix = "write a README.md with a table of the files"
             yield Finding("card-absent", "warning", file, "", message, fix=fix)
+
+
+def absent_data(inventory: Inventory) -> Iterator[Finding]:
+    """Steering vectors, SAEs or feature tables that were checked without the data that they were measured on.
+
+    A folder that holds tables as well is a dataset repo, or both in one.
+
+    Args:
+        inventory: What the repos hold, of a target without a study.
+    """
+    kinds = {artifact.kind for artifact in inventory.artifacts}
+    if len(inventory.roots) == 1 and kinds & _OF_MODELS and not kinds & _OF_DATA:
+        message = "no dataset repo was given or found: only the model repo was checked"
+        yield Finding(
+            "data-absent", "note", inventory.roots[0].prefix.rstrip("/"), "", message, fix="name it with --data"
+        )

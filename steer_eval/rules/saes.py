@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from steer_eval.consistency import shown_apart
 from steer_eval.findings import Finding
 from steer_eval.formats.features import FeatureRow, FeatureTable
 from steer_eval.formats.sae import TopKSae
@@ -38,7 +39,11 @@ def sae_findings(inventory: Inventory) -> list[Finding]:
         findings += _named(artifact, artifact.value.layer)
         findings += _rows(artifact)
         findings += _order(artifact)
-        findings += _of_sae(artifact, inventory)
+        of_sae = list(_of_sae(artifact, inventory))
+        findings += of_sae
+        # The SAE of the name has said it already, where there is one.
+        if not any(finding.where == "model" for finding in of_sae):
+            findings += _model(artifact, inventory)
     findings += _conditions(tables)
     return findings
 
@@ -76,7 +81,8 @@ def _rows(artifact: Artifact) -> Iterator[Finding]:
         where = f"top_features[{index}]"
         delta = row.steered_mean - row.base_mean
         if not agrees_with_difference(row.delta, row.steered_mean, row.base_mean):
-            message = f"delta is {row.delta:.6g}, steered_mean - base_mean gives {delta:.6g}"
+            expected, observed = shown_apart(delta, row.delta)
+            message = f"delta is {observed}, steered_mean - base_mean gives {expected}"
             yield Finding(
                 "feature-arithmetic", "error", artifact.file, f"{where}.delta", message, delta, row.delta, _AGAIN
             )
@@ -146,6 +152,20 @@ def _of_sae(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
                     yield Finding(
                         "feature-sae", "error", artifact.file, where, message, f"< {sae.d_sae}", row.feature, _AGAIN
                     )
+
+
+def _model(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
+    """A table is of the model of the vectors that begin with the same name (`qwen_large` of both)."""
+    table: FeatureTable = artifact.value
+    parts = name_parts(artifact.name)
+    vectors = vectors_by_model(inventory).get(parts[0], {}) if parts else {}
+    models = Counter(vector.value.provenance.get("model") for vector in vectors.values())
+    # A single vector of another model is a finding of its own.
+    for model, _ in models.most_common(1):
+        if parts and model is not None and model != table.model:
+            message = f"the table is of another model than the vectors of {parts[0]}"
+            fix = "rename the file, or publish the table of that model"
+            yield Finding("feature-model", "error", artifact.file, "model", message, model, table.model, fix)
 
 
 def _conditions(tables: Sequence[Artifact]) -> Iterator[Finding]:

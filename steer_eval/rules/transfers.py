@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from steer_eval.consistency import same_or_rounded, vector_conflicts
+from steer_eval.consistency import same_or_rounded, shown_apart, vector_conflicts
 from steer_eval.findings import Finding
 from steer_eval.formats.transfer import Floats32, TransferMap, TransferredVectors, orthogonality_error
 from steer_eval.inventory import Artifact, Inventory
@@ -143,8 +143,9 @@ def _applied(artifact: Artifact, carried: Artifact) -> Iterator[Finding]:
             continue
         expected, observed = _norm(values), row.value["norm"]
         if not same_or_rounded(expected, observed):
+            shown = shown_apart(expected, observed)
             message = (
-                f"the vector that was measured had norm {observed:.6g}, the one in {carried.path} has {expected:.6g}: "
+                f"the vector that was measured had norm {shown[1]}, the one in {carried.path} has {shown[0]}: "
                 f"added as published, it acts {expected / observed if observed else math.inf:.3g} times as strongly"
             )
             fix = "publish the vector as it was added, or record its scale"

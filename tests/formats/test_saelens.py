@@ -120,8 +120,10 @@ def test_sizes_that_the_tensors_do_not_have_are_named(folder, changes):
 def test_more_features_than_there_are_can_not_fire(folder):
     edit(folder, k=13)
 
-    with pytest.raises(FormatError, match="k: k is larger than the number of features 12"):
+    with pytest.raises(FormatError, match=f"/{CONFIG}: k: k is larger than the number of features 12") as caught:
         read_saelens(folder)
+
+    assert caught.value.fix
 
 
 def rewrite(folder: Path, **changes: torch.Tensor | None) -> None:

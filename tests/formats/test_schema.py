@@ -531,6 +531,37 @@ def test_messages_stay_short_and_keep_their_end():
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([0.25] * 2048, "a list of 2048 items is not of type 'object'"),
+        ({"scenario": {str(key): key for key in range(99)}}, "an object with 99 keys is not of type 'string'"),
+        ({"scenario": [1, 2]}, "[1, 2] is not of type 'string'"),
+    ],
+    ids=["list", "object", "short list"],
+)
+def test_a_long_value_is_described(value, said):
+    with pytest.raises(FormatError) as caught:
+        schema.check(value, "eval_prompt", file="x")
+
+    assert caught.value.reason == said
+
+
+def test_a_table_that_is_wrong_throughout_is_not_gone_through():
+    seen = set()
+
+    class Row(dict[str, Any]):
+        def __contains__(self, key: object) -> bool:
+            seen.add(id(self))
+            return super().__contains__(key)
+
+    rows = [Row(prompt_idx=-1, prompt="p", gen="g") for _ in range(10_000)]
+    with pytest.raises(FormatError, match="prompt_idx"):
+        schema.check({**SWEEP_ROW, "generations": rows}, "sweep_row", file="x")
+
+    assert 0 < len(seen) < 100
+
+
 def test_what_the_package_writes_satisfies_its_schemas(tmp_path):
     place = build(tmp_path)
     for folder_ in (place.model, place.data):

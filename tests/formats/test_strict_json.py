@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from steer_eval.errors import FormatError, NotFiniteError
 from steer_eval.formats.atomic import write_text
 from steer_eval.formats.strict_json import (
+    MAX_VALUES,
     dumps,
     parse,
     read_json,
@@ -30,7 +32,8 @@ BAD_LINES = {
     "infinity": (b'{"scenario": "a", "score": -Infinity}', "-Infinity is not JSON"),
     "overflow": (b'{"scenario": "a", "score": 1e999}', "1e999 is too large"),
     "long integer": (b'{"scenario": "a", "score": ' + b"9" * 30 + b"}", "integer is too large"),
-    "integer beyond Python's limit": (b'{"scenario": "a", "score": ' + b"9" * 5000 + b"}", "not JSON"),
+    "integer beyond Python's limit": (b'{"scenario": "a", "score": ' + b"9" * 5000 + b"}", "integer is too large"),
+    "overflow of many digits": (b'{"scenario": "a", "score": ' + b"9" * 5000 + b"e999}", "9 is too large"),
     "duplicate key": (b'{"scenario": "a", "scenario": "b"}', "'scenario' stands twice"),
     "nested duplicate key": (b'{"scenario": "a", "x": {"k": 1, "j": 2, "k": 1}}', "'k' stands twice"),
     "lone surrogate": (b'{"scenario": "\\ud800"}', "lone surrogate"),
@@ -39,7 +42,7 @@ BAD_LINES = {
     "torn": (b'{"scenario": "a', "not JSON"),
     "two values": (b'{"scenario": "a"} {"scenario": "b"}', "not JSON"),
     "single quotes": (b"{'scenario': 'a'}", "not JSON"),
-    "byte order mark": (b'\xef\xbb\xbf{"scenario": "a"}', "not JSON"),
+    "byte order mark": (b'\xef\xbb\xbf{"scenario": "a"}', "byte order mark"),
     "deep": (b'{"scenario": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
     "not so deep": (b'{"scenario": ' + b"[" * 60 + b"]" * 60 + b"}", "scenario"),
     "no object": (b"[1]", "not of type 'object'"),
@@ -193,7 +196,48 @@ def test_numbers_that_are_none_are_all_named_and_the_rest_is_read(tmp_path):
         ("data/x.json", "line 2: b[2].c", "-Infinity"),
         ("data/x.json", "line 5: d.Infinity", "Infinity"),
     ]
-    assert all(isinstance(error, NotFiniteError) and error.fix == "write null" for error in errors)
+    assert all(isinstance(error, NotFiniteError) and error.fix.startswith("write null where") for error in errors)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[{'[],' * MAX_VALUES}[]]",
+        f"[{'{},' * (MAX_VALUES // 2)}{'1,' * (MAX_VALUES // 2)}1]",
+        f"[{','.join(['1'] * MAX_VALUES)}]",
+        "[" * (MAX_VALUES + 1),
+    ],
+    ids=["lists", "objects", "numbers", "opened only"],
+)
+def test_too_many_values_are_refused_before_they_are_made(text):
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="more than the 2000000 values"):
+            parse(text, "x.json", "")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_limit_of_values_is_read_and_text_counts_once():
+    assert len(parse(f"[{','.join(['1'] * (MAX_VALUES - 1))}]", "x.json", "")) == MAX_VALUES - 1
+    text = ',[{\\" ' * MAX_VALUES
+    assert parse(json.dumps({"scenario": text}), "x.json", "") == {"scenario": text}
+
+
+@pytest.mark.parametrize("end", ['"', ""], ids=["closed", "open"])
+def test_counting_values_takes_linear_time(end):
+    with pytest.raises(FormatError, match="not JSON"):
+        parse(f'["{chr(92)}",' * MAX_VALUES + end, "x.json", "")
+
+
+def test_a_byte_order_mark_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "x.json").write_text("{}", encoding="utf-8-sig")
+
+    with pytest.raises(FormatError, match="line 1: not JSON: the text begins with a byte order mark") as caught:
+        read_json(tmp_path / "x.json", name="x.json")
+
+    assert caught.value.fix == "save it as UTF-8 without a byte order mark"
 
 
 @pytest.mark.parametrize("text", ["NaN", " -Infinity\n"])

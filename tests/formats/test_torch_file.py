@@ -362,8 +362,21 @@ def test_the_limits_themselves_are_read(tmp_path):
 def test_another_pickle_protocol_is_refused(tmp_path, protocol):
     path = saved(tmp_path / "x.pt", caa(), pickle_protocol=protocol)
 
-    with pytest.raises(FormatError, match=f"protocol {protocol}"):
+    with pytest.raises(FormatError, match=f"protocol {protocol}") as caught:
         read_header(path)
+
+    assert caught.value.fix == "save it again with today's torch.save and its default protocol"
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_file_from_before_the_archives_is_told_how_to_become_one(tmp_path, protocol):
+    options = {"_use_new_zipfile_serialization": False, "pickle_protocol": protocol}
+    path = saved(tmp_path / "x.pt", caa(), **options)
+
+    with pytest.raises(FormatError, match=r"saved by an old torch\.save, not as a zip archive") as caught:
+        read_header(path)
+
+    assert caught.value.fix == "save it again with today's torch.save and its default protocol"
 
 
 NAN, INFINITY = math.nan, math.inf
@@ -382,6 +395,7 @@ def test_a_number_that_is_none_is_named_with_its_key(tmp_path, value, where, obs
         read_torch(saved(tmp_path / "x.pt", value), name="model/x.pt")
 
     assert (caught.value.file, caught.value.where, caught.value.observed) == ("model/x.pt", where, observed)
+    assert "save it finite" in caught.value.fix
 
 
 ONE = dict_of(tensor([2], [1]))
@@ -435,10 +449,10 @@ BAD_FILES = {
     "empty": (lambda path: path.write_bytes(b""), "not a PyTorch file"),
     "text": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "not a PyTorch file"),
     "bare pickle": (lambda path: path.write_bytes(pickle.dumps({}, protocol=2)), "bare pickle"),
-    "bare pickle of protocol 5": (lambda path: path.write_bytes(pickle.dumps({}, protocol=5)), "not a PyTorch file"),
+    "bare pickle of protocol 5": (lambda path: path.write_bytes(pickle.dumps({}, protocol=5)), "bare pickle"),
     "before the archives": (
         lambda path: saved(path, {"x": torch.ones(2)}, _use_new_zipfile_serialization=False),
-        "bare pickle",
+        "saved by an old torch.save",
     ),
     "TorchScript": (
         lambda path: torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path),

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 _PREFIX = re.compile(r"(?:\s{0,8}>)*\s*(?:(?:[-*+]|[0-9]{1,9}[.)])\s+(?=\|))?")
 _BAR = re.compile(r"\\.|\|")
+_MARKS = re.compile(r"(?<=[0-9x×%*_`])\s?[†‡§¶?]+(?=[\s*_`]*$)")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ def cells_of(line: str) -> list[PlacedCell]:
     if cells and not cells[-1].text:
         cells = cells[:-1]
     return cells
+
+
+def unmarked(cell: PlacedCell) -> PlacedCell:
+    """A cell without the marks of footnotes that stand behind its number, as in `3.60†`."""
+    return PlacedCell(_MARKS.sub("", cell.text), cell.start)
 
 
 def _trimmed(line: str, start: int, end: int) -> PlacedCell:

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.extract.cell_places import PlacedCell
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
-from steer_eval.claims.extract.numbers import Number, find_numbers
+from steer_eval.claims.extract.numbers import Number, find_numbers, one_number
 from steer_eval.formats.card import code_spans
 from steer_eval.rules.card_files import expanded
 
@@ -42,8 +42,10 @@ def file_claims(cells: Sequence[PlacedCell], column: int, rows: int | None, line
     for index, cell in enumerate(cells):
         if index == column:
             continue
+        # In a column of rows, `855 words` are no rows.
+        counted = index == rows and one_number(cell.text) is not None
         for number in find_numbers(cell.text):
-            measure = "row_count" if index == rows and not number.unit else _measure(cell.text, number)
+            measure = "row_count" if counted and not number.unit else _measure(cell.text, number)
             start = cell.start + number.start
             place = (line, start, start + len(number.text))
             identity = f"{line}:{start + 1}"

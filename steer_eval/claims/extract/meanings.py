@@ -1,12 +1,13 @@
 """What columns, words and units mean.
 
 Invariant: a word has one meaning or none, and a number has a meaning only with a unit that can be its: a ratio in per
-cent is the change and not the ratio.
+cent is the change and not the ratio. Words that would change what is meant are never passed over.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from steer_eval.claims.claim import Selector
@@ -81,15 +82,100 @@ _COUNTS = frozenset(
 )
 
 
+_ASIDE = re.compile(r"\s?[\[(](?P<aside>[^\[\]()]*)[\])]$")
+_AXES = frozenset(AXES)
+_FACTORS = frozenset({"ratio", "x", "×", "relative", "rel", "rel."})
+_ASIDES: dict[str, frozenset[str]] = {
+    **dict.fromkeys(_FACTORS, _RATIOS),
+    **dict.fromkeys(("1-5", "1–5", "1 to 5"), _AXES),
+    **dict.fromkeys(("0-1", "0–1", "%", "share of prompts", "of prompts"), _SHARES),
+    **dict.fromkeys(("l2", "‖v‖", "||v||"), frozenset({"vector_norm"})),
+    **dict.fromkeys(("0-indexed", "0-based", "from 0"), frozenset({"layer"})),
+    "steered": frozenset({"perplexity", "perplexity_ratio", *_AXES}),
+    "per token": frozenset({"perplexity", "base_perplexity"}),
+}
+"""What may stand in brackets behind a header without changing it, and behind which meanings."""
+
+_QUALIFYING = re.compile(
+    r"\b(?:random(?:ly|i[sz]ed)?|controls?|human|seeds?|re-?runs?|wikitext[\w-]*|(?:un-?)?normali[sz]ed|residual|"
+    r"gradients?|unit|prompt(?:ed|ing)?|held-out|anchor(?:ed)?|baselines?|zero|shuffled|minus|divided by|"
+    r"differences?)\b",
+    re.IGNORECASE,
+)
+_COMPARING = re.compile(r"\b(?:over|relative to|divided by|minus|compared)\b", re.IGNORECASE)
+_WITH_UNSTEERED = re.compile(r"\b(?:unsteered|base model|without steering)\b", re.IGNORECASE)
+_MEASURES_OF_GRIDS = {
+    "perplexity_ratio": r"(?:ppl|perplexity)[ _-]ratio|relative (?:ppl|perplexity)",
+    "perplexity": r"(?:ppl|perplexity)(?![ _-]ratio)(?<!relative ppl)(?<!relative perplexity)",
+    **{axis: "|".join(map(re.escape, spellings)) for axis, spellings in AXES.items()},
+}
+_WORD = re.compile(r"[^\W_]+(?:\.[0-9]+)?|[+&]")
+
+
+def qualifying(words: str) -> set[str]:
+    """The words of a text that may change what the numbers beside it are, in lower case and without a plural."""
+    return {match[0].lower().removesuffix("s") for match in _QUALIFYING.finditer(words)}
+
+
+def compares(words: str) -> bool:
+    """Whether a text sets one thing against another."""
+    return bool(_COMPARING.search(words))
+
+
+def measure_of_grid(before: str, headings: Sequence[str]) -> str | None:
+    """The one measure that the words before a grid and the nearest heading that names any agree on.
+
+    Args:
+        before: The words before it.
+        headings: The headings that it stands under, the innermost first.
+    """
+    caption, heading = _measures(before), next(filter(None, map(_measures, headings)), set())
+    if compares(before) or compares(headings[0] if headings else ""):
+        # `Perplexity under the one over that under the other` is a ratio, and is taken for one only if it is called so.
+        ratio = "perplexity_ratio" in caption | heading and caption | heading <= {"perplexity_ratio", "perplexity"}
+        return "perplexity_ratio" if ratio and _WITH_UNSTEERED.search(before) else None
+    named = caption | heading
+    return named.pop() if len(named) == 1 else None
+
+
+def _measures(words: str) -> set[str]:
+    found = _MEASURES_OF_GRIDS.items()
+    return {name for name, pattern in found if re.search(rf"\b(?:{pattern})\b", words, re.IGNORECASE)}
+
+
+def is_explained(rest: str, known: str = "") -> bool:
+    """Whether what is left of a cell, once what was understood is taken away, says no more than some known words.
+
+    Args:
+        rest: What is left.
+        known: Words that say nothing new.
+    """
+    allowed = {"cell", "model", "the", "at", "steered", "best"} | {word.lower() for word in _WORD.findall(known)}
+    return all(word.lower() in allowed for word in _WORD.findall(rest))
+
+
 def meaning(header: str) -> str | None:
     """What a column is about, from its header; None if that is not known."""
     words = re.sub(r"[*`_]{2}|[*`]", "", header).strip().lower()
-    bare = re.sub(r"\s?[\[(][^\[\]()]*[\])]$", "", words).strip()
-    parts = re.split(r"\s?[\\/]\s?", bare)
+    aside = _ASIDE.search(re.sub(r"\s?[↓↑]$", "", words))
+    if aside and words not in _BY_HEADER and (whole := meaning(words[: aside.start()])):
+        return _with_aside(whole, aside["aside"].strip())
+    parts = re.split(r"\s?[\\/]\s?", words)
     # The corner of a grid: what stands below it comes first.
-    corner = parts[0] if len(parts) == 2 and {_BY_HEADER.get(part) for part in parts} == {"layer", "coef"} else bare
-    candidates = (words, bare, words.replace("_", " "), re.sub(r"\s?[↓↑]$", "", bare), corner)
+    corner = parts[0] if len(parts) == 2 and {_BY_HEADER.get(part) for part in parts} == {"layer", "coef"} else words
+    candidates = (words, words.replace("_", " "), re.sub(r"\s?[↓↑]$", "", words), corner)
     return next((_BY_HEADER[each] for each in candidates if each in _BY_HEADER), None)
+
+
+def _with_aside(whole: str, aside: str) -> str | None:
+    """What a header means with what stands in brackets behind it."""
+    if aside in ("", "↓", "↑", "lower is better", "higher is better") or _BY_HEADER.get(aside) == whole:
+        return whole
+    if whole == "perplexity" and aside in _FACTORS:
+        return "perplexity_ratio"
+    if whole == "perplexity" and aside in ("base", "unsteered"):
+        return "base_perplexity"
+    return whole if whole in _ASIDES.get(aside, ()) else None
 
 
 def fitted(measure: str, number: Number) -> tuple[str, Printed] | None:

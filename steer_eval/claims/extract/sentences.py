@@ -19,7 +19,7 @@ from steer_eval.claims.extract.layout import Part
 from steer_eval.claims.extract.meanings import fitted
 from steer_eval.claims.extract.numbers import Number, find_numbers
 from steer_eval.claims.extract.subjects import Subjects
-from steer_eval.claims.extract.wordings import NEAR, count_beside, measure_beside
+from steer_eval.claims.extract.wordings import NEAR, count_beside, is_no_result, measure_beside
 from steer_eval.claims.printed import Printed
 
 _BEST = re.compile(
@@ -64,7 +64,7 @@ def part_claims(part: Part, context: Context) -> Iterator[Extracted]:
         chosen = numbers[bisect_left(places, stretch.start) : bisect_left(places, stretch.end)]
         inside = [replace(number, start=number.start - stretch.start) for number in chosen]
         where = [number.start for number in inside]
-        subjects = Subjects(part, part.text[stretch.start : stretch.end], where, feature, context)
+        subjects = Subjects(part, part.text[stretch.start : stretch.end], where, feature, context, stretch.start)
         yield from _Sentence(part, subjects.text, stretch.start, inside, subjects, context).claims()
         # A feature stays the subject until another is named.
         feature = subjects.features[-1].feature if subjects.features else feature
@@ -207,7 +207,7 @@ class _Sentence:
             return None
         clause = self.subjects.clause(number.start)
         measure = count_beside(self._before(number), self._after(number), clause)
-        if measure is None:
+        if measure is None or is_no_result(clause, self._after(number)):
             return None
         if not measure.endswith(("cells", "cell_count")):
             return self._claim(number, measure, Selector(), f"{measure.replace('_', ' ')} is {number.text}")
@@ -247,6 +247,8 @@ class _Sentence:
         """A word for a measure beside a number, with a cell, layer or feature in the sentence."""
         begin = self.numbers[index - 1].end if index else 0
         before = self.text[max(begin, number.start - NEAR) : number.start]
+        if is_no_result(self.subjects.clause(number.start), self._after(number)):
+            return None
         measure = measure_beside(before, self._after(number))
         return None if measure is None else self._of(number, measure)
 

@@ -69,6 +69,7 @@ class Subjects:
         numbers: Where its numbers stand, in order.
         before: The feature that the sentence before it was about.
         context: What the data has.
+        start: Index in the part at which the sentence begins.
     """
 
     part: Part
@@ -76,6 +77,7 @@ class Subjects:
     numbers: Sequence[int]
     before: int | None
     context: Context
+    start: int = 0
 
     @cached_property
     def cells(self) -> list[CellMention]:
@@ -164,7 +166,9 @@ class Subjects:
     @cached_property
     def _outer(self) -> tuple[str, ...]:
         headings = self.part.heading.split("\n")[::-1]
-        return tuple(words for words in (self.text, self.part.text, self.part.code, *headings) if words)
+        # What comes later is about something else as often as not.
+        earlier = self.part.text[max(0, self.start - 2 * _FAR) : self.start]
+        return tuple(words for words in (self.text, earlier, self.part.code, *headings) if words.strip())
 
     def _only(self, index: int, mentions: _Mentions[_Kind]) -> _Kind | None:
         """The one thing that the clause mentions, or else the one of the sentence."""

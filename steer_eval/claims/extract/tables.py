@@ -2,7 +2,8 @@
 
 Invariant: a cell of a table is a claim only if its column has a meaning and its row says what it is about; otherwise
 its numbers are listed as not understood. Columns that say where (model, layer, coefficient, feature) hold no claims of
-their own: a number there is either what the row is found by, or not understood.
+their own: a number there is either what the row is found by, or not understood. Nor is there a claim in a
+row with words that nothing here explains, or below a heading or caption with words that may change what is measured.
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from steer_eval.claims.claim import Claim, Label, Selector
-from steer_eval.claims.extract.cell_places import PlacedCell, cells_of
-from steer_eval.claims.extract.context import AXES, CellMention, Context, Found, cells_in, coefficients_in, layers_in
+from steer_eval.claims.extract.cell_places import PlacedCell, cells_of, unmarked
+from steer_eval.claims.extract.context import CellMention, Context, Found, cells_in, coefficients_in, layers_in
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
 from steer_eval.claims.extract.file_rows import file_claims
 from steer_eval.claims.extract.layout import PlacedTable
-from steer_eval.claims.extract.meanings import LOCATORS, fitted, meaning, reduced
+from steer_eval.claims.extract.meanings import (
+    LOCATORS,
+    compares,
+    fitted,
+    is_explained,
+    meaning,
+    measure_of_grid,
+    qualifying,
+    reduced,
+)
 from steer_eval.claims.extract.numbers import Number, find_numbers, one_number, signed_value
 from steer_eval.claims.printed import Printed
 
@@ -33,6 +43,12 @@ _LABELS: dict[str, Label] = {
     "random": "random",
     "anchor": "anchor",
 }
+_DESCRIPTIVE = re.compile(r"(?:note|comment|remark)s?|descriptions?")
+_RANDOM = re.compile(r"\brandom[ -](?:direction|vector|control)s?\b", re.IGNORECASE)
+_BOTH = re.compile(r"\b(?:vs|versus|against|than|and|or|not|no|without|steered|unlike|instead|except)\b", re.IGNORECASE)
+_OF_RANDOM = frozenset({"random", "control", "seed"})
+_OF_LABELS = frozenset({"random", "zero", "anchor"})
+_OF_CONTROLS = frozenset({"perplexity", "perplexity_ratio", "collapsed"})
 
 
 def table_claims(placed: PlacedTable, context: Context) -> Iterator[Extracted]:
@@ -68,10 +84,19 @@ def _not_understood(cell: PlacedCell, line: int, title: str, reason: str = NOT_U
 
 @dataclass(frozen=True)
 class _Around:
-    """What the words around a table say of all its rows."""
+    """What the words around a table say of all its rows.
+
+    Args:
+        model: The model.
+        judge: The judge.
+        label: The kind of cells, unless the rows say it.
+        qualifying: Words that may change what is measured, and that `label` doesn't explain.
+    """
 
     model: Found
     judge: str | None
+    label: Label
+    qualifying: frozenset[str]
 
     @classmethod
     def of(cls, placed: PlacedTable, context: Context) -> _Around:
@@ -82,7 +107,12 @@ class _Around:
         if nearer.name and model.name and nearer.name != model.name:
             # The heading and the words before the table disagree.
             model = Found()
-        return cls(model, context.judge(header, placed.before, *headings))
+        near = f"{headings[0]}\n{placed.before}"
+        words, label = qualifying(near), "steered"
+        if words <= _OF_RANDOM and _RANDOM.search(near) and not _BOTH.search(near) and not compares(near):
+            words, label = set(), "random"
+        judge = context.judge(header, placed.before, *headings)
+        return cls(model, judge, _LABELS[label], frozenset(words))
 
 
 @dataclass(frozen=True)
@@ -93,13 +123,13 @@ class _Axis:
     layer: int | None = None
     coef: float | None = None
 
-    def at(self, row: Selector) -> Selector:
+    def at(self, row: Selector, label: Label) -> Selector:
         """The cell in which this column meets a row; empty where the row gives no point."""
         layer = row.layer if self.layer is None else self.layer
         coef = row.coef if self.coef is None else self.coef
         if layer is None or coef is None:
             return replace(row, layer=None, coef=None)
-        return replace(row, layer=layer, coef=coef, label="steered", variant=None)
+        return replace(row, layer=layer, coef=coef, label=label, variant=None)
 
 
 def _pivot(header: Sequence[PlacedCell], columns: Sequence[str | None], placed: PlacedTable) -> dict[int, _Axis]:
@@ -116,14 +146,15 @@ def _pivot(header: Sequence[PlacedCell], columns: Sequence[str | None], placed: 
             found[index] = (int(value), None) if across == "layer" else (None, value)
             continue
         layers, coefs, count = layers_in(cell.text), coefficients_in(cell.text), len(find_numbers(cell.text))
-        if columns[index] is None and count == 1 and len(layers) + len(coefs) == 1:
+        rest = _without(cell.text, [*layers, *coefs])
+        if columns[index] is None and count == 1 and len(layers) + len(coefs) == 1 and is_explained(rest):
             found[index] = (
                 int(layers[0]["layer"]) if layers else None,
                 signed_value(coefs[0]["coef"]) if coefs else None,
             )
     rows = {"layer", "coef"} & {column for column in columns if column}
     over = "coef" if rows == {"layer"} else "layer" if rows == {"coef"} else ""
-    measure = _measure_of_grid(placed)
+    measure = measure_of_grid(placed.before, placed.heading.split("\n")[::-1])
     mixed = any((coef is None) == (over == "coef") for _, coef in found.values())
     if len(found) < 2 or not over or measure is None or mixed:
         return {}
@@ -136,18 +167,11 @@ def _across(corner: str) -> str | None:
     return parts[1] if len(parts) == 2 and set(parts) == {"layer", "coef"} else None
 
 
-def _measure_of_grid(placed: PlacedTable) -> str | None:
-    """The one measure that the caption of a grid names: the words before it, or its innermost heading."""
-    words = {
-        "perplexity_ratio": r"(?:ppl|perplexity)[ _-]ratio|relative (?:ppl|perplexity)",
-        "perplexity": r"(?:ppl|perplexity)(?![ _-]ratio)(?<!relative ppl)(?<!relative perplexity)",
-        **{axis: "|".join(map(re.escape, spellings)) for axis, spellings in AXES.items()},
-    }
-    for text in (placed.before, placed.heading.split("\n")[-1]):
-        named = [name for name, pattern in words.items() if re.search(rf"\b(?:{pattern})\b", text, re.IGNORECASE)]
-        if named:
-            return named[0] if len(named) == 1 else None
-    return None
+def _without(text: str, found: Sequence[re.Match[str]]) -> str:
+    """A text without what was found in it."""
+    return "".join(
+        " " if any(each.start() <= at < each.end() for each in found) else text[at] for at in range(len(text))
+    )
 
 
 @dataclass
@@ -169,18 +193,21 @@ class _Row:
         model = self._model()
         cell = self._cell()
         select = self._select(model, cell)
+        unclear = model.stranger or ("" if self._is_explained() else NOT_UNDERSTOOD)
         for index, placed in enumerate(self.cells):
             name = self.columns[index] if index < len(self.columns) else None
             title = self.titles[index] if index < len(self.titles) else "no column"
-            if model.stranger and name not in LOCATORS:
-                yield from _not_understood(placed, self.line, title, model.stranger)
+            if unclear and name not in LOCATORS:
+                yield from _not_understood(placed, self.line, title, unclear)
+            elif unclear:
+                yield from self._locator(placed, name or "", title, cell)
             elif name == "cell" and cell is not None and "best" in title.lower():
                 yield from self._best(placed, select)
             elif name in LOCATORS:
                 yield from self._locator(placed, name or "", title, cell)
             elif index in self.pivot:
                 axis = self.pivot[index]
-                yield from self._value(placed, axis.measure, title, axis.at(select))
+                yield from self._value(placed, axis.measure, title, axis.at(select, select.label or self.around.label))
             else:
                 yield from self._value(placed, name, title, select)
 
@@ -191,6 +218,52 @@ class _Row:
         mentioned = self.context.names.mentioned(named)
         model = self.context.names.resolve(named) or (mentioned[0] if len(mentioned) == 1 else None)
         return Found(model) if model else Found(stranger=f"no model of the data is called {named.strip(' *`')}")
+
+    def _is_explained(self) -> bool:
+        """Whether every word of the row and around the table is one that its claims take into account."""
+        named, around = self.cell("variant").strip(" *`").lower(), self.around.qualifying
+        if named and self.around.label not in ("steered", _LABELS.get(named)):
+            return False
+        if named:
+            # What is said of controls is about the rows that are called so; of one kind only, not about the others.
+            spoken = around & _OF_LABELS
+            if len(spoken) != 1 or next(iter(spoken)) in named:
+                around = around - _OF_LABELS - {"control", "baseline"}
+        judged_by = self.cell("judge")
+        if around or qualifying(judged_by):
+            return False
+        seen = set()
+        for index, placed in enumerate(self.cells):
+            name = self.columns[index] if index < len(self.columns) else None
+            if name is None and index not in self.pivot and self._qualifies(index, placed):
+                return False
+            if name in LOCATORS and placed.text.strip(" *`").lower() not in _NOTHING:
+                if name in seen or not self._is_plain(name or "", placed.text):
+                    return False
+                seen.add(name)
+        return True
+
+    def _qualifies(self, index: int, cell: PlacedCell) -> bool:
+        """Whether a cell of a column that is not known may say that its row is another measurement."""
+        title = self.titles[index].lower() if index < len(self.titles) else ""
+        bare = unmarked(cell).text.strip(" *`_")
+        if _DESCRIPTIVE.fullmatch(title) or bare.lower() in _NOTHING:
+            return False
+        return bool(qualifying(title)) or (one_number(bare) is None and re.search(r"[^\W\d_]", bare) is not None)
+
+    def _is_plain(self, name: str, text: str) -> bool:
+        """Whether nothing is left of a cell that says where, once what is understood of it is taken away."""
+        if name == "model":
+            model = self._model().name
+            base = self.context.names.base_models.get(model or "", "")
+            return model is None or is_explained(text, f"{model.replace('_', ' ')} {base}")
+        if name == "cell":
+            cells = cells_in(text)
+            return len(cells) == 1 and is_explained(text[: cells[0].start] + " " + text[cells[0].end :])
+        if name in ("layer", "coef"):
+            found = layers_in(text) if name == "layer" else coefficients_in(text)
+            return not found or is_explained(_without(text, found))
+        return True
 
     def _cell(self) -> CellMention | None:
         cells = cells_in(self.cell("cell"))
@@ -203,7 +276,7 @@ class _Row:
         label: Label | None = None
         variant: str | None = None
         if layer is not None and coef is not None and (not named or named.lower() in _LABELS):
-            label = _LABELS.get(named.lower(), "steered")
+            label = _LABELS[named.lower()] if named else self.around.label
         else:
             variant = self.context.variant(named)
         judged_by = self.cell("judge")
@@ -245,6 +318,12 @@ class _Row:
                 chosen = reduced(name, select)
                 claim = self._claim(name, chosen, _TRUTH[bare], title, cell.start)
                 yield self._found(claim, cell.start, len(cell.text), chosen)
+            return
+        cell = unmarked(cell)
+        label = select.label or ("steered" if select.variant else self.around.label)
+        if label != "steered" and name and name not in (*_OF_CONTROLS, "base_perplexity"):
+            # What the measure is taken on would lose the kind of cell: the norm of the layer is not that of a control.
+            yield from _not_understood(cell, self.line, title)
             return
         parts = _ARROW.split(cell.text)
         if name == "perplexity" and len(parts) == 2 and self._is_about(name, select):

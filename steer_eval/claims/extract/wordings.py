@@ -48,6 +48,17 @@ _AFTER = tuple(
     )
     for name, words in _WORDS
 )
+_NO_RESULT = re.compile(
+    r"\b(?:expect(?:ed|s)?|would|could|should|hope[ds]?|target|goal|predict(?:ed|s)?|annotators?|humans?|raters?|gpt|"
+    r"claude|gemini|deviation|std|gradient|residual|unit norm|held out|hold out|removed?|excluded?|excluding|dropped|"
+    r"left out|discarded?)\b",
+    re.IGNORECASE,
+)
+_COMPARED = re.compile(
+    r"[*_`]{0,3}\s?(?:points?|units?|nats|steps?|times|percent|per cent|%)?\s?"
+    r"\b(?:higher|lower|more|less|fewer|above|below|over|under|larger|smaller|greater|apart|away|in absolute value)\b",
+    re.IGNORECASE,
+)
 _QUALIFIERS = frozenset(
     {
         "average",
@@ -159,3 +170,13 @@ def count_beside(before: str, after: str, clause: str) -> str | None:
     match = _CELLS.match(after)
     sweep = re.search(r"\b(?:sweeps?|grid)\b", clause, re.IGNORECASE) if match else None
     return "cell_count" if match and sweep and not _PART_AFTER.match(after[match.end() :]) else None
+
+
+def is_no_result(clause: str, after: str) -> bool:
+    """Whether a number is a difference, a wish, or another's: something that no file of results can settle.
+
+    Args:
+        clause: The clause around the number.
+        after: What stands behind the number.
+    """
+    return bool(_NO_RESULT.search(clause) or _COMPARED.match(after))

@@ -23,7 +23,13 @@ def table(header: str, *rows: str, before: str = "### 3B") -> str:
         ("**PPL**", "perplexity"),
         ("`ppl_ratio`", "perplexity_ratio"),
         ("Rel. PPL", "perplexity_ratio"),
-        ("PPL (x)", "perplexity"),
+        ("PPL (x)", "perplexity_ratio"),
+        ("PPL (base)", "base_perplexity"),
+        ("Layer (L)", "layer"),
+        ("PPL (wikitext)", None),
+        ("margin (human)", None),
+        ("coherence (mean of 3)", None),
+        ("margin (0-1)", None),
         ("Ratio ↓", "perplexity_ratio"),
         ("Margin [1-5]", "margin"),
         ("Mature anger", "mature_anger"),
@@ -168,6 +174,55 @@ def test_a_grid_whose_caption_names_two_measures_is_not_understood() -> None:
 )
 def test_what_could_mean_something_else_is_no_claim(header: str, row: str, before: str) -> None:
     assert claims(table(header, row, before=before)) == []
+
+
+SAID_OF_ANOTHER = [
+    ("| Model | Layer | c | ratio |", "| 3B (random) | 5 | 1 | 1.1 |", ""),
+    ("| Model | Layer | c | ratio |", "| 3B + prompt | 5 | 1 | 1.1 |", ""),
+    ("| Model | Layer | c | ratio |", "| 3B (our re-run) | 5 | 1 | 1.1 |", ""),
+    ("| Cell | ratio |", "| L=5 c=+1, random direction | 1.1 |", "### 3B"),
+    ("| Cell | ratio |", "| L=5 c=+1 + system prompt | 1.1 |", "### 3B"),
+    ("| Best cell | ratio |", "| L=5 c=+1 (seed 2) | 1.1 |", "### 3B"),
+    ("| Layer | c | ratio |", "| L=5 random | 1 | 1.1 |", "### 3B"),
+    ("| Layer | c | ratio |", "| 5 | c=1, normalised | 1.1 |", "### 3B"),
+    ("| Layer | c | control | ratio |", "| 5 | 1 | random | 1.1 |", "### 3B"),
+    ("| Layer | c | dataset | ratio |", "| 5 | 1 | wikitext | 1.1 |", "### 3B"),
+    ("| Layer | c | setting | ratio |", "| 5 | 1 | held-out | 1.1 |", "### 3B"),
+    ("| Layer | c | seed | ratio |", "| 5 | 1 | 7 | 1.1 |", "### 3B"),
+    ("| Layer | c | PPL (wikitext) |", "| 5 | 1 | 20.1 |", "### 3B"),
+    ("| Layer | norm |", "| 5 | 20.1 |", "### 3B\n\nNorm of the residual stream:"),
+    ("| Layer | norm |", "| 5 | 20.1 |", "### 3B\n\nA random direction:"),
+    ("| Layer | c | ratio |", "| 5 | 1 | 1.1 |", "### 3B\n\nSteered against a random direction:"),
+    ("| Method | ratio |", "| ridge | 1.1 |", "### 3B, random control"),
+    ("| Layer | c=1 | c=2 |", "| 5 | 1.1 | 1.2 |", "### 3B\n\nPerplexity over that of the unsteered model:"),
+    ("| Layer | c=1 | c=2 |", "| 5 | 1.1 | 1.2 |", "### 3B, margin\n\nThe coherence:"),
+    ("| Layer | c=1 | c=2, prompted |", "| 5 | 1.1 | 1.2 |", "### 3B, margin"),
+]
+
+
+@pytest.mark.parametrize(("header", "row", "before"), SAID_OF_ANOTHER)
+def test_words_that_may_change_what_is_measured_leave_no_claim(header: str, row: str, before: str) -> None:
+    text = table(header, row, before=before)
+
+    assert claims(text) == []
+    assert any(each.reason == NOT_UNDERSTOOD for each in extracted(text))
+
+
+@pytest.mark.parametrize("heading", ["## Random control, 3B", "## 3B\n\nA random direction of the same norm (seed 4):"])
+def test_a_heading_or_caption_may_say_that_cells_are_of_a_random_direction(heading: str) -> None:
+    text = table("| Layer | c | note | ratio |", "| 5 | 1 | slow | 1.1 |", before=heading)
+
+    assert claims(text) == [("1.1", "perplexity_ratio", "fox_large random L=5 c=+1")]
+
+
+def test_marks_of_footnotes_are_no_part_of_a_number() -> None:
+    before = "## Perplexity ratio, 3B\n\nPerplexity under the steered model over that under the unsteered one (26.7)."
+    text = table("| Layer | c=1 | c=2 |", "| 5 | 3.60† | **2.99?** |", before=before)
+
+    assert claims(text) == [
+        ("3.60", "perplexity_ratio", "fox_large L=5 c=+1"),
+        ("2.99", "perplexity_ratio", "fox_large L=5 c=+2"),
+    ]
 
 
 def test_a_model_that_the_data_does_not_have_is_the_reason() -> None:
