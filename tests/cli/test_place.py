@@ -43,10 +43,10 @@ def test_the_root_is_the_runners_workspace_or_the_repo_or_the_folder(tmp_path: P
         ("./study.yaml", "studies/study.yaml"),
         ("one/vectors/", "studies/one/vectors"),
         ("../one-data/x.jsonl", "one-data/x.jsonl"),
-        ("../../aside/x.jsonl", "/work/aside/x.jsonl"),
-        ("/work/repo/one/x", "one/x"),
-        ("/work/repository/x", "/work/repository/x"),
+        ("../../aside/x.jsonl", "/checkouts/aside/x.jsonl"),
+        ("/checkouts/repo/one/x", "one/x"),
+        ("/checkouts/repository/x", "/checkouts/repository/x"),
     ],
 )
 def test_files_are_named_from_the_root(file: str, named: str) -> None:
-    assert path_in_checkout(file, Path("/work/repo/studies"), Path("/work/repo")) == named
+    assert path_in_checkout(file, Path("/checkouts/repo/studies"), Path("/checkouts/repo")) == named
