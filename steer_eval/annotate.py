@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from steer_eval import markdown
 from steer_eval.audit import Audit, Place
-from steer_eval.claims.extract.extracted import SAYS_WHERE
 from steer_eval.claims.extract.layout import fenced_blocks
 from steer_eval.claims.verdict import Word
 from steer_eval.formats.card import front_matter_lines
@@ -41,9 +40,7 @@ def annotated(text: str, audit: Audit) -> str:
     label = _label(text)
     notes: list[str] = []
     marks: list[tuple[Place, str]] = []
-    for place in audit.places:
-        if any(check.reason == SAYS_WHERE for check in place.verdict.checks):
-            continue
+    for place in audit.stated:
         mark = MARKS[place.verdict.word]
         if place.line <= head:
             mark = f" # {mark}"

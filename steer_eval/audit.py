@@ -8,10 +8,11 @@ are never hidden by them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from steer_eval.claims.claim import Selector
+from steer_eval.claims.conflicts import Conflicts
 from steer_eval.claims.extract.context import Context
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, SAYS_WHERE, Extracted
 from steer_eval.claims.extract.layout import lay_out
@@ -19,30 +20,15 @@ from steer_eval.claims.extract.model_index import eval_result_claims, model_inde
 from steer_eval.claims.extract.sentences import part_claims
 from steer_eval.claims.extract.tables import table_claims
 from steer_eval.claims.facts import Facts, facts_of, judge_of
-from steer_eval.claims.lookup import Conflicts, check
+from steer_eval.claims.lookup import check
 from steer_eval.claims.names import ModelNames, model_names
+from steer_eval.claims.ranking import ranking_warnings
 from steer_eval.claims.verdict import Verdict
+from steer_eval.claims.wording import words_of
 from steer_eval.findings import Finding
 from steer_eval.inventory import Inventory
 from steer_eval.rules.sweep_files import sweep_files
 from steer_eval.rules.vector_files import vectors_by_model
-
-_CONFLICTING = frozenset(
-    {
-        "sweep-arithmetic",
-        "sweep-base",
-        "sweep-duplicate",
-        "judge-margin",
-        "judge-duplicate",
-        "judge-collapsed",
-        "feature-arithmetic",
-        "feature-duplicate",
-        "vector-norm",
-        "evaluation-arithmetic",
-        "evaluation-base",
-    }
-)
-"""Rules after which a row can support no claim."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +39,33 @@ class Place:
     start: int
     end: int
     verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a text was understood.
+
+    Args:
+        understood: Numbers whose meaning was understood, checkable or not.
+        numbers: Numbers that state something.
+        places: Numbers that only say where something is, and take no part in the two others.
+    """
+
+    understood: int
+    numbers: int
+    places: int
+
+    def __add__(self, other: Coverage) -> Coverage:
+        return Coverage(self.understood + other.understood, self.numbers + other.numbers, self.places + other.places)
+
+    def to_json(self) -> dict[str, int]:
+        """The coverage as a JSON object."""
+        return asdict(self)
+
+
+def says_where(verdict: Verdict) -> bool:
+    """Whether a number only says where something is, so that it is no claim."""
+    return any(check.reason == SAYS_WHERE for check in verdict.checks)
 
 
 @dataclass(frozen=True)
@@ -77,18 +90,22 @@ class Audit:
         return tuple(place.verdict for place in self.places)
 
     @property
-    def understood(self) -> int:
-        """Numbers whose meaning was understood, checkable or not."""
-        return sum(not any(each.reason == NOT_UNDERSTOOD for each in place.verdict.checks) for place in self.places)
+    def stated(self) -> tuple[Place, ...]:
+        """The places of numbers that state something, and do not only say where."""
+        return tuple(place for place in self.places if not says_where(place.verdict))
+
+    @property
+    def coverage(self) -> Coverage:
+        """How many numbers state something, and how many of these were understood, checkable or not."""
+        understood = sum(
+            not any(each.reason == NOT_UNDERSTOOD for each in place.verdict.checks) for place in self.stated
+        )
+        return Coverage(understood, len(self.stated), len(self.places) - len(self.stated))
 
     @property
     def unchecked(self) -> int:
-        """Numbers that could not be checked, but for those that only say where something is."""
-        return sum(
-            place.verdict.word == "not-checkable"
-            and not any(each.reason == SAYS_WHERE for each in place.verdict.checks)
-            for place in self.places
-        )
+        """Numbers that state something and could not be checked."""
+        return sum(place.verdict.word == "not-checkable" for place in self.stated)
 
     def to_json(self, *, data: str) -> dict[str, Any]:
         """The audit as a JSON object (`schemas/audit.schema.json`).
@@ -101,10 +118,25 @@ class Audit:
             "file": self.file,
             "data": data,
             "names": dict(self.names.base_models),
-            "coverage": {"understood": self.understood, "numbers": len(self.places)},
+            "coverage": self.coverage.to_json(),
             "findings": [finding.to_json() for finding in self.findings],
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
         }
+
+
+_OF_MODEL_REPOS = ("vector", "vector_pt", "features", "sae", "sae_pt", "transferred", "transferred_pt")
+
+
+def unseen_in_model_repo(audit: Audit, inventory: Inventory) -> int:
+    """How many numbers could not be checked and may be about files of a model repo, since the data holds none of these.
+
+    Vectors also say which models the names in file names mean.
+
+    Args:
+        audit: The audit.
+        inventory: The data that it was made on.
+    """
+    return 0 if any(True for _ in inventory.of(*_OF_MODEL_REPOS)) else audit.unchecked
 
 
 def audit_text(text: str, file: str, inventory: Inventory, findings: Sequence[Finding]) -> Audit:
@@ -126,7 +158,7 @@ class Evidence:
     Args:
         context: What a text may refer to.
         facts: Every number of the data.
-        conflicts: Rows that contradict themselves.
+        conflicts: What contradicts itself in the data.
     """
 
     context: Context
@@ -138,7 +170,7 @@ class Evidence:
         """The evidence that some repos hold."""
         names = model_names(inventory)
         facts = facts_of(inventory, names)
-        return cls(_context(inventory, names, facts), facts, _conflicts(findings))
+        return cls(_context(inventory, names, facts), facts, Conflicts.of(findings))
 
     def audit(self, text: str, file: str) -> Audit:
         """Check a Markdown text."""
@@ -148,21 +180,29 @@ class Evidence:
         found = list(model_index_claims(text, self.context))
         found += [each for part in layout.parts for each in part_claims(part, self.context)]
         found += [each for placed in layout.tables for each in table_claims(placed, self.context)]
-        return self.judge(file, found)
+        return self.judge(file, found, text.split("\n"))
 
     def audit_results(self, text: str, file: str) -> Audit:
         """Check a file of `.eval_results`."""
         return self.judge(file, eval_result_claims(text, self.context))
 
-    def judge(self, file: str, extracted: Iterable[Extracted]) -> Audit:
-        """Check what a text was found to say."""
+    def judge(self, file: str, extracted: Iterable[Extracted], lines: Sequence[str] = ()) -> Audit:
+        """Check what a text was found to say.
+
+        Args:
+            file: What to call the text.
+            extracted: What was found.
+            lines: The lines of the text; without them a number that is no claim keeps the words that it was found with.
+        """
         places: list[Place] = []
         warnings: list[Finding] = []
         for each in sorted(extracted, key=lambda each: (each.line, each.start)):
             result, ties = check(each, self.facts, self.conflicts)
-            verdict = Verdict(each.claim, file, each.line, (result,))
+            line = lines[each.line - 1] if each.line <= len(lines) else ""
+            claim = replace(each.claim, text=words_of(each, line))
+            verdict = Verdict(claim, file, each.line, (result,))
             places.append(Place(each.line, each.start, each.end, verdict))
-            warnings += [replace(tie, file=file) for tie in ties]
+            warnings += [replace(warning, file=file) for warning in (*ties, *ranking_warnings(each, line, self.facts))]
         return Audit(file, tuple(places), tuple(warnings), self.context.names)
 
 
@@ -183,15 +223,3 @@ def _context(inventory: Inventory, names: ModelNames, facts: Facts) -> Context:
     labelled = inventory.of("transfer_eval", "phase_i", "judge_labels")
     variants = dict.fromkeys(row.value["label"] for artifact in labelled for row in artifact.value)
     return Context(names, tuple(sorted(judges)), files, vectors, features, tuple(variants))
-
-
-def _conflicts(findings: Sequence[Finding]) -> Conflicts:
-    found: dict[tuple[str, str], str] = {}
-    for finding in findings:
-        if finding.rule in _CONFLICTING:
-            row = finding.where.split(":", 1)[0].split("].", 1)[0]
-            row = f"{row}]" if row.startswith("top_features[") and not row.endswith("]") else row
-            place = "vector" if finding.rule == "vector-norm" else row
-            key = (finding.file, place)
-            found[key] = "; ".join(part for part in (found.get(key, ""), finding.message) if part)
-    return found

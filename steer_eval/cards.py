@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from steer_eval import markdown
+from steer_eval.card_metadata import dataset_front_matter, model_front_matter
 from steer_eval.cells import Cell, plan
 from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
 from steer_eval.formats.atomic import write_text
 from steer_eval.formats.containment import inside
+from steer_eval.formats.pin import DATA, DataPin, data_pin, pinned
+from steer_eval.formats.strict_json import read_json
 from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import file_name
 from steer_eval.heatmap import render_heatmap
@@ -39,20 +42,39 @@ def heatmap_file(model: str) -> str:
     return f"figures/perplexity_{model}.svg"
 
 
-def render_model_repo(study: Study, results: Results) -> dict[str, str]:
-    """Everything in a model repo that is rendered from data: the card, `config.json` and figures, by path."""
+def render_model_repo(study: Study, results: Results, pin: DataPin | None = None) -> dict[str, str]:
+    """Everything in a model repo that is rendered from data: the card, `config.json` and figures, by path.
+
+    Args:
+        study: The study.
+        results: Its results.
+        pin: The commit of the dataset repo that the model repo belongs to, of a published one.
+    """
     figures = {
         heatmap_file(model): render_heatmap(study, model, sweep)
         for model, sweep in results.sweeps.items()
         if sweep.rows
     }
-    card = _render("model_card.md.jinja", study, results, _model_front_matter(study))
-    return {MODEL_CARD: card, CONFIG: _model_config(study), **figures}
+    card = _render("model_card.md.jinja", study, results, model_front_matter(study, results))
+    return {MODEL_CARD: card, CONFIG: _model_config(study, pin), **figures}
+
+
+def present_pin(study: Study, repo: Path) -> DataPin | None:
+    """The pin that a model repo's `config.json` has; None where it has none, a bad one or one of another repo.
+
+    No data gives a pin, so the one that is there is kept where the file is rendered or compared.
+    """
+    try:
+        config: Any = read_json(inside(repo, CONFIG), name=CONFIG)
+        pin = data_pin(config) if isinstance(config, dict) else None
+    except FormatError:
+        return None
+    return pin if pin is not None and pin.repo == study.data else None
 
 
 def render_data_repo(study: Study, results: Results) -> dict[str, str]:
     """Everything in a dataset repo that is rendered from data: the card and `config.json`, by path."""
-    card = _render("dataset_card.md.jinja", study, results, _dataset_front_matter(study, results))
+    card = _render("dataset_card.md.jinja", study, results, dataset_front_matter(study, results))
     return {DATASET_CARD: card, CONFIG: _data_config(study)}
 
 
@@ -67,7 +89,8 @@ def write_rendered(target: Path, rendered: dict[str, str]) -> list[str]:
 def check_cards(study: Study, results: Results, *, model: Repository, data: Repository) -> list[Finding]:
     """Compare both repos' rendered files with what the data gives, line by line."""
     findings: list[Finding] = []
-    for repo, rendered in ((model, render_model_repo(study, results)), (data, render_data_repo(study, results))):
+    model_repo = render_model_repo(study, results, present_pin(study, model.folder))
+    for repo, rendered in ((model, model_repo), (data, render_data_repo(study, results))):
         for path, text in rendered.items():
             findings += differences(f"{repo.name}/{path}", text, _read(repo.folder, path))
     return findings
@@ -173,45 +196,7 @@ def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
     }
 
 
-def _model_front_matter(study: Study) -> str:
-    from huggingface_hub import ModelCardData
-
-    return str(
-        ModelCardData(
-            language=study.language,
-            license=study.license,
-            library_name="steer-eval",
-            pipeline_tag="text-generation",
-            tags=["activation-steering", "steering-vectors", "contrastive-activation-addition", "interpretability"],
-            base_model=[model.base_model for model in study.models.values()],
-            base_model_relation="adapter",
-            datasets=[study.data],
-        ).to_yaml()
-    )
-
-
-def _dataset_front_matter(study: Study, results: Results) -> str:
-    from huggingface_hub import DatasetCardData
-
-    splits = [{"split": model, "path": sweep_file(model)} for model in study.models if model in results.sweeps]
-    configs: list[dict[str, Any]] = [
-        {"config_name": "contrast_pairs", "data_files": study.extraction.pairs},
-        {"config_name": "eval_prompts", "data_files": study.sweep.prompts},
-    ]
-    if splits:
-        configs.append({"config_name": "sweep", "data_files": splits, "default": True})
-    return str(
-        DatasetCardData(
-            language=study.language,
-            license=study.license,
-            pretty_name=markdown.line(study.title),
-            tags=["activation-steering", "steering-vectors", "interpretability"],
-            configs=configs,
-        ).to_yaml()
-    )
-
-
-def _model_config(study: Study) -> str:
+def _model_config(study: Study, pin: DataPin | None) -> str:
     """What loaders need to find the vectors; the Hub counts downloads by this file."""
     vectors = [
         {"model": model.base_model, "layer": layer, "file": file_name(name, layer)}
@@ -219,7 +204,8 @@ def _model_config(study: Study) -> str:
         for layer in study.vector_layers(name)
     ]
     repo = {"repo": study.repo} if study.repo else {}
-    return _config(study, {**repo, "data": study.data, "method": study.extraction.method, "vectors": vectors})
+    config = {**repo, DATA: study.data, "method": study.extraction.method, "vectors": vectors}
+    return _config(study, pinned(config, pin.revision) if pin else config)
 
 
 def _data_config(study: Study) -> str:

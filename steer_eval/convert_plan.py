@@ -63,26 +63,29 @@ class Plan:
         folder: The legacy repo.
         steps: What becomes of its files, by path.
         findings: Files that nothing becomes of.
+        title: What the repo is called in findings; by default after its folder.
     """
 
     folder: Path
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...] = ()
+    title: str = ""
 
     def name(self, path: str) -> str:
         """What a file of the legacy repo is called in findings."""
-        return f"{self.folder.resolve().name}/{path}"
+        return f"{self.title or self.folder.resolve().name}/{path}"
 
     def place(self, step: Step) -> Path:
         """Where a step's source is."""
         return self.folder / step.source.path
 
 
-def plan_conversion(folder: Path) -> Plan:
+def plan_conversion(folder: Path, title: str = "") -> Plan:
     """Look through a repo and plan what becomes of its files; of PyTorch files only the description is read.
 
     Args:
         folder: The legacy repo.
+        title: What to call it in findings; by default after its folder.
 
     Raises:
         SteerEvalError: There is no such folder, or nothing in it.
@@ -91,7 +94,7 @@ def plan_conversion(folder: Path) -> Plan:
         raise SteerEvalError(f"there is no folder {folder}", "name the folder of a model repo")
     sources: list[Source] = []
     findings: list[Finding] = []
-    empty = Plan(folder, ())
+    empty = Plan(folder, (), title=title)
     for path in walk(folder):
         found = _looked_at(empty, path)
         if isinstance(found, Finding):
@@ -105,7 +108,7 @@ def plan_conversion(folder: Path) -> Plan:
         Finding("convert-refused", "error", empty.name(path), "", message, fix="rename one of the two files")
         for path, message in clashes.items()
     ]
-    return Plan(folder, steps, tuple(sorted(findings, key=lambda finding: finding.file)))
+    return Plan(folder, steps, tuple(sorted(findings, key=lambda finding: finding.file)), title)
 
 
 def assign(sources: Iterable[Source]) -> tuple[tuple[Step, ...], dict[str, str]]:

@@ -55,7 +55,9 @@ class Estimate:
     def __str__(self) -> str:
         memory = "memory not known" if self.gigabytes is None else f"about {self.gigabytes:.1f} GB of memory"
         time_needed = "time not known" if self.minutes is None else f"about {max(self.minutes, 0.1):.1f} minutes"
-        work = f"{self.cells} cells, {self.texts} texts, {self.tokens:,} tokens"
+        cells = "1 cell" if self.cells == 1 else f"{self.cells} cells"
+        texts = "1 text" if self.texts == 1 else f"{self.texts} texts"
+        work = f"{cells}, {texts}, {self.tokens:,} tokens"
         return f"{self.model} ({self.base_model}): {work}; {memory}, {time_needed}"
 
 

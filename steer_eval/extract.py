@@ -8,19 +8,34 @@ minus (mean residual over the reference reply's tokens), both after the same cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
+from steer_eval.evaluation.memory import Budget, out_of_memory, smaller
+from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears
+from steer_eval.evaluation.row_cache import new_cache
 from steer_eval.model import LanguageModel
 from steer_eval.steering.hooks import captured, residual
 
-TOKENS_PER_BATCH = 4096
+_NOTHING = -1
 
-_SignedReply = tuple[list[int], list[int], float]
-"""Prompt tokens, reply tokens, and the sign with which the reply enters the difference."""
+
+@dataclass(frozen=True)
+class _Pair:
+    """A contrast pair in tokens: the prompt, and the persona's and the reference's reply to it."""
+
+    prompt: tuple[int, ...]
+    replies: tuple[tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longer reply."""
+        return max(len(reply) for reply in self.replies)
 
 
 def extract_caa(
@@ -28,69 +43,102 @@ def extract_caa(
     pairs: Sequence[ContrastPair],
     layers: Sequence[int],
     *,
+    memory: int | None = None,
     on_texts: Callable[[int], None] = lambda _done: None,
 ) -> dict[int, Tensor]:
     """Compute one steering vector per layer, all layers in one pass.
 
-    Texts are batched with others of about their length and padded on the right, where a causal model's earlier tokens
-    can't see it; no block above the last wanted layer runs, nor the LM head.
+    The prompt of a pair is read once for both replies. Prompts of one length share a batch, so that nothing stands
+    between a prompt and its replies; replies are padded on the right, where a causal model's earlier tokens can't see
+    it. No block above the last wanted layer runs, nor the LM head.
 
     Args:
         lm: The model.
         pairs: The contrast pairs.
         layers: Indices of decoder blocks, from 0.
+        memory: Bytes that batches may take; None for half of what is free.
         on_texts: Called with the number of texts just processed.
 
     Returns:
         For each layer a float32 vector `[hidden_size]` on the CPU.
 
     Raises:
-        SteerEvalError: There is no pair, or a reply has no tokens.
+        SteerEvalError: There is no pair, a reply has no tokens, or one pair does not fit into the memory.
     """
     if not pairs:
         raise SteerEvalError("there are no contrast pairs", "a steering vector needs at least one, and better 100")
-    texts: list[_SignedReply] = []
-    for number, pair in enumerate(pairs, start=1):
-        prompt = lm.chat_ids(pair.scenario)
-        for reply, sign in ((pair.positive, 1.0), (pair.negative, -1.0)):
-            ids = lm.text_ids(reply, special_tokens=False)
-            if not ids:
-                raise SteerEvalError(f"contrast pair {number} has an empty reply", "both replies need a text")
-            texts.append((prompt, ids, sign))
+    waiting = sorted(
+        (_tokens(lm, number, pair) for number, pair in enumerate(pairs, start=1)),
+        key=lambda pair: (len(pair.prompt), pair.width),
+    )
+    budget = Budget.of(lm, memory)
+    work = sum(len(pair.prompt) + sum(map(len, pair.replies)) for pair in waiting)
+    kernels = PackedLinears(lm.module).applied if work >= PACKED_FROM and budget.packs(lm) else nullcontext
     sums = {layer: torch.zeros(lm.hidden_size, dtype=torch.float64) for layer in layers}
-    for batch in _batches(texts):
-        means = _completion_means(lm, [(prompt, reply) for prompt, reply, _ in batch], layers)
-        signs = torch.tensor([sign for _, _, sign in batch], dtype=torch.float64)
+    most = len(waiting)
+    while waiting:
+        batch = _batch(lm, budget, waiting[:most])
+        try:
+            with kernels():
+                differences = _differences(lm, batch, layers)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            most = smaller(len(batch), error)
+            continue
+        waiting = waiting[len(batch) :]
         for layer in layers:
-            sums[layer] += signs @ means[layer]
-        on_texts(len(batch))
+            sums[layer] += differences[layer]
+        on_texts(2 * len(batch))
     return {layer: (total / len(pairs)).to(torch.float32) for layer, total in sums.items()}
 
 
-def _batches(texts: list[_SignedReply]) -> list[list[_SignedReply]]:
-    batches: list[list[_SignedReply]] = []
-    for text in sorted(texts, key=lambda text: len(text[0]) + len(text[1])):
-        length = len(text[0]) + len(text[1])
-        if batches and (len(batches[-1]) + 1) * length <= TOKENS_PER_BATCH:
-            batches[-1].append(text)
-        else:
-            batches.append([text])
-    return batches
+def _tokens(lm: LanguageModel, number: int, pair: ContrastPair) -> _Pair:
+    positive, negative = (tuple(lm.text_ids(reply, special_tokens=False)) for reply in (pair.positive, pair.negative))
+    if not positive or not negative:
+        raise SteerEvalError(f"contrast pair {number} has an empty reply", "both replies need a text")
+    return _Pair(tuple(lm.chat_ids(pair.scenario)), (positive, negative))
+
+
+def _batch(lm: LanguageModel, budget: Budget, waiting: Sequence[_Pair]) -> list[_Pair]:
+    """The first pairs that have prompts of one length and fit into a pass, at least one."""
+    batch = [waiting[0]]
+    for pair in waiting[1:]:
+        widest = max(pair.width, *(present.width for present in batch))
+        if len(pair.prompt) != len(batch[0].prompt) or len(batch) + 1 > budget.pass_rows(
+            lm, len(pair.prompt) + 2 * widest
+        ):
+            break
+        batch.append(pair)
+    return batch
 
 
 @torch.no_grad()
-def _completion_means(
-    lm: LanguageModel, texts: Sequence[tuple[list[int], list[int]]], layers: Sequence[int]
-) -> dict[int, Tensor]:
-    """Mean residual over each text's reply, float64 `[texts, hidden_size]`, by layer."""
-    width = max(len(prompt) + len(reply) for prompt, reply in texts)
-    ids = torch.zeros(len(texts), width, dtype=torch.long)
-    weights = torch.zeros(len(texts), width, dtype=torch.float64)
-    for row, (prompt, reply) in enumerate(texts):
-        ids[row, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
-        weights[row, len(prompt) : len(prompt) + len(reply)] = 1 / len(reply)
+def _differences(lm: LanguageModel, pairs: Sequence[_Pair], layers: Sequence[int]) -> dict[int, Tensor]:
+    """Sum over pairs of mean residual over the persona's reply minus that over the reference's, by layer.
+
+    Args:
+        lm: The model.
+        pairs: Pairs with prompts of one length.
+        layers: Which layers.
+
+    Returns:
+        Float64 `[hidden_size]` each, on the CPU.
+    """
+    cache = new_cache(lm)
+    prompts = torch.tensor([pair.prompt for pair in pairs])
+    with captured(lm.blocks, [max(layers, default=_NOTHING)], stop=True):
+        lm.final_hidden(prompts, cache=cache)
+    cache.reorder_cache(torch.arange(len(pairs), device=lm.device).repeat_interleave(2))
+    width = max(pair.width for pair in pairs)
+    ids = torch.zeros(2 * len(pairs), width, dtype=torch.long)
+    weights = torch.zeros(2 * len(pairs), width, dtype=torch.float64)
+    for number, pair in enumerate(pairs):
+        for row, reply, sign in zip((2 * number, 2 * number + 1), pair.replies, (1.0, -1.0), strict=True):
+            ids[row, : len(reply)] = torch.tensor(reply)
+            weights[row, : len(reply)] = sign / len(reply)
     with captured(lm.blocks, layers, stop=True) as outputs:
-        lm.final_hidden(ids)
+        lm.final_hidden(ids, cache=cache)
     return {
-        layer: torch.einsum("rt,rth->rh", weights, residual(output).double().cpu()) for layer, output in outputs.items()
+        layer: torch.einsum("rt,rth->h", weights, residual(output).double().cpu()) for layer, output in outputs.items()
     }

@@ -19,6 +19,7 @@ from steer_eval.formats.kinds import kind_of
 from steer_eval.formats.manifest import repo_files
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, Row, scan_json, scan_jsonl
 from steer_eval.formats.text import read_text
+from steer_eval.left_file import LeftFile
 
 MAX_CARD_BYTES = 8 * 2**20
 """The largest card that is read: people write them, and every rule about cards goes through the whole text."""
@@ -49,6 +50,7 @@ class Artifact:
         size: Bytes.
         value: What it holds, as the reader of its kind gives it; None where it can't be used at all.
         troubles: What is wrong with it.
+        unread: What was not read of it, because it was left where it is; empty if it is here.
     """
 
     file: str
@@ -57,6 +59,7 @@ class Artifact:
     size: int
     value: Any = None
     troubles: tuple[FormatError, ...] = ()
+    unread: str = ""
 
     @property
     def name(self) -> str:
@@ -73,12 +76,19 @@ class Root:
         prefix: What to put before paths in findings.
         role: `model` or `dataset`.
         kinds: Kinds of files whose names a study chose.
+        left: Files that are not in the folder, of which the beginning can be read, by path.
     """
 
     folder: Path
     prefix: str
     role: str
     kinds: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, LeftFile] = field(default_factory=dict)
+
+    def files(self) -> Iterator[str]:
+        """Paths of the repo's files, sorted; hidden ones, the manifest and links out of it are left out."""
+        left = (path for path in self.left if not any(part.startswith(".") for part in path.split("/")))
+        return iter(sorted({*repo_files(self.folder), *left}))
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def take_inventory(roots: Iterable[Root]) -> Inventory:
         roots: The repos.
     """
     roots = tuple(roots)
-    return Inventory(roots, tuple(_artifact(root, path) for root in roots for path in repo_files(root.folder)))
+    return Inventory(roots, tuple(_artifact(root, path) for root in roots for path in root.files()))
 
 
 def _artifact(root: Root, path: str) -> Artifact:
@@ -118,6 +128,8 @@ def _artifact(root: Root, path: str) -> Artifact:
     troubles: list[FormatError] = []
     value = None
     size = 0
+    if path in root.left:
+        return _left_artifact(root, root.left[path], kind)
     try:
         where = inside(root.folder, path, name=name)
         size = where.stat().st_size
@@ -136,6 +148,18 @@ def _artifact(root: Root, path: str) -> Artifact:
     except OSError as error:
         troubles.append(FormatError(name, "", f"the file can't be read: {error.strerror}"))
     return Artifact(name, path, kind, size, value, tuple(troubles))
+
+
+def _left_artifact(root: Root, file: LeftFile, kind: str) -> Artifact:
+    """What the beginning of a file says that was left where it is."""
+    from steer_eval.outline import outline
+
+    name = f"{root.prefix}{file.path}"
+    try:
+        said = outline(file, kind, root.folder, name=name)
+    except FormatError as error:
+        return Artifact(name, file.path, kind, file.size, None, (error,))
+    return Artifact(name, file.path, said.kind, file.size, said.value, (), said.unread)
 
 
 def _table(path: Path, name: str, row_schema: str, troubles: list[FormatError]) -> tuple[Row, ...]:
@@ -190,11 +214,20 @@ def _shown(keys: set[str]) -> list[str]:
 
 
 def _transfer_kind(path: Path, name: str) -> str:
-    """What a safetensors file of a transfer holds, by the tensors that its header names."""
-    from steer_eval.formats import transfer
     from steer_eval.formats.safetensors_file import read_header
 
-    tensors = set(read_header(path, name=name)) - {"__metadata__"}
+    return transfer_kind(read_header(path, name=name), name)
+
+
+def transfer_kind(header: Mapping[str, Any], name: str) -> str:
+    """What a safetensors file of a transfer holds, by the tensors that its header names.
+
+    Raises:
+        FormatError: It holds nothing that is known.
+    """
+    from steer_eval.formats import transfer
+
+    tensors = set(header) - {"__metadata__"}
     for kind, needed in (("transferred", transfer.VECTOR_KEYS), ("transfer_map", transfer.MATRICES)):
         if tensors.issuperset(needed):
             return kind

@@ -178,8 +178,7 @@ def write_beside(repositories: Repositories | StudyRepositories, validation: Val
 
 
 def _check_writable(repository: Repository) -> None:
-    if repository.revision is not None:
-        raise SteerEvalError(f"{repository.name} was opened from the Hub, and is not written to", "give --out DIR")
+    repository.check_writable("--out DIR")
     if not os.access(repository.folder, os.W_OK):
         raise SteerEvalError(f"{repository.name} can't be written", "write elsewhere with --out DIR")
 

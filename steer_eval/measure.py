@@ -30,8 +30,6 @@ from steer_eval.run import Journal
 from steer_eval.steering.interventions import Add, Intervention
 from steer_eval.study import Study
 
-PERPLEXITY_ROWS = 8
-GENERATION_ROWS = 64
 _UNSTEERED = "unsteered"
 
 
@@ -48,6 +46,7 @@ class Bench:
         prompts: Evaluation prompts.
         corpus: Perplexity corpus.
         journal: Where finished measurements go.
+        memory: Bytes that batches may take; None for half of what is free.
     """
 
     study: Study
@@ -58,6 +57,7 @@ class Bench:
     prompts: Sequence[str]
     corpus: str
     journal: Journal
+    memory: int | None = None
 
     def direction(self, cell: Cell) -> np.ndarray[Any, np.dtype[np.float32]] | None:
         """What a cell adds to the residual stream at coefficient 1; None for the anchor."""
@@ -133,7 +133,7 @@ def measure_perplexity(bench: Bench, cells: Sequence[Cell]) -> None:
             group = [cell for cell in missing if _system(bench, cell) == system]
             seen = corpus.with_context(bench.lm.system_ids(system)) if system else corpus
             interventions = [() if cell is None else bench.intervention(cell) for cell in group]
-            for index, nll in perplexity_grid(bench.lm, seen, interventions, rows_per_batch=PERPLEXITY_ROWS):
+            for index, nll in perplexity_grid(bench.lm, seen, interventions, memory=bench.memory):
                 _journal_perplexity(bench, group[index], seen, nll)
                 advance(1)
 
@@ -145,10 +145,7 @@ def measure_text(bench: Bench, cells: Sequence[Cell]) -> None:
     requests = [bench.request(cell, prompt) for cell, prompt in missing]
     with progress_bar(f"generations {bench.model}", len(rows), len(rows) - len(missing)) as advance:
         for index, generation in generate_grid(
-            bench.lm,
-            requests,
-            max_new_tokens=bench.study.sweep.max_new_tokens,
-            rows_per_batch=GENERATION_ROWS,
+            bench.lm, requests, max_new_tokens=bench.study.sweep.max_new_tokens, memory=bench.memory
         ):
             cell, prompt = missing[index]
             _journal_text(bench, cell, prompt, generation, path=None)

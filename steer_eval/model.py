@@ -43,6 +43,11 @@ class LanguageModel:
         return int(self.module.config.get_text_config().hidden_size)
 
     @property
+    def vocabulary(self) -> int:
+        """How many logits a token has."""
+        return int(self.module.config.get_text_config().vocab_size)
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
         device: torch.device = self.module.device
@@ -100,16 +105,22 @@ class LanguageModel:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     @torch.no_grad()
-    def final_hidden(self, ids: Tensor) -> Tensor:
+    def final_hidden(self, ids: Tensor, *, cache: Any = None, **inputs: Any) -> Tensor:
         """What the LM head sees for some tokens.
 
         Args:
             ids: Token ids, int64 `[rows, tokens]`, no padding.
+            cache: What is known of the tokens before them; these are added to it. None for nothing, and nothing kept.
+            inputs: What else the model must be given (positions, a mask).
 
         Returns:
             Hidden states after the final norm, `[rows, tokens, hidden_size]`.
         """
-        hidden: Tensor = self._backbone(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
+        if cache is not None:
+            inputs["past_key_values"] = cache
+        hidden: Tensor = self._backbone(
+            input_ids=ids.to(self.device), use_cache=cache is not None, **inputs
+        ).last_hidden_state
         return hidden
 
     @torch.no_grad()

@@ -18,10 +18,11 @@ from steer_eval import environment
 from steer_eval.cells import Conditions
 from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.evaluation.memory import MOST_ROWS, PASS_TOKENS
 from steer_eval.extract import extract_caa
 from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
-from steer_eval.measure import GENERATION_ROWS, PERPLEXITY_ROWS, Bench
+from steer_eval.measure import Bench
 from steer_eval.model import LanguageModel, load_model
 from steer_eval.progress import progress_bar
 from steer_eval.results import Results
@@ -38,12 +39,13 @@ class LoadedModel:
     Args:
         reference: The model, as the study names it.
         study_folder: Folder of the study; local paths are relative to it.
+        dtype: Precision to measure in; None for the study's.
     """
 
-    def __init__(self, reference: ModelReference, study_folder: Path) -> None:
+    def __init__(self, reference: ModelReference, study_folder: Path, *, dtype: str | None = None) -> None:
         self.reference = reference
         self.weights: Weights = fetch(reference, study_folder=study_folder)
-        self.lm: LanguageModel = load_model(self.weights.folder, dtype=reference.dtype)
+        self.lm: LanguageModel = load_model(self.weights.folder, dtype=dtype or reference.dtype)
         self.environment = environment.current(device=self.lm.device.type, dtype=self.lm.dtype)
 
     def check_layers(self, layers: Collection[int]) -> None:
@@ -70,7 +72,13 @@ class LoadedModel:
 
 
 def produce_vectors(
-    study: Study, model: LoadedModel, pairs: Sequence[ContrastPair], layers: Collection[int], folder: Path
+    study: Study,
+    model: LoadedModel,
+    pairs: Sequence[ContrastPair],
+    layers: Collection[int],
+    folder: Path,
+    *,
+    memory: int | None = None,
 ) -> dict[int, SteeringVector]:
     """Extract steering vectors and write them, unless the folder has the same ones already.
 
@@ -80,6 +88,7 @@ def produce_vectors(
         pairs: The contrast pairs.
         layers: Which layers.
         folder: The repo or run directory; vectors go to its `vectors/`.
+        memory: Bytes that batches may take; None for half of what is free.
 
     Returns:
         The vectors, by layer.
@@ -103,7 +112,7 @@ def produce_vectors(
     missing = [layer for layer in paths if layer not in vectors]
     if missing:
         with progress_bar(f"vectors {model.reference.name}", 2 * len(pairs)) as advance:
-            extracted = extract_caa(model.lm, pairs, missing, on_texts=advance)
+            extracted = extract_caa(model.lm, pairs, missing, memory=memory, on_texts=advance)
         for layer, tensor in extracted.items():
             values = tensor.numpy()
             norm = float(np.linalg.norm(values.astype(np.float64)))
@@ -121,8 +130,17 @@ def _same(path: Path, provenance: dict[str, str]) -> SteeringVector | None:
     return vector if all(vector.provenance.get(key) == value for key, value in provenance.items()) else None
 
 
-def bench(study: Study, model: LoadedModel, published: Results, journal: Journal) -> Bench:
+def bench(
+    study: Study, model: LoadedModel, published: Results, journal: Journal, *, memory: int | None = None
+) -> Bench:
     """Set up the measurement of a model's cells with the published vectors and texts.
+
+    Args:
+        study: The study.
+        model: The model, loaded.
+        published: Vectors, prompts and corpus.
+        journal: Where finished measurements go.
+        memory: Bytes that batches may take; None for half of what is free.
 
     Raises:
         FormatError: Something that is needed is absent or bad.
@@ -143,7 +161,7 @@ def bench(study: Study, model: LoadedModel, published: Results, journal: Journal
             )
         vectors[layer] = vector
     prompts = published.prompts[: study.sweep.n_prompts]
-    return Bench(study, name, model.lm, model.conditions, vectors, prompts, published.corpus, journal)
+    return Bench(study, name, model.lm, model.conditions, vectors, prompts, published.corpus, journal, memory)
 
 
 def environment_record(model: LoadedModel) -> dict[str, Any]:
@@ -153,11 +171,11 @@ def environment_record(model: LoadedModel) -> dict[str, Any]:
         "weights_sha256": model.weights.sha256,
         "revision": model.weights.revision,
         "batching": {
-            "perplexity_rows": PERPLEXITY_ROWS,
-            "generation_rows": GENERATION_ROWS,
-            "perplexity_layout": "rows of one window; nothing is padded",
-            "generation_layout": "prompts of one length are read together; rows of all lengths decode together where "
-            "every layer caches all tokens, else rows of one length",
+            "perplexity_layout": "rows of one window share the blocks below their lowest edits; nothing is padded",
+            "generation_layout": "rows of one prompt share the blocks below their lowest edits while it is read; "
+            "rows of all lengths decode together unless a sliding window slides, then rows of one length",
+            "pass_tokens": PASS_TOKENS,
+            "decoding_rows": MOST_ROWS,
         },
     }
 

@@ -7,12 +7,12 @@ report, the card with its verdicts, and both cards as the data gives them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from steer_eval.annotate import annotated
-from steer_eval.audit import Audit, Evidence
+from steer_eval.audit import Audit, Coverage, Evidence
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.findings import Finding
 from steer_eval.formats import schema
@@ -32,7 +32,7 @@ ANNOTATED = "README.audited.md"
 
 def default_audit_folder(repositories: Repositories) -> Path:
     """`runs/<repo>-audit`: an audit is quick, so that it is simply made again."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", repositories.model.folder.resolve().name.lower())
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", repositories.model.title.lower())
     return Path("runs") / f"{name}-audit"
 
 
@@ -75,6 +75,7 @@ def recompute(repositories: Repositories, *, level: Level, run: Path) -> Report:
         repo=repositories.model.name,
         data=repositories.data.name if repositories.data else None,
         revision=repositories.model.revision,
+        data_revision=repositories.data.revision if repositories.data else None,
         requested=level,
         reached="recompute" if level == "rerun" else level,
         findings=tuple(findings),
@@ -82,7 +83,7 @@ def recompute(repositories: Repositories, *, level: Level, run: Path) -> Report:
         run=run,
         environments={},
         recorded={},
-        coverage=_coverage(audits) if audits else None,
+        coverage=sum((audit.coverage for audit in audits), Coverage(0, 0, 0)) if audits else None,
     )
     document = report.to_json()
     schema.check(document, "report", file=REPORT)
@@ -99,7 +100,3 @@ def _of_results(repositories: Repositories, evidence: Evidence) -> Iterator[Audi
         with suppress(FormatError):
             text = read_text(inside(folder, relative, name=name), name, limit=MAX_FILE_BYTES)
             yield evidence.audit_results(text, name)
-
-
-def _coverage(audits: Sequence[Audit]) -> tuple[int, int]:
-    return sum(audit.understood for audit in audits), sum(len(audit.places) for audit in audits)

@@ -15,6 +15,7 @@ from typing import Any
 
 from steer_eval import __version__
 from steer_eval.audit import audit_text
+from steer_eval.claims.extract.extracted import SAYS_WHERE
 from steer_eval.claims.verdict import WORDS, judge
 from steer_eval.claims.verdict import Verdict as Judged
 from steer_eval.environment import Environment
@@ -189,7 +190,7 @@ def _of_run(folder: Path, published: Sequence[Repository]) -> _Gathered:
     kinds = _kinds(study)
     # The name of the folder says nothing of what is in it, and its place is nobody's business.
     roots = [(RERUN, Root(folder, "", "dataset", kinds))] if again or not published else []
-    roots += [(PUBLISHED, Root(repo.folder, f"{repo.name}/", "dataset", kinds)) for repo in published]
+    roots += [(PUBLISHED, Root(repo.folder, f"{repo.name}/", "dataset", kinds, repo.left)) for repo in published]
     roots = roots if again else [(PUBLISHED, root) for _, root in roots]
     run = report["run"] or {}
     level = report["level"]
@@ -197,7 +198,7 @@ def _of_run(folder: Path, published: Sequence[Repository]) -> _Gathered:
     facts = [
         Fact("model repo", (report["repo"],)),
         Fact("dataset repo", (report["data"] or "",)),
-        Fact("revision", (report["revision"] or "",)),
+        Fact("revision", (report["revision"] or "", report.get("data_revision") or "")),
         Fact("level", (_level(level["requested"], level["reached"]),)),
         Fact("numbers of the card", (_coverage(**report["coverage"]) if "coverage" in report else "",)),
         *_machines("published data measured on", run.get("recorded_environment") or {}),
@@ -208,7 +209,7 @@ def _of_run(folder: Path, published: Sequence[Repository]) -> _Gathered:
     title = study.title if study else report["repo"].rstrip("/").rsplit("/", 1)[-1]
     inventories = _inventories(roots)
     found = [finding for inventory in inventories.values() for finding in file_findings(inventory)]
-    return _Gathered(title, study, facts, report["verdicts"], [*findings, *_new(findings, found)], inventories)
+    return _Gathered(title, study, facts, _claims(report["verdicts"]), [*findings, *_new(findings, found)], inventories)
 
 
 def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
@@ -225,7 +226,7 @@ def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
         audit = audit_text(card.value, card.file, validation.inventory, findings)
         findings += audit.findings
         verdicts = audit.verdicts
-        coverage = _coverage(audit.understood, len(audit.places))
+        coverage = _coverage(**audit.coverage.to_json())
     recorded: dict[str, Any] = {}
     # A bad record is a finding of validation, an absent one leaves the head silent.
     with suppress(FormatError):
@@ -238,13 +239,19 @@ def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
         Fact("numbers of the card", (coverage,)),
         *_machines("published data measured on", recorded),
     ]
-    title = study.title if study else model.folder.resolve().name
+    title = study.title if study else model.title
     values = [verdict.to_json() for verdict in verdicts]
-    return _Gathered(title, study, facts, values, findings, {PUBLISHED: validation.inventory})
+    return _Gathered(title, study, facts, _claims(values), findings, {PUBLISHED: validation.inventory})
 
 
-def _coverage(understood: int, numbers: int) -> str:
-    return f"{understood} of {numbers} were understood"
+def _claims(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The verdicts without those of numbers that only say where something is, which the coverage counts."""
+    return [verdict for verdict in verdicts if not any(check["reason"] == SAYS_WHERE for check in verdict["checks"])]
+
+
+def _coverage(understood: int, numbers: int, places: int = 0) -> str:
+    beside = f"; {places} more only say where something is" if places else ""
+    return f"{understood} of {numbers} were understood{beside}"
 
 
 def _level(requested: str, reached: str | None = None) -> str:

@@ -7,22 +7,26 @@ is, or the snapshot of one commit of a Hub repo. Nothing outside the folder is e
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from steer_eval.errors import FormatError, SteerEvalError, first_line
+from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.card import front_matter
 from steer_eval.formats.containment import inside
-from steer_eval.formats.strict_json import MAX_FILE_BYTES
+from steer_eval.formats.pin import DataPin, data_pin
+from steer_eval.formats.strict_json import MAX_FILE_BYTES, read_json
 from steer_eval.formats.text import read_text
+from steer_eval.hub.address import FORMS, HubAddress, Kind, parse_address
+from steer_eval.hub.selection import Selection, below, without_weights
+from steer_eval.left_file import LeftFile
 from steer_eval.resources import folder as shipped_folder
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study, load_study
 
-Kind = Literal["model", "dataset"]
-_HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
+CONFIG, CARD = "config.json", "README.md"
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,49 @@ class Repository:
         name: How the user named it.
         folder: Where its files are.
         revision: Commit of a Hub repo; None for a local folder.
+        address: Where it is on the Hub, at that commit; None for a local folder.
+        left: Files that were left on the Hub, by path: they are of the repo, and not in the folder.
     """
 
     name: str
     folder: Path
     revision: str | None = None
+    address: HubAddress | None = None
+    left: Mapping[str, LeftFile] = field(default_factory=dict, repr=False)
+
+    @property
+    def title(self) -> str:
+        """The last part of what the repo is called."""
+        return self.folder.resolve().name if self.address is None else self.address.id.rsplit("/", 1)[-1]
+
+    def check_writable(self, option: str = "") -> None:
+        """Refuse to write into the copy of a Hub repo.
+
+        Args:
+            option: The option that gives another place to write to, if there is one.
+
+        Raises:
+            SteerEvalError: The repo is one of the Hub.
+        """
+        if self.address is not None:
+            here = f"bring it here with `steer-eval pull {self.name}`"
+            fix = f"give {option}, or {here}" if option else here
+            raise SteerEvalError(f"{self.name} is on the Hub, and is not written to", fix)
 
 
-def open_repository(target: str, kind: Kind) -> Repository:
-    """Open a local folder, or a Hub repo as `NAMESPACE/NAME` or `NAMESPACE/NAME@REVISION`.
+def open_repository(target: str, kind: Kind, selection: Selection = without_weights) -> Repository:
+    """Open a local folder, or a Hub repo: `NAMESPACE/NAME[@REVISION]`, `hf://...` or its URL.
+
+    A folder of that name goes before a repo of the Hub.
+
+    Args:
+        target: The folder or repo.
+        kind: What it is, where the target leaves that open.
+        selection: Which files of a Hub repo are fetched; the others are listed as left.
 
     Raises:
         SteerEvalError: There is no such folder and no such repo, or the Hub can't be reached.
+        FormatError: A file that came is not the one that the Hub lists.
     """
     target = target.rstrip("/") or target
     folder = Path(target)
@@ -52,26 +87,86 @@ def open_repository(target: str, kind: Kind) -> Repository:
         return Repository(target, folder)
     if target and os.path.exists(target):  # noqa: PTH110
         raise SteerEvalError(f"{target} is a file", "give the folder of the repo")
-    match = _HUB_ID.fullmatch(target)
-    if match is None:
-        raise SteerEvalError(
-            f"there is no folder {target}", "give a folder, or a Hub repo as NAMESPACE/NAME[@REVISION]"
-        )
-    return _from_hub(target, match["id"], match["revision"], kind)
+    address = parse_address(target)
+    if address is None:
+        raise SteerEvalError(f"there is no folder {target}", f"give a folder, or a Hub repo as {FORMS}")
+    if address.path:
+        raise SteerEvalError(f"{target} is a place inside a repo", f"give the repo: {_without_path(address).uri}")
+    return _from_hub(target, address, kind, selection)
 
 
-def _from_hub(target: str, repo_id: str, revision: str | None, kind: Kind) -> Repository:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def shadows(target: str) -> HubAddress | None:
+    """The repo of the Hub whose name a local folder has too, if the folder does not say that it is another one.
 
-    try:
-        folder = Path(snapshot_download(repo_id, repo_type=kind, revision=revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise SteerEvalError(
-            f"{target} is no folder here, and as a {kind} repo it can't be fetched from the Hub: {first_line(error)}",
-            "check the name, the network, and `hf auth whoami` for a private or gated repo",
-        ) from error
-    return Repository(target, folder, folder.name)
+    Args:
+        target: The folder, as the user named it.
+    """
+    folder = Path(target)
+    address = parse_address(target) if os.path.isdir(target) and "://" not in target else None  # noqa: PTH112
+    if address is None:
+        return None
+    with suppress(FormatError):
+        # A study says where it belongs; a folder that belongs elsewhere was never meant to be found on the Hub.
+        study = load_study(inside(folder, STUDY_FILE), name=STUDY_FILE)
+        return address if study.repo == address.id else None
+    return address
+
+
+def open_place(target: str, kind: Kind = "model") -> Path:
+    """A local file or folder, or one inside a Hub repo: `hf://NAMESPACE/NAME[@REVISION]/PATH`, or its URL.
+
+    Args:
+        target: The place; a local one is taken as it is, whether or not it exists.
+        kind: What the repo is, where the target leaves that open.
+
+    Raises:
+        SteerEvalError: The repo has no such file or folder, or can't be opened.
+    """
+    address = None if not target or os.path.lexists(target) else parse_address(target)
+    if address is None or (not address.path and Path(target).suffix in (".safetensors", ".pt", ".md")):
+        return Path(target)
+    repo = _from_hub(target, _without_path(address), kind, below(address.path))
+    place = inside(repo.folder, address.path, name=target)
+    if not place.exists():
+        raise SteerEvalError(f"{_without_path(address).uri} has no {address.path}", "look at the files of the repo")
+    return place
+
+
+def open_text(target: str, model: str | None = None) -> tuple[Path, Repository]:
+    """Open a text and the model repo that it is about.
+
+    Args:
+        target: A local file, a file of a Hub repo, or a Hub repo, whose card is meant.
+        model: The model repo; by default the folder of the text, or the Hub repo that it is in.
+
+    Returns:
+        Where the text is on this disk, and the repo.
+
+    Raises:
+        SteerEvalError: A repo can't be opened, or has no such file.
+    """
+    is_path = os.path.lexists(target) or (target.endswith(".md") and "://" not in target)
+    address = None if is_path else parse_address(target)
+    if address is None:
+        return Path(target), open_repository(model or str(Path(target).parent), "model")
+    home = open_repository(_without_path(address).uri, "model")
+    name = address.path or CARD
+    place = inside(home.folder, name, name=target)
+    if not place.is_file():
+        raise SteerEvalError(f"{home.name} has no {name}", "look at the files of the repo")
+    return place, home if model is None else open_repository(model, "model")
+
+
+def _from_hub(target: str, address: HubAddress, kind: Kind, selection: Selection) -> Repository:
+    from steer_eval.hub.snapshot import fetch, resolve
+    from steer_eval.weights import cache_folder
+
+    snapshot = fetch(resolve(address, kind), selection, cache=cache_folder())
+    return Repository(target, snapshot.folder, snapshot.address.revision, snapshot.address, snapshot.left)
+
+
+def _without_path(address: HubAddress) -> HubAddress:
+    return HubAddress(address.id, address.kind, address.revision)
 
 
 @dataclass(frozen=True)
@@ -114,41 +209,113 @@ def _study_file(model: Repository, named: str | None) -> Path | None:
                 f"there is no study {named}", f"give a study.yaml, or one of those that ship: {', '.join(shipped)}"
             )
         return shipped.get(named) or Path(named)
-    if model.revision is None:
+    if model.address is None:
         return None
-    repo_id = model.name.partition("@")[0]
-    return next((path for path in shipped.values() if load_study(path).repo == repo_id), None)
+    return next((path for path in shipped.values() if load_study(path).repo == model.address.id), None)
 
 
-def open_target(target: str, data: str | None = None, study: str | None = None) -> Repositories | StudyRepositories:
+def open_target(
+    target: str, data: str | None = None, study: str | None = None, selection: Selection = without_weights
+) -> Repositories | StudyRepositories:
     """Open a repo for checking, with its study if it has one.
 
     Args:
         target: A folder or a Hub repo.
-        data: The dataset repo; by default the one that the study names, or else the card's `datasets:`. Without a study
-            it may be absent.
+        data: The dataset repo; by default the one that the study names, or else the card's `datasets:`; of a published
+            repo at the commit that it pins. Without a study it may be absent.
         study: A study file, or the name of one that ships with the package, for a repo that has none.
+        selection: Which files of Hub repos are fetched.
 
     Raises:
         SteerEvalError: A repo can't be opened, or there is no such study.
         FormatError: The study is bad.
     """
-    model = open_repository(target, "model")
+    model = open_repository(target, "model", selection)
     if study is None and os.path.lexists(model.folder / STUDY_FILE):
-        return open_study(target, data)
+        return _own_study(model, data, selection)
     file = _study_file(model, study)
     if file is not None:
-        return _with_study(load_study(file, name=str(study or file.name)), model, target, data, words=True)
-    if data is None:
-        named = _datasets_of_card(model)
-        if model.revision is not None and named:
-            data = named[0]
-        for name in named if model.revision is None else ():
-            sibling = model.folder.resolve().parent / name.rsplit("/", 1)[-1]
-            if sibling.is_dir():
-                data = _relative(sibling)
-                break
-    return Repositories(model, open_repository(data, "dataset") if data else None)
+        found = load_study(file, name=str(study or file.name))
+        return StudyRepositories(found, model, _data_of_study(found, model, data, selection), words=True)
+    if data is not None:
+        return Repositories(model, open_repository(data, "dataset", selection))
+    return Repositories(model, _data_of_card(model, selection))
+
+
+def open_study(target: str, data: str | None = None, selection: Selection = without_weights) -> StudyRepositories:
+    """Open a model repo, read its study, and open the paired dataset repo.
+
+    Args:
+        target: The model repo: a folder or a Hub repo.
+        data: The dataset repo; by default the one that the study names: for a local folder its sibling with the last
+            part of that name, for a Hub repo the repo itself, at the commit that `config.json` pins if it does.
+        selection: Which files of Hub repos are fetched.
+
+    Raises:
+        SteerEvalError: A repo can't be opened.
+        FormatError: The study is bad, or what it pins is.
+    """
+    return _own_study(open_repository(target, "model", selection), data, selection)
+
+
+def _own_study(model: Repository, data: str | None, selection: Selection) -> StudyRepositories:
+    name = f"{model.name}/{STUDY_FILE}"
+    study = load_study(inside(model.folder, STUDY_FILE, name=name), name=name)
+    return StudyRepositories(study, model, _data_of_study(study, model, data, selection))
+
+
+def _data_of_study(study: Study, model: Repository, data: str | None, selection: Selection) -> Repository:
+    """The dataset repo of a study; it is found by its name unless it is given."""
+    if data is not None:
+        return open_repository(data, "dataset", selection)
+    if model.address is not None:
+        pin = _pin(model)
+        if pin is not None and pin.repo != study.data:
+            message = f"the study's dataset repo is {study.data}, and a commit of another one is pinned"
+            file = f"{model.name}/{CONFIG}"
+            raise FormatError(file, "data", message, expected=study.data, observed=pin.repo, fix="name it with --data")
+        return _paired(study.data, pin, selection)
+    sibling = _sibling(model, study.data)
+    if not sibling.is_dir():
+        raise SteerEvalError(
+            f"the dataset repo {study.data} of the study is not beside {model.name} (looked for {sibling})",
+            "put it there, or name it with --data",
+        )
+    return _local(sibling)
+
+
+def _data_of_card(model: Repository, selection: Selection) -> Repository | None:
+    """The dataset repo that a published repo pins, or else that its card names; None if there is none."""
+    named = _datasets_of_card(model)
+    if model.address is not None:
+        pin = _pin(model)
+        if pin is None and not named:
+            return None
+        return _paired(pin.repo if pin else named[0], pin, selection)
+    siblings = (_sibling(model, name) for name in named)
+    return next((_local(sibling) for sibling in siblings if sibling.is_dir()), None)
+
+
+def _paired(repo: str, pin: DataPin | None, selection: Selection) -> Repository:
+    """A dataset repo of the Hub, whatever folders there are here: strangers do not name folders of ours."""
+    address = parse_address(repo)
+    if address is None:
+        raise SteerEvalError(f"{repo} is no name of a dataset repo", "name the dataset repo with --data")
+    if pin is not None:
+        address = HubAddress(address.id, "dataset", pin.revision)
+    return _from_hub(repo, address, "dataset", selection)
+
+
+def _pin(model: Repository) -> DataPin | None:
+    name = f"{model.name}/{CONFIG}"
+    if not os.path.lexists(model.folder / CONFIG):
+        return None
+    config: Any = read_json(inside(model.folder, CONFIG, name=name), name=name)
+    return data_pin(config, name) if isinstance(config, dict) else None
+
+
+def _sibling(model: Repository, repo: str) -> Path:
+    return model.folder.resolve().parent / repo.rsplit("/", 1)[-1]
 
 
 def _datasets_of_card(repository: Repository) -> list[str]:
@@ -160,38 +327,17 @@ def _datasets_of_card(repository: Repository) -> list[str]:
     except FormatError:
         return []
     listed = [named] if isinstance(named, str) else named
-    return [each for each in listed if isinstance(each, str) and _HUB_ID.fullmatch(each)]
+    return [each for each in listed if isinstance(each, str) and _is_id(each)]
 
 
-def open_study(target: str, data: str | None = None) -> StudyRepositories:
-    """Open a model repo, read its study, and open the paired dataset repo.
-
-    Args:
-        target: The model repo: a folder or a Hub repo.
-        data: The dataset repo; by default the one that the study names: for a local folder its sibling with the last
-            part of that name, for a Hub repo the repo itself.
-
-    Raises:
-        SteerEvalError: A repo can't be opened.
-        FormatError: The study is bad.
-    """
-    model = open_repository(target, "model")
-    name = f"{model.name}/{STUDY_FILE}"
-    study = load_study(inside(model.folder, STUDY_FILE, name=name), name=name)
-    return _with_study(study, model, target, data, words=False)
+def _is_id(text: str) -> bool:
+    """Whether a text of a stranger is a plain `namespace/name`."""
+    return "://" not in text and "@" not in text and parse_address(text) is not None
 
 
-def _with_study(study: Study, model: Repository, target: str, data: str | None, *, words: bool) -> StudyRepositories:
-    """The repos of a study; its dataset repo is found by its name unless it is given."""
-    if data is None and model.revision is None:
-        sibling = model.folder.resolve().parent / study.data.rsplit("/", 1)[-1]
-        if not sibling.is_dir():
-            raise SteerEvalError(
-                f"the dataset repo {study.data} of the study is not beside {target} (looked for {sibling})",
-                "put it there, or name it with --data",
-            )
-        data = _relative(sibling)
-    return StudyRepositories(study, model, open_repository(data or study.data, "dataset"), words)
+def _local(folder: Path) -> Repository:
+    name = _relative(folder)
+    return Repository(name, Path(name))
 
 
 def _relative(folder: Path) -> str:

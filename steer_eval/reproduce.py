@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from steer_eval.audit import Audit, audit_text
+from steer_eval.audit import Audit, Coverage, audit_text
 from steer_eval.cards import DATASET_CARD, MODEL_CARD, render_data_repo, render_model_repo, write_rendered
 from steer_eval.cells import Cell, plan, wants_text
 from steer_eval.claims.facts import facts_of
 from steer_eval.claims.measures import REGISTRY, Needs
 from steer_eval.claims.names import model_names
-from steer_eval.claims.verdict import FAILING, Rerun, Verdict, judge, needs
+from steer_eval.claims.verdict import FAILING, NO_RERUN, Rerun, Verdict, judge, needs
 from steer_eval.digest import sha256_file, sha256_value
 from steer_eval.environment import Environment
 from steer_eval.errors import FormatError, SteerEvalError
@@ -66,7 +66,8 @@ class Report:
     environments: dict[str, Environment]
     recorded: dict[str, Environment]
     resumed: int = 0
-    coverage: tuple[int, int] | None = None
+    data_revision: str | None = None
+    coverage: Coverage | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -77,10 +78,11 @@ class Report:
             "repo": self.repo,
             "data": self.data,
             "revision": self.revision,
+            "data_revision": self.data_revision,
             "level": {"requested": self.requested, "reached": self.reached},
             "findings": [finding.to_json() for finding in self.findings],
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
-            **({} if self.coverage is None else {"coverage": coverage_json(*self.coverage)}),
+            **({} if self.coverage is None else {"coverage": self.coverage.to_json()}),
             "run": {
                 "folder": str(self.run),
                 "resumed": self.resumed,
@@ -99,11 +101,6 @@ class Report:
         bad = bool(words & FAILING) or "error" in severities
         unchecked = self.requested != "check" and "not-checkable" in words
         return int(bad or (strict and ("warning" in severities or unchecked)))
-
-
-def coverage_json(understood: int, numbers: int) -> dict[str, int]:
-    """How many of a text's numbers were understood, as reports have it."""
-    return {"understood": understood, "numbers": numbers}
 
 
 def default_run_folder(repositories: StudyRepositories, command: str) -> Path:
@@ -164,7 +161,7 @@ def reproduce(
             if environments:
                 again = _only(load_results(study, model_repo=run, data_repo=run), set(environments))
                 rerun = Rerun(again, _same_machine_class(environments, dict(published.environments)))
-        why_no_rerun = "needs a re-run" if level != "rerun" else "no model was run, see the findings"
+        why_no_rerun = NO_RERUN[level == "rerun"]
         verdicts = judge(study, published, rerun, why_no_rerun=why_no_rerun) if level != "check" else ()
         verdicts += audit.verdicts if audit else ()
         if repositories.words:
@@ -176,6 +173,7 @@ def reproduce(
             repo=repositories.model.name,
             data=repositories.data.name,
             revision=repositories.model.revision,
+            data_revision=repositories.data.revision,
             requested=level,
             reached="recompute" if level == "rerun" and rerun is None else level,
             findings=tuple(findings),
@@ -184,7 +182,7 @@ def reproduce(
             environments=environments,
             recorded=dict(published.environments),
             resumed=len(journal) - journal.added if level == "rerun" else 0,
-            coverage=(audit.understood, len(audit.places)) if audit else None,
+            coverage=audit.coverage if audit else None,
         )
         document = report.to_json()
         schema.check(document, "report", file=REPORT)

@@ -21,6 +21,7 @@ from steer_eval.formats.vector import SteeringVector, file_name
 
 if TYPE_CHECKING:
     from steer_eval.claims.facts import Facts
+    from steer_eval.table_configs import TableConfig
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Results:
         environments: What each model's sweep was measured on.
         weights: SHA-256 of the weights that each model's sweep was measured with.
         unusable: For files that could not be used, why.
+        tables: The tables of the dataset repo, as they can be loaded; empty where they were not looked at.
     """
 
     sweeps: Mapping[str, Sweep]
@@ -134,6 +136,7 @@ class Results:
     unusable: Mapping[str, str] = field(default_factory=dict)
     vector_files: Mapping[tuple[str, int], str] = field(default_factory=dict)
     facts: Facts | None = None
+    tables: tuple[TableConfig, ...] = ()
 
     def vector_file(self, model: str, layer: int) -> str:
         """Path of a vector; where it would be if it is absent."""

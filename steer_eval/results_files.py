@@ -33,6 +33,7 @@ from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector
 from steer_eval.results import Results, Sweep, SweepRow, Text
 from steer_eval.study import Study
+from steer_eval.table_configs import study_tables
 
 ENVIRONMENT = "environment.json"
 ENVIRONMENT_SCHEMA = "steer-eval/environment/1"
@@ -88,6 +89,7 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
         environments={model: Environment.from_json(value) for model, value in measured.items()},
         weights={model: value["weights_sha256"] for model, value in measured.items()},
         unusable=unusable,
+        tables=study_tables(data_repo, study.chosen_names, study.models),
     )
 
 

@@ -50,6 +50,10 @@ class Journal:
     def __getitem__(self, key: str) -> dict[str, Any]:
         return self._records[key]
 
+    def records(self) -> list[dict[str, Any]]:
+        """All measurements, in the order in which their keys were first added."""
+        return list(self._records.values())
+
     def add(self, key: str, record: dict[str, Any]) -> None:
         """Record a finished measurement; it is on disk when this returns."""
         if self._file is None:

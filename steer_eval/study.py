@@ -19,6 +19,7 @@ from steer_eval.claims.printed import Printed
 from steer_eval.errors import FormatError
 from steer_eval.formats import schema, strict_yaml
 from steer_eval.formats.text import read_text
+from steer_eval.sae.plan import SaePlan, sae_plan
 
 FILE = "study.yaml"
 MAX_BYTES = 4 * 2**20
@@ -160,7 +161,17 @@ class Study:
     license: str = "apache-2.0"
     language: str = "en"
     repo: str = ""
+    saes: tuple[SaePlan, ...] = ()
     text: str = field(default="", repr=False, compare=False)
+
+    @property
+    def chosen_names(self) -> dict[str, str]:
+        """Kinds of the data files whose names are the study's to choose, by path."""
+        return {
+            self.extraction.pairs: "contrast_pairs",
+            self.sweep.prompts: "eval_prompts",
+            self.perplexity.corpus: "perplexity_corpus",
+        }
 
     def vector_layers(self, model: str) -> tuple[int, ...]:
         """Layers that a model has vectors of."""
@@ -223,6 +234,7 @@ def _from_document(document: dict[str, Any], text: str) -> Study:
         ),
         tolerances={measure: Tolerance(**value) for measure, value in document["tolerances"].items()},
         claims=tuple(_claim(value) for value in document["claims"]),
+        saes=tuple(sae_plan(value) for value in document.get("saes", ())),
         text=text,
         **{
             key: document[key].strip()
@@ -269,6 +281,21 @@ def _check_agreement(study: Study, file: str) -> None:
     strays = sorted(set(study.sweep.layers) - set(study.extraction.layers))
     if strays:
         refuse("sweep.layers", "a swept layer has no vector", list(study.extraction.layers), strays)
+    for number, sae in enumerate(study.saes):
+        if sae.model not in study.models:
+            refuse(f"saes.{number}.model", "the study has no such model", sorted(study.models), sae.model)
+        if sae.k > sae.features:
+            refuse(f"saes.{number}.k", "k is larger than the number of features", f"<= {sae.features}", sae.k)
+        swept = sae.layer in study.layers(sae.model)
+        if sae.table and not (swept and sae.table.coefficient in study.coefficients(sae.model)):
+            refuse(
+                f"saes.{number}.table",
+                "the sweep has no such cell at the SAE's layer",
+                list(study.layers(sae.model)),
+                sae.layer,
+            )
+    if len({(sae.model, sae.layer) for sae in study.saes}) < len(study.saes):
+        refuse("saes", "two SAEs of one model and layer", "one", "two")
     strays_c = sorted(set(study.sweep.random_text_coefficients) - set(study.sweep.coefficients))
     if strays_c:
         refuse(

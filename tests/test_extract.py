@@ -6,7 +6,8 @@ from tiny_models import BLOCKS, HIDDEN, TEXT, fingerprint, tiny_language_model
 
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
-from steer_eval.extract import TOKENS_PER_BATCH, extract_caa
+from steer_eval.evaluation.memory import PASS_TOKENS
+from steer_eval.extract import extract_caa
 
 WORDS = TEXT.split()
 LAYERS = range(BLOCKS - 1)
@@ -40,8 +41,8 @@ def by_hand(lm, pairs, layer) -> torch.Tensor:
     return total / len(pairs)
 
 
-def assert_close(observed: torch.Tensor, expected: torch.Tensor) -> None:
-    assert float((observed.double() - expected).norm()) <= 1e-5 * (1 + float(expected.norm()))
+def assert_close(observed: torch.Tensor, expected: torch.Tensor, *, bound: float = 1e-5) -> None:
+    assert float((observed.double() - expected).norm()) <= bound * (1 + float(expected.norm()))
 
 
 def test_vectors_are_those_computed_by_hand(tiny):
@@ -64,7 +65,8 @@ def test_the_last_block_is_taken_before_the_final_norm(tiny):
         tiny.final_hidden(torch.tensor([prompt + reply]))
         expected += sign * outputs.pop()[0, len(prompt) :].double().mean(dim=0)
     handle.remove()
-    assert_close(extract_caa(tiny, PAIRS[:1], [last])[last], expected)
+    # A recurrent layer that goes on from a state rounds otherwise than one that reads all at once.
+    assert_close(extract_caa(tiny, PAIRS[:1], [last])[last], expected, bound=5e-5)
 
 
 def test_a_special_token_in_front_of_texts_stays_out_of_chats():
@@ -102,14 +104,14 @@ def test_texts_that_fill_several_batches():
     longest = max(
         len(lm.chat_ids(pair.scenario)) + len(lm.text_ids(pair.positive, special_tokens=False)) for pair in many
     )
-    assert max(done) * longest <= 2 * TOKENS_PER_BATCH
+    assert max(done) * longest <= 2 * PASS_TOKENS
     assert_close(vectors[2], by_hand(lm, many, 2))
 
 
 def test_a_text_longer_than_a_batch_is_a_batch():
     lm = tiny_language_model("qwen3_5")
     long = ContrastPair("Why?", "the dogs " * 1000, "No.")
-    assert len(lm.text_ids(long.positive, special_tokens=False)) > TOKENS_PER_BATCH
+    assert len(lm.text_ids(long.positive, special_tokens=False)) > PASS_TOKENS
     assert_close(extract_caa(lm, [long], [0])[0], by_hand(lm, [long], 0))
 
 
@@ -124,7 +126,8 @@ def test_blocks_above_and_the_head_are_spared(tiny):
     extract_caa(tiny, PAIRS, [2, 0])
     for handle in handles:
         handle.remove()
-    assert runs == [0, 1, 2]
+    batches = len({len(tiny.chat_ids(pair.scenario)) for pair in PAIRS})
+    assert runs == [0, 1, 2] * 2 * batches
     assert fingerprint(tiny) == before
 
 

@@ -100,7 +100,7 @@ def test_no_number_of_a_card_is_contradicted_and_nearly_all_are_understood(each)
 
         assert "contradicted" not in words
         assert words.count("reproduced") > 30
-        assert audit.understood >= 0.8 * len(audit.places)
+        assert audit.coverage.understood >= 0.8 * audit.coverage.numbers
 
 
 def test_cards_are_the_same_wherever_the_repos_stand(place, tmp_path):
@@ -745,7 +745,7 @@ def test_what_contradicts_itself_supports_no_number(place):
     found = opened(place.model, place.data)
 
     messages = [finding.message for finding in check_legacy(found.repositories, found.study)]
-    assert any("PPL ratio" in message for message in messages)
+    assert any("perplexity ratio" in message for message in messages)
 
 
 def test_a_study_without_scores_or_sweeps_still_has_cards(place):

@@ -30,7 +30,8 @@ def test_the_report_and_the_annotated_card(tmp_path: Path) -> None:
     schema.check(document, "report", file=REPORT)
     assert document["level"] == {"requested": "recompute", "reached": "recompute"}
     assert report.coverage is not None
-    assert 0 < report.coverage[0] <= report.coverage[1] == len(report.verdicts)
+    assert 0 < report.coverage.understood <= report.coverage.numbers
+    assert report.coverage.numbers + report.coverage.places == len(report.verdicts)
     assert "✓" in (run / ANNOTATED).read_text(encoding="utf-8")
 
 

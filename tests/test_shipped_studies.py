@@ -16,6 +16,13 @@ from steer_eval.study import load_study
 
 SEED = "qwen35-mature-anger"
 STUDIES = shipped_studies()
+WRONG = {
+    "transfer-mature-anger-unnamed": 1.5,
+    "large-ranking": False,
+    "small-ranking": False,
+    "small-features": 2,
+}
+"""What the seed's card says and its data does not, with what the data has."""
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -77,14 +84,19 @@ def test_the_seeds_claims_hold_on_its_published_data(upstream: Path, tmp_path: P
 
     assert answer.exit_code == 1
     assert len(own) == len(load_study(STUDIES[SEED]).claims)
-    assert {verdict["verdict"] for verdict in own} <= {"reproduced", "not-checkable"}
-    assert all(verdict["verdict"] == "reproduced" for verdict in own if verdict["measure"] != "vector_cosine"), (
-        "only a direction needs a re-run"
+    contradicted = {verdict["id"]: verdict["checks"][0]["observed"] for verdict in own if verdict["id"] in WRONG}
+    assert contradicted == WRONG
+    assert {verdict["verdict"] for verdict in own if verdict["id"] in WRONG} == {"contradicted"}
+    others = [verdict for verdict in own if verdict["id"] not in WRONG]
+    assert {verdict["verdict"] for verdict in others if verdict["measure"] != "vector_cosine"} == {"reproduced"}
+    assert {verdict["verdict"] for verdict in others if verdict["measure"] == "vector_cosine"} == {"not-checkable"}, (
+        "a direction needs a re-run"
     )
     assert [verdict["claim"] for verdict in card if verdict["verdict"] == "contradicted"] == [
-        "feature 4617 fires on 100% of tokens"
+        "feature 4617 of qwen_large fires on 100% of tokens with steering"
     ]
-    assert report["coverage"]["understood"] == report["coverage"]["numbers"] == len(card)
+    coverage = report["coverage"]
+    assert coverage["understood"] == coverage["numbers"] == len(card) - coverage["places"]
 
 
 def test_a_rerun_names_what_it_needs_and_what_it_leaves_out(upstream: Path, tmp_path: Path) -> None:

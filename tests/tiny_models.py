@@ -20,7 +20,9 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen3_5Config,
     Qwen3_5ForCausalLM,
+    Qwen3_5ForConditionalGeneration,
     Qwen3_5TextConfig,
 )
 
@@ -198,3 +200,23 @@ def fingerprint(lm: LanguageModel) -> tuple[Any, ...]:
         module.generation_config.to_dict(),
         module.training,
     )
+
+
+def tiny_conditional_generation(*, eos_ids: Iterable[int] = (), seed: int = 0) -> LanguageModel:
+    """The wrapper that Qwen3.5 checkpoints are published as, vision tower and all, around a tiny text model."""
+    config = Qwen3_5Config(
+        text_config=tiny_config("qwen3_5").to_dict(),
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": HIDDEN,
+            "num_position_embeddings": 16,
+        },
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = Qwen3_5ForConditionalGeneration(config).float().eval()
+    module.generation_config.eos_token_id = list(eos_ids) or None
+    return LanguageModel(module, tiny_tokenizer())

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator
 
 from steer_eval.claims.claim import Selector
-from steer_eval.claims.facts import AXES, Fact, Facts
+from steer_eval.claims.fact import AXES, Fact, Facts
 from steer_eval.claims.printed import Printed
+from steer_eval.claims.wording import quantity, subject
 
 _GROUPS = (
     (*AXES, "margin"),
@@ -45,16 +46,17 @@ def _causes(printed: Printed, fact: Fact, select: Selector, facts: Facts) -> Ite
     value = float(fact.value)
     for other in _same_row(fact, facts):
         if printed.covers(float(other.value)):
-            yield f"it is the {other.measure.replace('_', ' ')} of the same row"
+            yield f"it is the {quantity(other.measure)} of the same row"
     # Nearly anything small is printed as 0, so that a slip explains nothing there.
     for cause, changed in _slips(fact.measure, value) if printed.value else ():
         if math.isfinite(changed) and printed.covers(changed):
             yield f"{cause} gives {printed.text}"
-    for part, words in _PARTS.items():
+    # Of every table some feature stands in any place.
+    for part, words in () if fact.measure.startswith("feature_rank") else _PARTS.items():
         for other in facts.near(fact.measure, select):
             differs = getattr(other.select, part) != getattr(select, part) and getattr(select, part) is not None
             if differs and printed.covers(float(other.value)):
-                yield f"it is that of {words}: {other.select} ({other.file}, {other.where})"
+                yield f"it is that of {words}: {subject(other.select)} ({other.file}, {other.where})"
 
 
 def _same_row(fact: Fact, facts: Facts) -> list[Fact]:

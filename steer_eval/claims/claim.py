@@ -14,6 +14,12 @@ Label = Literal["steered", "zero", "random", "anchor"]
 """Kinds of cell: steered ones, and the three controls."""
 
 
+def pair_of(first: str, second: str) -> str:
+    """What two vectors are called together, whichever is named first: `native and ridge`, `L=6 and L=14`."""
+    one, other = sorted((first, second), key=lambda name: (len(name) if name.startswith("L=") else 0, name))
+    return f"{one} and {other}"
+
+
 @dataclass(frozen=True)
 class Selector:
     """What a measure is taken on; a part that a measure does not use stays None."""
@@ -26,6 +32,7 @@ class Selector:
     feature: int | None = None
     variant: str | None = None
     file: str | None = None
+    rule: str | None = None
 
     def __str__(self) -> str:
         parts = [self.model, self.label, self.variant]

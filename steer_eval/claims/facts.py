@@ -6,116 +6,20 @@ there. Claims of a card are looked up here, so that a verdict can always show it
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from steer_eval.claims.claim import Selector
+from steer_eval.claims.fact import AXES, DEFINITIONS, IMPUTED, Fact, Facts, fits
 from steer_eval.claims.names import ModelNames
-from steer_eval.consistency import same_or_rounded
-from steer_eval.formats.features import FeatureTable
+from steer_eval.claims.transfer_facts import transfer_facts
+from steer_eval.claims.variant_facts import scores, variant_facts
+from steer_eval.formats.features import FeatureRow, FeatureTable
 from steer_eval.inventory import TABLES, Artifact, Inventory
-from steer_eval.rules.rounding import agrees_with_quotient
 from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of, model_called, sweep_files
 from steer_eval.rules.vector_files import vectors_by_model
 
-AXES = ("mature_anger", "juvenile_rage", "coherence")
-
-DEFINITIONS = {
-    "perplexity": "perplexity of the corpus in a cell, per token",
-    "base_perplexity": "perplexity of the corpus under the unsteered model",
-    "perplexity_ratio": "perplexity in a cell over that of the unsteered model",
-    "collapsed": "whether a cell is marked as collapsed",
-    "mature_anger": "the judge's score of the wanted persona in a cell",
-    "juvenile_rage": "the judge's score of the unwanted persona in a cell",
-    "coherence": "the judge's score of coherence in a cell",
-    "margin": "mature_anger - juvenile_rage of a cell",
-    "vector_norm": "Euclidean norm of a steering vector",
-    "vector_width": "number of values of a steering vector",
-    "vector_layer": "layer that a steering vector's file records",
-    "applied_norm": "Euclidean norm of a variant's vector as it was added, before the coefficient",
-    "artifact_layer": "layer that the file of a vector, SAE or feature table records",
-    "feature_delta": "mean activation of a feature with steering, less that without",
-    "feature_base_mean": "mean activation of a feature without steering",
-    "feature_steered_mean": "mean activation of a feature with steering",
-    "feature_ratio": "mean activation of a feature with steering over that without",
-    "feature_steered_frequency": "share of prompts on which a feature fires with steering, in per cent",
-    "feature_base_frequency": "share of prompts on which a feature fires without steering, in per cent",
-    "feature_coefficient": "steering coefficient of a feature table",
-    "feature_count": "number of features in a table",
-    "sae_width": "number of features of an SAE",
-    "sae_k": "features of an SAE that may fire per token",
-    "file_size": "bytes of a file",
-    "row_count": "rows of a file",
-    "cell_count": "steered cells of a sweep",
-    "collapsed_cells": "steered cells of a sweep that collapse",
-    "contrast_pair_count": "number of contrast pairs",
-    "prompt_count": "number of evaluation prompts",
-    "prompts_per_cell": "number of evaluation prompts that each cell of a sweep was given",
-    "lowest_score": "lowest score that a judge gave on any axis",
-    "highest_score": "highest score that a judge gave on any axis",
-}
-"""What each name means; `docs/measures.md` lists them."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One number of the data.
-
-    Args:
-        measure: Name in `DEFINITIONS`.
-        select: What it was measured on.
-        value: The number or truth value.
-        file: File that it stands in, as findings name it.
-        where: Line or key in it.
-        note: What a reader should know beside the number.
-    """
-
-    measure: str
-    select: Selector
-    value: float | bool
-    file: str
-    where: str
-    note: str = ""
-
-
-class Facts:
-    """All facts of some repos, found by measure."""
-
-    def __init__(self, facts: Iterable[Fact]) -> None:
-        self._by_measure: dict[str, list[Fact]] = {}
-        for fact in facts:
-            self._by_measure.setdefault(fact.measure, []).append(fact)
-
-    def find(self, measure: str, select: Selector) -> list[Fact]:
-        """Facts of a measure that fit every part of a selector that is given."""
-        return [fact for fact in self._by_measure.get(measure, ()) if fits(fact.select, select)]
-
-    def near(self, measure: str, select: Selector) -> list[Fact]:
-        """Facts of a measure that differ from a selector in exactly one of its parts."""
-        given = [name for name in _PARTS if getattr(select, name) is not None]
-        found = []
-        for name in given:
-            loose = replace(select, **{name: None})
-            found += [fact for fact in self.find(measure, loose) if not fits(fact.select, select)]
-        return found
-
-    def of(self, select: Selector, measures: Iterable[str]) -> list[Fact]:
-        """Facts of several measures that fit a selector."""
-        return [fact for measure in measures for fact in self.find(measure, select)]
-
-    def measures(self) -> list[str]:
-        """Measures of which there are facts."""
-        return list(self._by_measure)
-
-
-_PARTS = tuple(field.name for field in fields(Selector))
-
-
-def fits(observed: Selector, wanted: Selector) -> bool:
-    """Whether a fact's selector has every part that is wanted."""
-    return all(getattr(wanted, name) in (None, getattr(observed, name)) for name in _PARTS)
+__all__ = ["AXES", "DEFINITIONS", "Fact", "Facts", "facts_of", "fits", "judge_of"]
 
 
 def facts_of(inventory: Inventory, names: ModelNames) -> Facts:
@@ -129,8 +33,9 @@ def facts_of(inventory: Inventory, names: ModelNames) -> Facts:
     return Facts(
         [
             *_sweeps(sweeps),
-            *_variants(inventory, sweeps),
             *_judgements(inventory, sweeps),
+            *variant_facts(inventory, sweeps),
+            *transfer_facts(inventory),
             *_vectors(inventory),
             *_features(inventory, names),
             *_saes(inventory, names),
@@ -162,36 +67,6 @@ def _sweeps(sweeps: Mapping[str, SweepFile]) -> Iterator[Fact]:
             yield Fact("prompts_per_cell", Selector(model), count, file, f"{len(sweep.rows)} rows")
 
 
-def _variants(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> Iterator[Fact]:
-    """Perplexities of labelled variants, which name no model: theirs is the one with their unsteered perplexity."""
-    for artifact in inventory.of("transfer_eval", "phase_i"):
-        for row in artifact.value:
-            value, where = row.value, f"line {row.line}"
-            model = _model_of(value, sweeps)
-            select = Selector(model, variant=value["label"], file=artifact.path)
-            note = f"its unsteered perplexity is that of {model}" if model else ""
-            for measure, key in (("perplexity", "ppl"), ("perplexity_ratio", "ppl_ratio"), ("applied_norm", "norm")):
-                if value.get(key) is not None:
-                    yield Fact(measure, select, value[key], artifact.file, where, note)
-            if "collapsed" in value:
-                yield Fact("collapsed", select, value["collapsed"], artifact.file, where, note)
-
-
-def _model_of(row: Mapping[str, Any], sweeps: Mapping[str, SweepFile]) -> str | None:
-    """The one model whose unsteered perplexity a variant's row records or implies."""
-    recorded = [row[key] for key in ("base_ppl", "base_ppl_08") if row.get(key) is not None]
-
-    def has(base: float) -> bool:
-        if recorded:
-            return any(same_or_rounded(base, each) for each in recorded)
-        ppl, ratio = row.get("ppl"), row.get("ppl_ratio")
-        return ppl is not None and ratio is not None and agrees_with_quotient(ratio, ppl, base)
-
-    bases = {model: {row.base_ppl for row in sweep.rows} for model, sweep in sweeps.items()}
-    fitting = [model for model, known in bases.items() if any(has(base) for base in known)]
-    return fitting[0] if len(fitting) == 1 else None
-
-
 def judge_of(name: str, models: Iterable[str]) -> tuple[str, str] | None:
     """Judge and model that the name of a file of scores gives: `judge_<judge>_<model>.jsonl`."""
     known = list(models)
@@ -203,9 +78,6 @@ def judge_of(name: str, models: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-_LABELLED = re.compile(r"judge_(?P<judge>.+)_(?:transfer|phase_i)\.jsonl")
-
-
 def _judgements(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> Iterator[Fact]:
     for artifact in inventory.of("judge"):
         named = judge_of(artifact.name, sweeps)
@@ -214,23 +86,9 @@ def _judgements(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> Iterat
             select = Selector(model, "steered", row.value["layer"], float(row.value["coef"]), judge=judge)
             measured = sweeps[model].at(select.layer, select.coef or 0.0) if model else None
             imputed = measured is not None and not measured.generations
-            note = "there was no text to judge: the score is made up" if imputed else ""
-            yield from _scores(artifact, row.line, row.value, select, note)
+            note = IMPUTED if imputed else ""
+            yield from scores(artifact, row.line, row.value, select, note)
         yield from _scale(artifact, Selector(model, judge=judge))
-    for artifact in inventory.of("judge_labels"):
-        stated = _LABELLED.fullmatch(artifact.name)
-        judge = stated["judge"] if stated else None
-        for row in artifact.value:
-            select = Selector(judge=judge, variant=row.value["label"], file=artifact.path)
-            yield from _scores(artifact, row.line, row.value, select, "")
-
-
-def _scores(artifact: Artifact, line: int, row: Mapping[str, Any], select: Selector, note: str) -> Iterator[Fact]:
-    where = f"line {line}"
-    for axis in AXES:
-        yield Fact(axis, select, row[axis], artifact.file, where, note)
-    computed = row["mature_anger"] - row["juvenile_rage"]
-    yield Fact("margin", select, row.get("margin", computed), artifact.file, where, note)
 
 
 def _scale(artifact: Artifact, select: Selector) -> Iterator[Fact]:
@@ -259,6 +117,7 @@ def _features(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
         yield Fact("feature_coefficient", whole, table.coefficient, artifact.file, "coef")
         yield Fact("feature_count", whole, len(table.rows), artifact.file, "top_features")
         yield Fact("artifact_layer", whole, table.layer, artifact.file, "layer")
+        places = _Places.of(table)
         for index, row in enumerate(table.rows):
             select = replace(whole, coef=table.coefficient, feature=row.feature)
             where = f"top_features[{index}]"
@@ -275,6 +134,48 @@ def _features(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
             note = f"measured at c={table.coefficient:+g} on {table.n_prompts} prompts"
             for measure, value in numbers.items():
                 yield Fact(measure, select, value, artifact.file, where, note)
+            yield Fact("feature_rank", select, index + 1, artifact.file, where, places.order)
+            yield Fact("feature_rank_by_delta", select, places.by_delta[row.feature], artifact.file, where, note)
+            if row.base_mean > 0:
+                among = f"among the {len(table.rows)} features of the table"
+                yield Fact("feature_rank_by_ratio", select, places.by_ratio[row.feature], artifact.file, where, among)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The places of a table's features by other orders than its own.
+
+    Args:
+        order: What the table is in the order of, in words.
+        by_delta: Place by delta with its sign, by feature.
+        by_ratio: Place by steered over base mean, by feature.
+    """
+
+    order: str
+    by_delta: Mapping[int, int]
+    by_ratio: Mapping[int, int]
+
+    @classmethod
+    def of(cls, table: FeatureTable) -> _Places:
+        sizes = [abs(row.delta) for row in table.rows]
+        in_order = sizes == sorted(sizes, reverse=True)
+        falling = sum(row.delta < 0 for row in table.rows)
+        order = "the table is in the order of the size of delta" if in_order else "the table is in no order of delta"
+        if in_order and falling:
+            order += f": {falling} of its {len(table.rows)} features fall"
+        rated = [row for row in table.rows if row.base_mean > 0]
+        return cls(
+            order,
+            _places(table.rows, lambda row: row.delta),
+            _places(rated, lambda row: row.steered_mean / row.base_mean),
+        )
+
+
+def _places(rows: Iterable[FeatureRow], key: Callable[[FeatureRow], float]) -> dict[int, int]:
+    """The place of each feature, from 1; equals share the better place."""
+    rows = list(rows)
+    values = sorted((key(row) for row in rows), reverse=True)
+    return {row.feature: values.index(key(row)) + 1 for row in rows}
 
 
 def _saes(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:

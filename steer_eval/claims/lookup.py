@@ -6,23 +6,37 @@ claim for which there is no fact, or several different ones, is not checkable, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from steer_eval.claims.causes import likely_cause
-from steer_eval.claims.claim import Selector
+from steer_eval.claims.claim import Claim, Selector
+from steer_eval.claims.conflicts import Conflicts
 from steer_eval.claims.extract.extracted import Extracted
 from steer_eval.claims.extract.file_rows import names_file
 from steer_eval.claims.facts import Fact, Facts
 from steer_eval.claims.printed import Printed
 from steer_eval.claims.verdict import Check, Word
+from steer_eval.claims.wording import files_named, found_in_file, quantity, subject
 from steer_eval.findings import Finding
 from steer_eval.rules.card_files import size_agrees
 
 _SHARES_OF = {"feature_steered_frequency": "prompts", "feature_base_frequency": "prompts"}
 _MARGIN = 1e-9
-Conflicts = Mapping[tuple[str, str], str]
-"""What contradicts itself, by file and line."""
+_OF_TRANSFER = frozenset(
+    {
+        "heldout_r2",
+        "heldout_correlation_mean",
+        "heldout_correlation_highest",
+        "heldout_correlation_lowest",
+        "fitted_correlation_mean",
+        "correlation_count",
+        "carried_norm",
+        "carried_feature_norm",
+        "map_penalty",
+    }
+)
+"""Measures of two models, which no model, cell or judge in the words can select."""
 
 
 def check(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tuple[Check, tuple[Finding, ...]]:
@@ -31,7 +45,7 @@ def check(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tuple[Che
     Args:
         extracted: The claim, or why there is none.
         facts: What the data says.
-        conflicts: Rows that contradict themselves: they can support nothing.
+        conflicts: What contradicts itself: it can support nothing.
 
     Returns:
         The check, and warnings that do not change the verdict.
@@ -48,41 +62,55 @@ def _not_checkable(reason: str) -> Check:
     return Check("published data", None, "", "not-checkable", reason, "", "")
 
 
-def _made(fact: Fact, holds: bool, reason: str, tolerance: str, conflicts: Conflicts) -> Check:
+def _made(
+    fact: Fact, holds: bool, reason: str, tolerance: str, conflicts: Conflicts, observed: float | bool | None = None
+) -> Check:
     word: Word = "reproduced" if holds else "contradicted"
-    conflict = conflicts.get((fact.file, fact.where), "")
+    conflict = conflicts.against(fact)
     if conflict:
         word, reason = "contradicted", "; ".join(part for part in (reason, conflict) if part)
-    return Check("published data", fact.value, tolerance, word, reason, fact.file, fact.where)
+    shown = fact.value if observed is None else observed
+    return Check("published data", shown, tolerance, word, reason, fact.file, fact.where)
 
 
 def _number(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
     """A number of the data, found by its selector."""
     claim = extracted.claim
-    found = facts.find(claim.measure, claim.select)
+    select = _reduced(claim)
+    found = facts.find(claim.measure, select)
     if not found:
-        return _not_checkable(_why_none(claim.measure, claim.select, facts))
+        return _not_checkable(_why_none(claim.measure, select, facts))
     values = {fact.value for fact in found}
     if isinstance(claim.expected, bool) and len(values) == 1:
         fact = found[0]
         return _made(fact, fact.value is claim.expected, fact.note, "exact", conflicts)
     if isinstance(claim.expected, bool) or len(values) > 1:
-        places = ", ".join(dict.fromkeys(str(fact.select) for fact in found[:4]))
-        return _not_checkable(f"it may be any of {len(found)}: {places}")
+        places = "; ".join(dict.fromkeys(subject(fact.select).rstrip(",") for fact in found[:4]))
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        return _not_checkable(f"it may be any of {len(found)}: {places}{more}")
     # Of a cell that stands twice, the row that is found fault with.
     twice = [] if claim.measure == "base_perplexity" else found
-    fact = next((fact for fact in twice if (fact.file, fact.where) in conflicts), found[0])
-    reasons = [fact.note]
+    fact = next((fact for fact in twice if conflicts.against(fact)), found[0])
+    reasons: list[str] = []
     holds = _covers(extracted, claim.expected, float(fact.value))
     counted = _SHARES_OF.get(claim.measure)
     if not holds:
-        reasons.append(f"{claim.measure.replace('_', ' ')} is {float(fact.value):.6g}")
-        reasons.append(likely_cause(claim.expected, fact, claim.select, facts))
+        reasons.append(f"{quantity(claim.measure)} is {float(fact.value):.6g}")
+        reasons.append(likely_cause(claim.expected, fact, select, facts))
     elif counted and extracted.noun and extracted.noun != counted:
         holds = False
         reasons.append(f"definition: the data has the share of {counted}, not of {extracted.noun}")
-    reason = "; ".join(part for part in reasons if part)
+    reason = "; ".join(part for part in (*reasons, fact.note) if part)
     return _made(fact, holds, reason, _tolerance(extracted, claim.expected), conflicts)
+
+
+def _reduced(claim: Claim) -> Selector:
+    """The parts of a claim's selector that its measure has."""
+    select = claim.select
+    between_layers = (select.variant or "").startswith("L=")
+    if claim.measure in _OF_TRANSFER or (claim.measure == "cosine" and not between_layers):
+        return Selector(feature=select.feature, variant=select.variant, file=select.file)
+    return Selector(select.model, variant=select.variant) if claim.measure == "cosine" else select
 
 
 def _covers(extracted: Extracted, expected: Printed, value: float) -> bool:
@@ -100,12 +128,12 @@ def _tolerance(extracted: Extracted, expected: Printed) -> str:
 def _why_none(measure: str, select: Selector, facts: Facts) -> str:
     """Why there is no fact: which part of the selector nothing has."""
     if not facts.find(measure, Selector()):
-        return f"the data has no {measure.replace('_', ' ')}"
+        return f"the data has no {quantity(measure)}"
     if select.file is not None:
         return f"the file is absent: {select.file}"
     near = facts.near(measure, select)
-    known = f"; the nearest is {near[0].select}" if near else ""
-    return f"the data has no {measure.replace('_', ' ')} of {select or 'this'}{known}"
+    known = f"; the nearest is {subject(near[0].select)}" if near else ""
+    return f"the data has no {quantity(measure)} of {subject(select)}{known}"
 
 
 def _of_files(
@@ -130,19 +158,33 @@ def _of_files(
         sized = [fact.select.file or "" for fact in facts.find("file_size", Selector())]
         present = [path for path in sized if any(names_file(pattern, path) for pattern in patterns)]
         if present:
-            return _not_checkable(f"the data has no {claim.measure.replace('_', ' ')} of {present[0]}")
+            return _not_checkable(f"the data has no {quantity(claim.measure)} of {present[0]}")
         return _not_checkable(f"the file is absent: {', '.join(absent)}")
     if together is not None and together(extracted, checked):
-        return _made(checked[0], True, "all files together", _stated(extracted), conflicts)
+        return _made(checked[0], True, "all files together", _allowed(extracted), conflicts)
     wrong = [fact for fact in checked if not holds(extracted, fact)]
     shown = wrong[0] if wrong else checked[0]
-    reasons = [f"{fact.select.file} has {float(fact.value):.6g}" for fact in wrong[:4]]
+    reasons = [f"{fact.select.file} {found_in_file(claim.measure, float(fact.value))}" for fact in wrong[:4]]
+    if len(wrong) > 4:
+        reasons.append(f"and {len(wrong) - 4} more")
     reasons += [f"the file is absent: {path}" for path in absent]
-    return _made(shown, not wrong, "; ".join(reasons), _stated(extracted), conflicts)
+    if absent and not wrong:
+        # What holds of the files that are there may not hold of the others.
+        there = files_named("|".join(fact.select.file or "" for fact in checked))
+        return _not_checkable("; ".join([*reasons, f"it holds of {there}"]))
+    return _made(shown, not wrong, "; ".join(reasons), _allowed(extracted), conflicts)
 
 
-def _stated(extracted: Extracted) -> str:
-    return extracted.claim.expected.text if isinstance(extracted.claim.expected, Printed) else "exact"
+def _allowed(extracted: Extracted) -> str:
+    """The tolerance of a statement about files."""
+    expected = extracted.claim.expected
+    if isinstance(expected, bool):
+        return "exact"
+    if extracted.claim.measure != "file_size":
+        return _tolerance(extracted, expected)
+    if extracted.bound:
+        return f"{extracted.bound} {expected.text.lstrip('<>≤≥= ')}"
+    return "±10 %" if expected.text.startswith(("~", "≈")) else "rounding"
 
 
 def _size(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
@@ -182,6 +224,19 @@ def _prompts(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
     return made
 
 
+def _place_by_delta(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
+    """A feature's place by delta: with its sign, unless it is the place by the size of delta."""
+    made = _number(extracted, facts, conflicts)
+    expected = extracted.claim.expected
+    places = facts.find("feature_rank", extracted.claim.select)
+    if made.verdict != "contradicted" or isinstance(expected, bool):
+        return made
+    for place in places:
+        if len(places) == 1 and expected.covers(float(place.value)) and not conflicts.against(place):
+            return _not_checkable(f"it may be the place by the size of delta ({place.file}), and not by its value")
+    return made
+
+
 def _scores(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
     """The ends of the judge's scale: no score lies beyond them."""
     claim = extracted.claim
@@ -201,11 +256,12 @@ def _listed(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
     select = extracted.claim.select
     found = facts.find("feature_delta", select)
     if found:
-        return _made(found[0], True, "", "exact", conflicts)
+        return _made(found[0], True, "", "exact", conflicts, observed=True)
     elsewhere = facts.find("feature_delta", replace(select, model=None))
     if elsewhere:
         other = elsewhere[0]
-        return _made(other, False, f"it is a feature of {other.select.model}", "exact", conflicts)
+        reason = f"it is a feature of {other.select.model}"
+        return _made(other, False, reason, "exact", conflicts, observed=False)
     return _not_checkable(f"no feature table lists feature {select.feature}")
 
 
@@ -217,32 +273,31 @@ def _best_cell(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tupl
     judged = [
         fact
         for fact in facts.find("margin", Selector(select.model, judge=select.judge))
-        if not fact.note and fact.select.layer is not None
+        if not fact.imputed and fact.select.layer is not None
     ]
     models = {fact.select.model for fact in judged}
     if len(models) > 1:
         return _not_checkable(f"the text does not say which of {len(models)} models it is the best cell of"), ()
     mine = next((fact for fact in judged if _is_cell(fact, select)), None)
     if mine is None:
-        return _not_checkable(f"{select.judge} gave no score for {select}"), ()
+        return _not_checkable(f"{select.judge} gave no score for {subject(replace(select, judge=None))}"), ()
     highest = max(float(fact.value) for fact in judged)
     best = [fact for fact in judged if float(fact.value) >= highest - _MARGIN]
     holds = mine in best
     if not holds:
         reason = f"its margin is {float(mine.value):g}; the highest is {highest:g}, of {_cells(best)}"
-        return _made(mine, False, reason, "highest margin", conflicts), ()
-    check = _made(
-        mine,
-        True,
-        "" if len(best) == 1 else f"one of {len(best)} cells with margin {highest:g}",
-        "highest margin",
-        conflicts,
-    )
+        return _made(mine, False, reason, "highest margin", conflicts, observed=False), ()
+    reason = f"its margin {highest:g} is the highest"
+    if len(best) > 1:
+        reason = f"one of {len(best)} cells with the highest margin {highest:g}"
+    check = _made(mine, True, reason, "highest margin", conflicts, observed=True)
     if len(best) == 1:
         return check, ()
     message = f"{len(best)} cells of {select.model} have the highest margin {highest:g}: {_cells(best)}"
     fix = "say by which rule one of them was chosen"
-    tie = Finding("best-cell-tie", "warning", "", f"line {extracted.line}", message, None, str(select), fix)
+    tie = Finding(
+        "best-cell-tie", "warning", "", f"line {extracted.line}", message, None, subject(select).rstrip(","), fix
+    )
     return check, (tie,)
 
 
@@ -262,6 +317,7 @@ _SPECIAL: dict[str, Callable[[Extracted, Facts, Conflicts], Check]] = {
     "sae_k": _count_of_files,
     "artifact_layer": _count_of_files,
     "prompt_count": _prompts,
+    "feature_rank_by_delta": _place_by_delta,
     "scores_from": _scores,
     "scores_to": _scores,
     "feature_listed": _listed,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from steer_eval.inventory import Inventory
 from steer_eval.rules.vector_files import vectors_by_model
@@ -19,6 +20,15 @@ _SIZE_NAME = re.compile(
     r"(?<![\w./-])(?P<family>[A-Za-z][\w.]{0,31}(?:-[A-Za-z][\w.]{0,31}){0,3}-)?(?P<size>[0-9]{1,4}(?:\.[0-9]{1,3})?[BM])"
     r"(?!\w)(?!\s(?:tokens?|words?|samples?|texts?|rows?|param\w*|bytes)\b)"
 )
+
+
+@dataclass(frozen=True)
+class ModelMention:
+    """A model that a text mentions, and where."""
+
+    start: int
+    end: int
+    model: str
 
 
 @dataclass(frozen=True)
@@ -56,17 +66,20 @@ class ModelNames:
 
     def mentioned(self, text: str) -> list[str]:
         """Models that a text mentions by name in files, by Hub id or by size, in order of their first mention."""
-        found: dict[str, int] = {}
-        for name in self.known:
-            base = self.base_models.get(name, "")
-            spellings = {name, base, base.rsplit("/", 1)[-1]} - {""}
-            words = "|".join(re.escape(each) for each in sorted(spellings, key=len, reverse=True))
-            match = re.search(rf"(?<![\w.-])(?:{words})(?!\w)", text, re.IGNORECASE)
-            places = [match.start()] if match else []
-            places += [place for place, model in self._sizes(text) if model == name]
-            if places:
-                found[name] = min(places)
-        return sorted(found, key=lambda name: found[name])
+        return list(dict.fromkeys(mention.model for mention in self.mentions(text)))
+
+    def mentions(self, text: str) -> list[ModelMention]:
+        """The places at which a text mentions models, in order; one name inside another counts once."""
+        found = [
+            ModelMention(match.start(), match.end(), name) for name in self.known for match in self._named(name, text)
+        ]
+        found += self._sizes(text)
+        found.sort(key=lambda mention: (mention.start, -mention.end))
+        kept: list[ModelMention] = []
+        for mention in found:
+            if not kept or mention.start >= kept[-1].end:
+                kept.append(mention)
+        return kept
 
     def strangers(self, text: str) -> list[str]:
         """Sizes and names with a size in a text that are those of no model of the study."""
@@ -76,12 +89,26 @@ class ModelNames:
         """How a model's name is understood, for a reader."""
         return f"{name} is {self.base_models.get(name, 'not known')}"
 
-    def _sizes(self, text: str) -> Iterator[tuple[int, str]]:
+    def _named(self, name: str, text: str) -> Iterator[re.Match[str]]:
+        """Where a text has a model's name in files or its Hub id."""
+        return self._patterns[name].finditer(text)
+
+    @cached_property
+    def _patterns(self) -> dict[str, re.Pattern[str]]:
+        found = {}
+        for name in self.known:
+            base = self.base_models.get(name, "")
+            spellings = {name, base, base.rsplit("/", 1)[-1]} - {""}
+            words = "|".join(re.escape(each) for each in sorted(spellings, key=len, reverse=True))
+            found[name] = re.compile(rf"(?<![\w.-])(?:{words})(?!\w)", re.IGNORECASE)
+        return found
+
+    def _sizes(self, text: str) -> Iterator[ModelMention]:
         """Places of sizes that are one model's."""
         for match in _SIZE_NAME.finditer(text):
             models = self._of_size(match)
             if len(models) == 1:
-                yield match.start(), models[0]
+                yield ModelMention(match.start(), match.end(), models[0])
 
     def _of_size(self, match: re.Match[str]) -> list[str]:
         """Models of the size, and of the family if the text names one, that a match holds."""

@@ -21,6 +21,9 @@ Word = Literal["contradicted", "drifted", "inconclusive", "not-checkable", "repr
 WORDS: tuple[Word, ...] = ("contradicted", "drifted", "inconclusive", "not-checkable", "reproduced")
 """The words, worst first."""
 
+NO_RERUN = ("needs a re-run", "no model was run, see the findings")
+"""Why no check was made on a re-run: none was asked for, or none could be made."""
+
 FAILING: frozenset[Word] = frozenset({"contradicted", "drifted", "inconclusive"})
 
 
@@ -93,7 +96,7 @@ def judge(
     rerun: Rerun | None,
     *,
     file: str = "study.yaml",
-    why_no_rerun: str = "needs a re-run",
+    why_no_rerun: str = NO_RERUN[0],
 ) -> tuple[Verdict, ...]:
     """Judge every claim of a study.
 
@@ -163,7 +166,7 @@ def _check_published(claim: Claim, measure: Measure, case: Case) -> Check:
         holds, tolerance = _equal(claim, observation), "exact"
     else:
         holds, tolerance = claim.expected.covers(observation.value), f"±{claim.expected.rounding:g}"
-    return _check("published data", observation, tolerance, "reproduced" if holds else "contradicted", measure)
+    return _check("published data", observation, tolerance, "reproduced" if holds else "contradicted")
 
 
 def _check_rerun(claim: Claim, measure: Measure, case: Case, rerun: Rerun) -> Check:
@@ -184,7 +187,7 @@ def _check_rerun(claim: Claim, measure: Measure, case: Case, rerun: Rerun) -> Ch
     else:
         allowed = case.study.tolerances.get(measure.name)
         tolerance, word = _within(claim.expected, observation.value, allowed)
-    check = _check("re-run", observation, tolerance, word, measure)
+    check = _check("re-run", observation, tolerance, word)
     if word == "drifted" and same_machine_class is not True:
         known = "another machine class than" if same_machine_class is False else "no record of the machine class of"
         reason = "; ".join(part for part in (check.reason, f"{known} the published measurement") if part)
@@ -221,19 +224,23 @@ def _within(expected: Printed, observed: float, allowed: Tolerance | None) -> tu
     return text, "reproduced" if excess <= allowed.reproduced else "drifted"
 
 
-def _check(evidence: Evidence, observation: Observation, tolerance: str, word: Word, measure: Measure) -> Check:
+def _check(evidence: Evidence, observation: Observation, tolerance: str, word: Word) -> Check:
     reasons = [observation.note]
     if observation.conflict:
         word = "contradicted"
-        reasons.append(observation.conflict)
+        reasons.insert(0, observation.conflict)
     elif observation.undecided and word == "reproduced":
         word = "inconclusive"
-        reasons.append(observation.undecided)
+        reasons.insert(0, observation.undecided)
     elif word in {"contradicted", "drifted"}:
-        reasons.append(f"{measure.name} is {_shown(observation.value)}")
+        reasons.insert(0, _has(evidence, observation.value))
     reason = "; ".join(part for part in reasons if part)
     return Check(evidence, observation.value, tolerance, word, reason, observation.file, observation.where)
 
 
-def _shown(value: float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+def _has(evidence: Evidence, value: float | bool) -> str:
+    """What some evidence has instead of what is claimed."""
+    source = "the published data" if evidence == "published data" else "the re-run"
+    if isinstance(value, bool):
+        return f"by {source} it is {'' if value else 'not '}so"
+    return f"{source} {'have' if evidence == 'published data' else 'has'} {value:.6g}"

@@ -56,14 +56,14 @@ def summary(findings: Sequence[Finding], *, target: str, checked: int) -> str:
         target: What was checked, as the user named it.
         checked: How many files were looked at.
     """
-    lines = [f"### steer-eval validate: {_cell(target)}", "", counted(findings, checked), ""]
+    lines = [f"### steer-eval validate: {cell(target)}", "", counted(findings, checked), ""]
     if findings:
         lines += ["| severity | place | what is wrong | rule |", "|---|---|---|---|"]
     size = sum(len(line.encode("utf-8", "backslashreplace")) + 1 for line in lines)
     for number, finding in enumerate(worst_first(findings)):
         place = f"{finding.file}: {finding.where}" if finding.where else finding.file
         cells = (finding.severity, place, described(finding), finding.rule)
-        row = f"| {' | '.join(_cell(cell) for cell in cells)} |"
+        row = f"| {' | '.join(cell(each) for each in cells)} |"
         size += len(row.encode("utf-8", "backslashreplace")) + 1
         if size > SUMMARY_BYTES:
             lines += ["", f"and {len(findings) - number} more"]
@@ -86,7 +86,7 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """A text as itself in one cell of a table, whatever Markdown or HTML is in it."""
     escaped = _MARKDOWN.sub(r"\\\1", one_line(printable(short(text, 1000))))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")

@@ -74,7 +74,7 @@ def command(
 
 
 def _of_study(ctx: click.Context, repositories: StudyRepositories, *, check: bool, json: bool) -> None:
-    from steer_eval.cards import check_cards, render_data_repo, render_model_repo, write_rendered
+    from steer_eval.cards import check_cards, present_pin, render_data_repo, render_model_repo, write_rendered
     from steer_eval.formats.manifest import write_manifest
     from steer_eval.results_files import load_results
 
@@ -84,9 +84,11 @@ def _of_study(ctx: click.Context, repositories: StudyRepositories, *, check: boo
         findings = check_cards(repositories.study, results, model=model, data=dataset)
         _show_findings(findings, "both cards say what the data gives", json=json)
         ctx.exit(int(bool(findings)))
+    for repo in (model, dataset):
+        repo.check_writable()
     written = []
     for repo, rendered in (
-        (model, render_model_repo(repositories.study, results)),
+        (model, render_model_repo(repositories.study, results, present_pin(repositories.study, model.folder))),
         (dataset, render_data_repo(repositories.study, results)),
     ):
         written += [f"{repo.name}/{path}" for path in write_rendered(repo.folder, rendered)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer_eval.cli.options import json_option
+from steer_eval.cli.options import json_option, tell_which
 from steer_eval.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ MAX_CARD_BYTES = 2**20
 
 
 @click.command("convert")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The new folder; by default DIR-safe, beside DIR.")
+@click.argument("target", metavar="DIR", callback=tell_which)
+@click.option("--out", type=click.Path(path_type=Path), help="The new folder; by default DIR-safe, beside DIR or here.")
 @click.option(
     "--check",
     is_flag=True,
@@ -32,13 +32,13 @@ MAX_CARD_BYTES = 2**20
 @click.option("--force", is_flag=True, help="Replace an OUT that an earlier conversion made and nobody changed since.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, folder: Path, out: Path | None, check: bool, force: bool, json: bool) -> None:
+def command(ctx: click.Context, target: str, out: Path | None, check: bool, force: bool, json: bool) -> None:
     """Convert a model repo of PyTorch files to safetensors and SAELens folders, bit for bit.
 
-    DIR is the folder of a model repo, and is never changed. Steering vectors become vectors/*.safetensors, transferred
-    vectors and transfer maps transfer/*.safetensors, SAEs saes/MODEL/layers.N/; every other file is copied, and
-    manifest.json is written. A file that can't be read safely is left out and reported; a card that names old paths is
-    an author's text, so it is reported too, and not rewritten.
+    DIR is a model repo, a folder or on the Hub (NAMESPACE/NAME[@REVISION]), and is never changed. Steering vectors
+    become vectors/*.safetensors, transferred vectors and transfer maps transfer/*.safetensors, SAEs
+    saes/MODEL/layers.N/; every other file is copied, and manifest.json is written. A file that can't be read safely is
+    left out and reported; a card that names old paths is an author's text, so it is reported too, and not rewritten.
 
     \b
     Examples:
@@ -50,11 +50,14 @@ def command(ctx: click.Context, folder: Path, out: Path | None, check: bool, for
     from steer_eval.convert_check import check_conversion
     from steer_eval.convert_plan import plan_conversion
     from steer_eval.findings import worst
+    from steer_eval.hub.selection import everything
     from steer_eval.progress import progress_bar
+    from steer_eval.repository import open_repository
 
-    place = Path(os.path.normpath(folder.absolute()))
+    repo = open_repository(target, "model", everything)
+    place = Path(os.path.normpath(repo.folder.absolute())) if repo.address is None else Path(repo.title)
     out = out or place.with_name(f"{place.name}-safe")
-    plan = plan_conversion(folder)
+    plan = plan_conversion(repo.folder, repo.title if repo.address else "")
     check_place(plan, out)
     if force or not check or not os.path.lexists(out):
         with progress_bar("convert", len(plan.steps)) as advance:
@@ -68,7 +71,7 @@ def command(ctx: click.Context, folder: Path, out: Path | None, check: bool, for
         findings += [finding for each in checked for finding in each.findings] + beside
     findings += _old_paths(plan)
     if json:
-        _print_json(folder, out, plan.steps, checked, findings)
+        _print_json(target, out, plan.steps, checked, findings)
     else:
         _print_files(plan.steps, checked)
         if findings:
@@ -134,7 +137,7 @@ def _summary(plan: Plan, checked: Sequence[Checked] | None, beside: Sequence[Fin
 
 
 def _print_json(
-    folder: Path, out: Path, steps: Sequence[Step], checked: Sequence[Checked] | None, findings: Sequence[Finding]
+    source: str, out: Path, steps: Sequence[Step], checked: Sequence[Checked] | None, findings: Sequence[Finding]
 ) -> None:
     from steer_eval.cli.output import print_json
 
@@ -146,7 +149,7 @@ def _print_json(
     print_json(
         {
             "schema": "steer-eval/convert/1",
-            "source": str(folder),
+            "source": source,
             "out": str(out),
             "checked": checked is not None,
             "files": files,

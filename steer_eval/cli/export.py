@@ -51,9 +51,9 @@ def command(
 
     For saelens, sparsify and sae-both (a folder that both load), ARTIFACT is the SAE: a SAELens folder or a .pt file.
     For the others it is a vector file, a folder of vector files, or a model repo (a folder, or a Hub repo as
-    NAMESPACE/NAME[@REVISION]). Other tools add all vectors of a file at once; a study steers one layer at a time, which
-    --layer exports. Values are exported as they are: --coef goes into the file for lm-eval, and into the printed lines
-    for the others.
+    NAMESPACE/NAME[@REVISION]). Files and folders can be on the Hub as well: hf://NAMESPACE/NAME[@REVISION]/PATH. Other
+    tools add all vectors of a file at once; a study steers one layer at a time, which --layer exports. Values are
+    exported as they are: --coef goes into the file for lm-eval, and into the printed lines for the others.
 
     \b
     Examples:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer_eval.cli.options import json_option
+from steer_eval.cli.options import json_option, tell_which
 from steer_eval.cli.printable import printable
 from steer_eval.errors import SteerEvalError
 
@@ -31,7 +31,7 @@ class _Line(click.types.StringParamType):
 
 
 @click.command("generate")
-@click.argument("target")
+@click.argument("target", callback=tell_which)
 @click.option(
     "--prompt",
     type=_Line(),
@@ -76,9 +76,9 @@ def command(
 ) -> None:
     """Try vectors on a prompt: the unsteered answer, and one for each layer and coefficient, side by side.
 
-    TARGET is a model repo with a study (a folder, or a Hub repo as NAMESPACE/NAME[@REVISION]), or one vector file: a
-    .safetensors file that `steer-eval extract` wrote, or a .pt file of contrastive activation addition. Decoding is
-    greedy.
+    TARGET is a model repo with a study (a folder, or a Hub repo as NAMESPACE/NAME[@REVISION]), or one vector file, here
+    or on the Hub (hf://NAMESPACE/NAME/PATH): a .safetensors file that `steer-eval extract` wrote, or a .pt file of
+    contrastive activation addition. Of a Hub repo only the vectors are fetched. Decoding is greedy.
 
     \b
     Examples:

@@ -1,11 +1,12 @@
 """The `steer-eval` command.
 
-Invariant: this module registers commands and maps errors to exit codes, and does nothing else.
+Invariant: this module registers commands, sets what holds for all of them, and maps errors to exit codes.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from keyword import iskeyword
 
@@ -14,6 +15,7 @@ import click
 from steer_eval import __version__
 from steer_eval.cli.printable import printable
 from steer_eval.errors import SteerEvalError
+from steer_eval.hub.limits import MAX_FILES, MAX_GIGABYTES, Limits, limits
 
 COMMANDS = {
     "reproduce": "Check a study, recompute its claims, re-run it, and print one verdict per claim.",
@@ -23,10 +25,15 @@ COMMANDS = {
     "report": "Write one HTML page about a study or a run.",
     "extract": "Extract a study's steering vectors.",
     "sweep": "Measure a study's cells.",
+    "judge": "Score the texts of a study's cells on a rubric.",
+    "sae": "Train sparse autoencoders, and rank their features by what steering does to them.",
     "generate": "Try vectors on a prompt, beside the unsteered answer.",
     "convert": "Convert a model repo of PyTorch files to safe formats, bit for bit.",
     "export": "Write vectors or an SAE as another tool loads them.",
     "import": "Take a control vector or an SAE of another tool into a model repo.",
+    "publish": "Check a study, and push it to the Hub: dataset repo and model repo, each in one commit.",
+    "pull": "Bring a study from the Hub here, as two plain folders.",
+    "diff": "Show what differs between two studies, or two revisions of one.",
 }
 
 INTERRUPTED = 130
@@ -55,7 +62,23 @@ class _Commands(click.Group):
     cls=_Commands, context_settings={"auto_envvar_prefix": "STEER_EVAL", "help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="steer-eval")
-def cli() -> None:
+@click.option(
+    "--max-download",
+    metavar="GB",
+    type=click.FloatRange(min=0),
+    default=MAX_GIGABYTES,
+    show_default=True,
+    help="Most that is fetched of one repo of the Hub; with more to fetch it is refused.",
+)
+@click.option(
+    "--max-files",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=MAX_FILES,
+    show_default=True,
+    help="Most files that a repo of the Hub may have.",
+)
+def cli(max_download: float, max_files: int) -> None:
     """Check, re-run and publish activation-steering studies.
 
     Every option is also read from the environment: --level of reproduce from STEER_EVAL_REPRODUCE_LEVEL, and so on.
@@ -66,16 +89,21 @@ def cli() -> None:
     Example:
       steer-eval reproduce artifacts/smollm2-135m-mature-anger
     """
+    limits.set(Limits(max_files, max_download))
 
 
-def main() -> None:
-    """Run the command line and exit."""
+def main(shown: Callable[[str], str] = printable) -> None:
+    """Run the command line and exit.
+
+    Args:
+        shown: How a message is shown.
+    """
     try:
         sys.exit(cli(standalone_mode=False))
     except SteerEvalError as error:
-        click.echo(printable(f"Error: {error.message}"), err=True)
+        click.echo(shown(f"Error: {error.message}"), err=True)
         if error.fix:
-            click.echo(printable(f"  To mend it: {error.fix}"), err=True)
+            click.echo(shown(f"  To mend it: {error.fix}"), err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()
@@ -86,3 +114,7 @@ def main() -> None:
             err=True,
         )
         sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

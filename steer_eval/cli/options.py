@@ -6,8 +6,22 @@ from pathlib import Path
 
 import click
 
-study_argument = click.argument("study", metavar="STUDY")
-data_option = click.option("--data", metavar="REPO", help="Dataset repo; by default the one that the study names.")
+
+def tell_which(_ctx: click.Context, _parameter: click.Parameter, target: str | None) -> str | None:
+    """Say that a folder is read where its name is that of a repo on the Hub as well."""
+    if target is not None:
+        from steer_eval.repository import shadows
+
+        address = shadows(target)
+        if address is not None:
+            click.echo(f"note: the folder {target} is read; the repo of the Hub is {address.uri}", err=True)
+    return target
+
+
+study_argument = click.argument("study", metavar="STUDY", callback=tell_which)
+data_option = click.option(
+    "--data", metavar="REPO", callback=tell_which, help="Dataset repo; by default the one that the study names."
+)
 study_option = click.option(
     "--study",
     "study_file",
@@ -21,3 +35,20 @@ run_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Run directory; by default runs/<study>-<key>. An unfinished run is resumed.",
 )
+memory_option = click.option(
+    "--memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB",
+    help="Memory for batches, beside the model's weights; by default half of what is free. It changes the speed, not "
+    "the results.",
+)
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Precision to compute in; by default the study's. bfloat16 is faster and not exact.",
+)
+
+
+def memory_bytes(gigabytes: float | None) -> int | None:
+    """What `--memory` means in bytes."""
+    return None if gigabytes is None else max(1, int(gigabytes * 1e9))

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steer_eval.cli.printable import printable
+from steer_eval.cli.verdict_table import STYLES, is_in_text, verdict_table
 from steer_eval.findings import SEVERITIES, Finding
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from steer_eval.audit import Audit
+    from steer_eval.audit import Audit, Coverage
     from steer_eval.claims.verdict import Verdict
     from steer_eval.reproduce import Report
 
@@ -28,11 +29,7 @@ MIN_WIDTH = 132
 NO_WRAP = 1_000_000
 """Width at which a line of text stays one line, so that what is piped can be searched by line."""
 _STYLES = {
-    "contradicted": "bold red",
-    "drifted": "yellow",
-    "inconclusive": "yellow",
-    "not-checkable": "dim",
-    "reproduced": "green",
+    **STYLES,
     "error": "bold red",
     "warning": "yellow",
     "note": "cyan",
@@ -64,7 +61,7 @@ def print_report(report: Report) -> None:
     if report.verdicts:
         _print_verdicts(console, report.verdicts)
     if report.coverage is not None:
-        _print_coverage(console, *report.coverage)
+        _print_coverage(console, report.coverage)
     if report.resumed:
         console.print(f"{report.resumed} measurements are of an earlier run in the same directory")
     if report.reached != report.requested:
@@ -80,45 +77,42 @@ def print_audit(audit: Audit) -> None:
     for name, base in audit.names.base_models.items():
         console.print(printable(f"{name} is {base}"), style="dim", markup=False, highlight=False)
     _print_verdicts(console, audit.verdicts)
-    _print_coverage(console, audit.understood, len(audit.places))
+    _print_coverage(console, audit.coverage)
 
 
 def _print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
     """The table of verdicts, the reasons below it, and how many there are of each word."""
     from rich.text import Text
 
-    from steer_eval.claims.verdict import WORDS
+    from steer_eval.audit import says_where
+    from steer_eval.claims.verdict import NO_RERUN, WORDS
 
-    console.print(_verdict_table(verdicts))
-    for verdict in verdicts:
-        reasons = [check.reason for check in verdict.checks if check.reason and check.reason != "needs a re-run"]
+    console.print(verdict_table(verdicts))
+    claims = [verdict for verdict in verdicts if not says_where(verdict)]
+    for verdict in claims:
+        # What holds for every claim alike is not said of each that was checked otherwise.
+        known = () if verdict.word == "not-checkable" else NO_RERUN
+        reasons = [check.reason for check in verdict.checks if check.reason and check.reason not in known]
         if reasons:
             line = Text.assemble(
                 (verdict.word, _STYLES[verdict.word]), printable(f" {_place(verdict)}: {'; '.join(reasons)}")
             )
             console.print(line, soft_wrap=True)
-    counts = Counter(verdict.word for verdict in verdicts)
+    counts = Counter(verdict.word for verdict in claims)
     summary = ", ".join(f"{counts[word]} {word}" for word in WORDS if word in counts)
-    console.print(f"{len(verdicts)} claims: {summary}")
-
-
-def _is_in_text(verdict: Verdict) -> bool:
-    """Whether a claim was found in a text, where its line and column are its id."""
-    return verdict.claim.id.partition(":")[0].isdigit()
-
-
-def _in_table(verdict: Verdict) -> str:
-    return f"{verdict.line}: {verdict.claim.words}" if _is_in_text(verdict) else verdict.claim.words
+    console.print(f"{len(claims)} claims: {summary}" if claims else "no claims")
 
 
 def _place(verdict: Verdict) -> str:
     """What a claim is called below the table."""
-    return f"line {verdict.line}, {verdict.claim.words}" if _is_in_text(verdict) else verdict.claim.id
+    return f"line {verdict.line}, {verdict.claim.words}" if is_in_text(verdict) else verdict.claim.id
 
 
-def _print_coverage(console: Console, understood: int, numbers: int) -> None:
-    share = f" ({100 * understood / numbers:.0f} %)" if numbers else ""
-    console.print(f"{understood} of {numbers} numbers of the text understood{share}", highlight=False)
+def _print_coverage(console: Console, coverage: Coverage) -> None:
+    share = f" ({100 * coverage.understood / coverage.numbers:.0f} %)" if coverage.numbers else ""
+    beside = f"; {coverage.places} more only say where something is" if coverage.places else ""
+    shown = f"{coverage.understood} of {coverage.numbers} numbers of the text understood{share}{beside}"
+    console.print(shown, highlight=False)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -210,33 +204,3 @@ def _console() -> Console:
 
     console = Console(file=sys.stdout)
     return console if console.is_terminal else Console(file=sys.stdout, width=MIN_WIDTH)
-
-
-def _verdict_table(verdicts: Sequence[Verdict]) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("claim", ratio=1)
-    for title in ("expected", "observed", "tolerance"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("evidence", no_wrap=True)
-    for verdict in verdicts:
-        expected = verdict.claim.expected
-        table.add_row(
-            Text(printable(_in_table(verdict))),
-            Text(str(expected).lower() if isinstance(expected, bool) else expected.text),
-            "\n".join(_observed(check.observed) for check in verdict.checks),
-            "\n".join(check.tolerance or "–" for check in verdict.checks),
-            Text("\n").join(Text(check.verdict, _STYLES[check.verdict]) for check in verdict.checks),
-            "\n".join(check.evidence for check in verdict.checks),
-        )
-    return table
-
-
-def _observed(value: float | bool | None) -> str:
-    if value is None:
-        return "–"
-    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"

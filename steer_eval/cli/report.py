@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from steer_eval.cli.options import json_option
+from steer_eval.cli.options import json_option, tell_which
 
 
 @click.command("report")
-@click.argument("target", metavar="TARGET")
+@click.argument("target", metavar="TARGET", callback=tell_which)
 @click.option(
     "--data",
     metavar="REPO",
+    callback=tell_which,
     help="Dataset repo; by default the one that the study or the card names. Of a run: the published data, to be shown "
     "beside the run's.",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from steer_eval.cli.jobs import HF_JOBS, job_options, refuse_without_job, run_job
 from steer_eval.cli.options import (
     data_option,
     json_option,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 )
 @study_option
 @run_option
+@job_options
 @strict_option
 @json_option
 @click.pass_context
@@ -59,6 +61,12 @@ def command(
     max_minutes: float,
     study_file: str | None,
     run: Path | None,
+    on: str,
+    flavor: str | None,
+    results: str | None,
+    namespace: str | None,
+    package: str | None,
+    print_job: bool,
     strict: bool,
     json: bool,
 ) -> None:
@@ -68,11 +76,26 @@ def command(
     a dataset repo with both cards regenerated; the same command resumes an interrupted run. Without a study.yaml, every
     number of the card is checked against the published data, and nothing is re-run.
 
+    With --on hf-jobs, a job with all inputs pinned does this on Hugging Face Jobs, and opens a pull request with its
+    run on a dataset repo; Ctrl-C leaves the job running.
+
     \b
     Examples:
       steer-eval reproduce artifacts/smollm2-135m-mature-anger
       steer-eval reproduce artifacts/smollm2-135m-mature-anger --level recompute --json
+      steer-eval reproduce NAMESPACE/NAME --on hf-jobs --flavor t4-small --print-job
     """
+    refuse_without_job(
+        ctx, on, flavor=flavor, results=results, namespace=namespace, package=package, print_job=print_job
+    )
+    if on == HF_JOBS:
+        from steer_eval.jobs.write import Wish
+
+        if run is not None or strict:
+            raise click.UsageError(f"--{'run' if run else 'strict'} is for runs on this machine.", ctx)
+        wish = Wish(level, cells, max_minutes, study_file, flavor, results, namespace, package)
+        run_job(ctx, study, data, wish, print_job=print_job, json=json)
+        return
     from steer_eval.cli.output import print_json, print_report
     from steer_eval.recompute import default_audit_folder, recompute
     from steer_eval.report import write_report

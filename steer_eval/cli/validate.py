@@ -16,6 +16,7 @@ from steer_eval.cli.options import data_option, json_option, strict_option, stud
 
 if TYPE_CHECKING:
     from steer_eval.findings import Finding
+    from steer_eval.repository import Repositories, StudyRepositories
     from steer_eval.validate import Validation
 
 Format = Literal["human", "json", "sarif", "github"]
@@ -25,6 +26,12 @@ Format = Literal["human", "json", "sarif", "github"]
 @study_argument
 @data_option
 @strict_option
+@click.option(
+    "--download",
+    "fetch_all",
+    is_flag=True,
+    help="Fetch every file of a Hub repo whole, also large ones of which the header is enough to check the rest.",
+)
 @click.option(
     "--format",
     type=click.Choice(["human", "json", "sarif", "github"]),
@@ -43,21 +50,24 @@ def command(
     study: str,
     data: str | None,
     strict: bool,
+    fetch_all: bool,
     format: Format | None,  # noqa: A002 - the name is the option's, and its variable's
     json: bool,
     output: Path | None,
 ) -> None:
     """Check the files of a repo: schemas, checksums, arithmetic, completeness, cards, and each file against the others.
 
-    STUDY is a model repo, with a study.yaml or without; its dataset repo is the one that the study or the card names,
-    or --data. A dataset repo can also be checked alone. No model is loaded, and nothing in a file is run. --json is
-    short for --format json.
+    STUDY is a model repo, with a study.yaml or without, as a folder or on the Hub (NAMESPACE/NAME[@REVISION], hf://...
+    or its URL); its dataset repo is the one that the study or the card names, or --data. A dataset repo can also be
+    checked alone (hf://datasets/...). No model is loaded, and nothing in a file is run. Of large files on the Hub only
+    the headers are read, which notes say; --download fetches them. --json is short for --format json.
 
     \b
     Examples:
       steer-eval validate artifacts/smollm2-135m-mature-anger
       steer-eval validate artifacts/smollm2-135m-mature-anger --json --strict
       steer-eval validate artifacts/smollm2-135m-mature-anger --format sarif --output study.sarif
+      steer-eval validate NAMESPACE/NAME@v1 --download
     """
     if json and format not in (None, "json"):
         raise click.UsageError(f"--json is short for --format json, which --format {format} contradicts.", ctx)
@@ -65,11 +75,13 @@ def command(
     from steer_eval.cli.output import counted, print_findings
     from steer_eval.errors import SteerEvalError
     from steer_eval.findings import worst
+    from steer_eval.hub.selection import everything, without_weights
     from steer_eval.repository import open_target
     from steer_eval.validate import validate
 
     try:
-        validation = validate(open_target(study, data))
+        target = open_target(study, data, selection=everything if fetch_all else without_weights)
+        validation = validate(target)
     except SteerEvalError as error:
         if chosen == "github":
             from steer_eval.cli.annotations import error_annotation
@@ -77,7 +89,7 @@ def command(
             click.echo(error_annotation(error))
         raise
     if output:
-        _write(output, _document(chosen, validation, study))
+        _write(output, _document(chosen, validation, study, target))
         click.echo(f"{counted(validation.findings, len(validation.checked))}; written to {output}", err=True)
     elif chosen == "human":
         # Only standard output may be a terminal, with a width and colours.
@@ -85,14 +97,14 @@ def command(
             print_findings(validation.findings)
         click.echo(f"{len(validation.checked)} files checked")
     else:
-        click.echo(_document(chosen, validation, study), nl=False)
+        click.echo(_document(chosen, validation, study, target), nl=False)
     if chosen == "github":
         _append_summary(validation, study)
     severity = worst(validation.findings)
     ctx.exit(int(severity == "error" or (strict and severity == "warning")))
 
 
-def _document(chosen: Format, validation: Validation, study: str) -> str:
+def _document(chosen: Format, validation: Validation, study: str, target: Repositories | StudyRepositories) -> str:
     """What was found, in a format, as whole lines."""
     from steer_eval.cli.output import counted, encodable, json_text
 
@@ -101,6 +113,9 @@ def _document(chosen: Format, validation: Validation, study: str) -> str:
         whole = {
             "schema": "steer-eval/validate/1",
             "target": study,
+            "revision": target.model.revision,
+            "data": target.data.name if target.data else None,
+            "data_revision": target.data.revision if target.data else None,
             "findings": [finding.to_json() for finding in findings],
             "checked": list(checked),
         }

@@ -1,27 +1,42 @@
 """Greedy text of many cells in shared batches.
 
-Invariant: each row's text equals that of the serial path (`serial.py`) in the sense of `Generation.agrees_with`.
-Prompts are read in batches of one length, so no architecture ever sees padding; then rows decode together, each with
-its own edit, and leave the batch and the cache when they finish.
+Invariant: each row's text equals that of the serial path (`serial.py`) in the sense of `Generation.agrees_with`,
+whoever shares its batch. All cells of a prompt read it together (`shared_pass.py`), so that nothing is padded; then
+rows decode together, each with its own edits. A row that finishes leaves the batch and the cache, and a waiting one
+takes its place.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from steer_eval.evaluation.decode_attention import decode_attention
 from steer_eval.evaluation.generation import Generation, Request
-from steer_eval.evaluation.row_cache import RowCache, can_join, new_cache
+from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, out_of_memory, smaller
+from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears
+from steer_eval.evaluation.row_cache import RowCache, can_join
+from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
 from steer_eval.steering.hooks import RowEdits
 from steer_eval.steering.interventions import row_deltas
 
+_REFILL_SHARE = 4
+"""Waiting rows come in once a quarter of the places is free: reading a prompt for one row at a time shares nothing."""
+
 
 def generate_grid(
-    lm: LanguageModel, requests: Sequence[Request], *, max_new_tokens: int, rows_per_batch: int = 64
+    lm: LanguageModel,
+    requests: Sequence[Request],
+    *,
+    max_new_tokens: int,
+    rows_per_batch: int | None = None,
+    memory: int | None = None,
 ) -> Iterator[tuple[int, Generation]]:
     """Generate for many rows, each with its own intervention.
 
@@ -29,71 +44,166 @@ def generate_grid(
         lm: The model.
         requests: The rows.
         max_new_tokens: Longest continuation.
-        rows_per_batch: Most rows in one batch.
+        rows_per_batch: Most rows in one batch; None for what fits into the memory.
+        memory: Bytes that batches may take; None for half of what is free.
 
     Yields:
         Index of the request and its generation, in the order in which rows finish.
+
+    Raises:
+        SteerEvalError: One row alone does not fit into the memory.
     """
-    by_length = sorted(range(len(requests)), key=lambda index: len(requests[index].ids))
-    groups = [by_length] if can_join(lm) else _of_one_length(requests, by_length)
-    for group in groups:
-        for start in range(0, len(group), rows_per_batch):
-            yield from _generate_batch(lm, requests, group[start : start + rows_per_batch], max_new_tokens)
+    if not requests:
+        return
+    budget = Budget.of(lm, memory)
+    longest = max(len(request.ids) for request in requests) + max_new_tokens
+    waiting = deque(sorted(range(len(requests)), key=lambda index: _reading_order(requests[index])))
+    rows = rows_per_batch or _most_rows(lm, budget, requests[waiting[-1]], longest)
+    work = sum(len(request.ids) for request in requests) + max_new_tokens * len(requests)
+    packed = PackedLinears(lm.module) if work >= PACKED_FROM and budget.packs(lm) else None
+    while waiting:
+        size = min(rows, len(waiting))
+        batch = _Batch(lm, requests, max_new_tokens, budget, packed, rows=size, tokens=longest)
+        try:
+            yield from batch.run(waiting)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            rows = smaller(size, error)
+            waiting.extendleft(reversed(batch.unfinished))
 
 
-def _of_one_length(requests: Sequence[Request], by_length: Sequence[int]) -> list[list[int]]:
-    return [list(group) for _, group in groupby(by_length, key=lambda index: len(requests[index].ids))]
+def _reading_order(request: Request) -> tuple[int, tuple[int, ...], int]:
+    """Rows of one length, of one prompt, and of one entry stand together."""
+    return len(request.ids), request.ids, entry_layer(request.intervention)
 
 
 @torch.no_grad()
-def _generate_batch(
-    lm: LanguageModel, requests: Sequence[Request], rows: list[int], max_new_tokens: int
-) -> Iterator[tuple[int, Generation]]:
-    ids: dict[int, list[int]] = {row: [] for row in rows}
-    gaps: dict[int, list[float]] = {row: [] for row in rows}
-    edits = _edits(lm, requests, rows)
-    cache, logits = _read_prompts(lm, requests, rows)
-    while True:
-        best = logits.float().topk(2, dim=1)
-        staying = []
-        for position, row in enumerate(rows):
-            token = int(best.indices[position, 0])
-            gaps[row].append(float(best.values[position, 0] - best.values[position, 1]))
-            ended = token in lm.eos_ids
-            if not ended:
-                ids[row].append(token)
-            if ended or len(ids[row]) == max_new_tokens:
-                yield row, Generation(tuple(ids[row]), tuple(gaps[row]), "eos" if ended else "length")
-            else:
-                staying.append(position)
-        if not staying:
-            return
-        if len(staying) < len(rows):
-            rows = [rows[position] for position in staying]
-            kept = torch.tensor(staying)
-            edits.select(kept)
-            cache.select(kept)
-        with edits.applied(lm.blocks):
-            output = lm.module(input_ids=best.indices[staying, :1], logits_to_keep=1, **cache.arguments())
-        logits = output.logits[:, -1]
+def _most_rows(lm: LanguageModel, budget: Budget, request: Request, longest: int) -> int:
+    probe = SharedPass(lm, request.ids, set(), cached=True)
+    return budget.decoding_rows(lm, probe.unsteered.cache, read=len(request.ids), tokens=longest)
 
 
-def _edits(lm: LanguageModel, requests: Sequence[Request], rows: Sequence[int]) -> RowEdits:
-    return RowEdits(row_deltas([requests[row].intervention for row in rows], hidden_size=lm.hidden_size))
+class _Batch:
+    """Rows that decode together.
 
-
-def _read_prompts(lm: LanguageModel, requests: Sequence[Request], rows: Sequence[int]) -> tuple[RowCache, Tensor]:
-    """Run the prompts, those of one length together.
-
-    Returns:
-        Their cache, and the logits after each prompt, `[rows, vocabulary]`.
+    Args:
+        lm: The model.
+        requests: All requests.
+        max_new_tokens: Longest continuation.
+        budget: Memory of its passes.
+        packed: Packed weights, if it shall use them.
+        rows: Most rows at one time.
+        tokens: Most tokens that a row will have.
     """
-    caches, logits = [], []
-    for group in _of_one_length(requests, rows):
-        cache = new_cache(lm)
-        ids = torch.tensor([requests[row].ids for row in group], device=lm.device)
-        with _edits(lm, requests, group).applied(lm.blocks):
-            output = lm.module(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        caches.append(cache)
-        logits.append(output.logits[:, -1])
-    return RowCache(caches, [len(requests[row].ids) for row in rows], lm.device), torch.cat(logits)
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        requests: Sequence[Request],
+        max_new_tokens: int,
+        budget: Budget,
+        packed: PackedLinears | None,
+        *,
+        rows: int,
+        tokens: int,
+    ) -> None:
+        self._rows = rows
+        self.unfinished: list[int] = []
+        """Requests that were taken and have not been answered, in the order of the cache's rows."""
+        self._lm = lm
+        self._requests = requests
+        self._limit = max_new_tokens
+        self._budget = budget
+        self._packed = packed
+        self._joins = can_join(lm, longest=tokens)
+        self._cache = RowCache(lm, rows=rows, tokens=tokens)
+        self._edits = RowEdits({})
+        self._ids: dict[int, list[int]] = {}
+        self._gaps: dict[int, list[float]] = {}
+
+    def run(self, waiting: deque[int]) -> Iterator[tuple[int, Generation]]:
+        """Answer requests, and take those that wait as places become free; rows that can't join are left waiting."""
+        eos_ids = self._lm.eos_ids
+        while True:
+            with torch.no_grad(), self._kernels():
+                hidden = [self._decode()] if self.unfinished else []
+                groups = self._admitted(waiting)
+                if groups:
+                    hidden += [self._read(group) for group in groups]
+                    self._edits = self._edits_of(self.unfinished)
+                if not hidden:
+                    return
+                values, tokens = self._two_best(torch.cat(hidden))
+            staying = []
+            finished = []
+            gaps, best = (values[:, 0] - values[:, 1]).tolist(), tokens[:, 0].tolist()
+            for place, row in enumerate(self.unfinished):
+                self._gaps[row].append(gaps[place])
+                ended = best[place] in eos_ids
+                if not ended:
+                    self._ids[row].append(best[place])
+                if ended or len(self._ids[row]) == self._limit:
+                    finished.append((row, ended))
+                else:
+                    staying.append(place)
+            if finished:
+                self._keep(staying)
+            for row, ended in finished:
+                yield row, Generation(tuple(self._ids[row]), tuple(self._gaps[row]), "eos" if ended else "length")
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        return self._packed.applied() if self._packed else nullcontext()
+
+    def _edits_of(self, rows: Sequence[int]) -> RowEdits:
+        interventions = [self._requests[row].intervention for row in rows]
+        deltas = row_deltas(interventions, hidden_size=self._lm.hidden_size)
+        dtype = self._lm.module.dtype
+        return RowEdits({layer: delta.to(self._lm.device, dtype) for layer, delta in deltas.items()})
+
+    def _keep(self, staying: Sequence[int]) -> None:
+        order = self._cache.keep(staying)
+        self.unfinished = [self.unfinished[place] for place in order]
+        self._edits.select(torch.tensor(order, dtype=torch.long, device=self._lm.device))
+
+    def _decode(self) -> Tensor:
+        """Feed each row its last token; what the LM head sees, `[rows, hidden_size]`."""
+        tokens = torch.tensor([[self._ids[row][-1]] for row in self.unfinished])
+        with self._edits.applied(self._lm.blocks), decode_attention(self._lm.module):
+            return self._lm.final_hidden(tokens, **self._cache.arguments())[:, -1]
+
+    def _read(self, group: Sequence[int]) -> Tensor:
+        """Read a prompt for rows that come in; what the LM head sees after it, `[rows, hidden_size]`."""
+        ids = self._requests[group[0]].ids
+        interventions = [self._requests[row].intervention for row in group]
+        below = SharedPass(self._lm, ids, {entry_layer(intervention) for intervention in interventions}, cached=True)
+        rows = below.rows(interventions)
+        self._cache.append(rows.cache, rows=len(group), tokens=len(ids))
+        for row in group:
+            self._ids[row], self._gaps[row] = [], []
+        return rows.hidden[:, -1]
+
+    def _two_best(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The two largest logits of each row and their tokens, both `[rows, 2]`."""
+        step = max(1, min(LOGIT_ROWS, LOGIT_BYTES // (4 * self._lm.vocabulary)))
+        best = [self._lm.logits(chunk[None])[0].float().topk(2) for chunk in torch.split(hidden, step)]
+        return torch.cat([each.values for each in best]), torch.cat([each.indices for each in best])
+
+    def _admitted(self, waiting: deque[int]) -> list[list[int]]:
+        """Take rows that wait, those of one prompt together, as many as one pass may read."""
+        free = self._rows - len(self._cache)
+        if len(self._cache) and (not self._joins or free < max(1, self._rows // _REFILL_SHARE)):
+            return []
+        taken: list[int] = []
+        while waiting and len(taken) < free and (self._joins or not taken or self._of_one_length(taken[0], waiting[0])):
+            taken.append(waiting.popleft())
+        self.unfinished += taken
+        groups = []
+        for _, same in groupby(taken, key=lambda index: self._requests[index].ids):
+            prompt = list(same)
+            most = self._budget.pass_rows(self._lm, len(self._requests[prompt[0]].ids))
+            groups += [prompt[start : start + most] for start in range(0, len(prompt), most)]
+        return groups
+
+    def _of_one_length(self, first: int, second: int) -> bool:
+        return len(self._requests[first].ids) == len(self._requests[second].ids)

@@ -1,15 +1,14 @@
 """Perplexity of many cells at the cost of the blocks above the steered one.
 
-Invariant: each row's log-likelihoods equal those of the serial path (`serial.py`) up to float rounding. Below the
-steered block all cells of a window are the same computation, which is done once; from there on the cells are rows of
-one batch. All rows of a batch have one length, so nothing is padded.
+Invariant: each row's log-likelihoods equal those of the serial path (`serial.py`) up to float rounding. All cells of a
+window share what the unsteered model does with it (`shared_pass.py`), each up to its lowest edit; all rows of a pass
+have one length, so nothing is padded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import Any
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -17,12 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steer_eval.evaluation.corpus import TokenisedCorpus, Window
+from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, out_of_memory, smaller
+from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears
+from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
-from steer_eval.steering.hooks import RowEdits, captured, entered_at, residual, with_residual
-from steer_eval.steering.interventions import Intervention, row_deltas
-
-LOGIT_BYTES = 64 * 2**20
-"""Most memory that one chunk of logits may take; a vocabulary of 248k at all positions would not fit otherwise."""
+from steer_eval.steering.interventions import Intervention
 
 
 def perplexity_grid(
@@ -30,7 +28,8 @@ def perplexity_grid(
     corpus: TokenisedCorpus,
     interventions: Sequence[Intervention],
     *,
-    rows_per_batch: int = 8,
+    rows_per_batch: int | None = None,
+    memory: int | None = None,
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Score a corpus under many interventions.
 
@@ -38,77 +37,75 @@ def perplexity_grid(
         lm: The model.
         corpus: The corpus in its tokens.
         interventions: One per cell; the empty one is the unsteered model.
-        rows_per_batch: Most cells in one batch.
+        rows_per_batch: Most cells in one batch; None for what fits into the memory.
+        memory: Bytes that batches may take; None for half of what is free.
 
     Yields:
         Index of the cell and the negative log-likelihood in nats of every scored token, float64 `[scored_tokens]`; in
         the order in which cells finish.
+
+    Raises:
+        SteerEvalError: One row alone does not fit into the memory.
     """
-    unsteered = [index for index, intervention in enumerate(interventions) if not intervention]
-    steered = [(index, intervention) for index, intervention in enumerate(interventions) if intervention]
-    layers = {_entry(row) for row in steered}
-    below = [_WindowBelow(lm, window, layers) for window in corpus.windows]
-    if unsteered:
-        nll = np.concatenate([window.unsteered_nll() for window in below])
-        yield from ((index, nll.copy()) for index in unsteered)
-    for layer, group in groupby(sorted(steered, key=_entry), key=_entry):
-        cells = list(group)
-        for start in range(0, len(cells), rows_per_batch):
-            rows = cells[start : start + rows_per_batch]
-            scores = [window.steered_nll(layer, [intervention for _, intervention in rows]) for window in below]
-            per_row = np.concatenate(scores, axis=1)
-            yield from ((index, per_row[row]) for row, (index, _) in enumerate(rows))
+    if not interventions:
+        return
+    budget = Budget.of(lm, memory)
+    longest = max(len(window.context) + len(window.ids) for window in corpus.windows)
+    rows = rows_per_batch or budget.pass_rows(lm, longest)
+    work = corpus.scored_tokens * len(interventions)
+    packed = PackedLinears(lm.module) if work >= PACKED_FROM and budget.packs(lm) else None
+    order = sorted(range(len(interventions)), key=lambda index: entry_layer(interventions[index]))
+    layers = {entry_layer(intervention) for intervention in interventions}
+    kernels = packed.applied if packed else nullcontext
+    with kernels():
+        below = [_Scored(lm, window, layers) for window in corpus.windows]
+    while order:
+        cells = order[:rows]
+        try:
+            with kernels():
+                scores = [window.nll([interventions[cell] for cell in cells]) for window in below]
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            rows = smaller(len(cells), error)
+            continue
+        order = order[len(cells) :]
+        yield from zip(cells, np.concatenate(scores, axis=1), strict=True)
 
 
-def _entry(row: tuple[int, Intervention]) -> int:
-    return min(edit.layer for edit in row[1])
-
-
-class _WindowBelow:
-    """One window and what the unsteered model makes of it at the layers where cells enter."""
+class _Scored:
+    """One window, and what the unsteered model makes of it."""
 
     def __init__(self, lm: LanguageModel, window: Window, layers: set[int]) -> None:
-        self.lm = lm
-        self.context = len(window.context)
-        self.ids = torch.tensor([[*window.context, *window.ids]], device=lm.device)
-        with captured(lm.blocks, layers, stop=False) as outputs:
-            self.final = lm.final_hidden(self.ids)
-        self.outputs: dict[int, Any] = outputs
+        self._lm = lm
+        self._context = len(window.context)
+        ids = [*window.context, *window.ids]
+        self._targets = torch.tensor(ids[self._context + 1 :], device=lm.device)
+        self._pass = SharedPass(lm, ids, layers, cached=False)
 
-    def unsteered_nll(self) -> NDArray[np.float64]:
-        unsteered: NDArray[np.float64] = self._nll(self.final)[0]
-        return unsteered
+    def nll(self, interventions: Sequence[Intervention]) -> NDArray[np.float64]:
+        """Negative log-likelihoods of the scored tokens, float64 `[rows, scored]`.
 
-    def steered_nll(self, layer: int, interventions: Sequence[Intervention]) -> NDArray[np.float64]:
-        """Negative log-likelihoods `[rows, scored]` for interventions that all enter at `layer`."""
-        deltas = row_deltas(interventions, hidden_size=self.lm.hidden_size)
-        below = residual(self.outputs[layer])
-        hidden = below + deltas.pop(layer).to(below.device, below.dtype)[:, None, :]
-        blocks = self.lm.blocks
-        with entered_at(blocks, layer, with_residual(self.outputs[layer], hidden)), RowEdits(deltas).applied(blocks):
-            final = self.lm.final_hidden(self.ids.expand(len(interventions), -1))
-        return self._nll(final)
-
-    def _nll(self, final: Tensor) -> NDArray[np.float64]:
-        """Negative log-likelihood of the window's scored tokens, float64 `[rows, scored]`."""
-        first = self.context
-        targets = self.ids[0, first + 1 :]
-        vocabulary = self.lm.module.config.get_text_config().vocab_size
-        step = max(1, LOGIT_BYTES // (4 * vocabulary * final.shape[0]))
-        chunks = []
-        for start in range(0, len(targets), step):
-            chunk = targets[start : start + step]
-            logits = self.lm.logits(final[:, first + start : first + start + len(chunk)]).float()
-            picked = logits.gather(2, chunk.expand(final.shape[0], -1)[:, :, None])[:, :, 0]
-            chunks.append(_log_sum_exp(logits) - picked.double())
-        scores: NDArray[np.float64] = torch.cat(chunks, dim=1).cpu().numpy()
-        return scores
+        Args:
+            interventions: One per row, in the order of `entry_layer`.
+        """
+        # The last position predicts what is not there.
+        hidden = self._pass.rows(interventions).hidden[:, self._context : -1]
+        step = max(1, min(LOGIT_ROWS, LOGIT_BYTES // (4 * self._lm.vocabulary)))
+        targets = self._targets.expand(len(hidden), -1).flatten()
+        chunks = zip(torch.split(hidden.flatten(0, 1), step), torch.split(targets, step), strict=True)
+        scores = torch.cat([_nll(self._lm.logits(chunk[None])[0].float(), wanted) for chunk, wanted in chunks])
+        per_row: NDArray[np.float64] = scores.view(len(hidden), -1).cpu().numpy()
+        return per_row
 
 
-def _log_sum_exp(logits: Tensor) -> Tensor:
-    """Log-sum-exp over the vocabulary, accumulated in float64.
+def _nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood of targets `[tokens]` under logits `[tokens, vocabulary]`, which are overwritten.
 
-    In float32 the sum over tens of thousands of small terms has a bias of about 1e-5, which perplexity keeps.
+    The sum over the vocabulary is accumulated in float64: in float32 the sum over tens of thousands of small terms has
+    a bias of about 1e-5, which perplexity keeps.
     """
-    largest = logits.amax(dim=2, keepdim=True)
-    return (logits - largest).exp().sum(dim=2, dtype=torch.float64).log() + largest[:, :, 0].double()
+    picked = logits.gather(1, targets[:, None])[:, 0].double()
+    largest = logits.amax(dim=1, keepdim=True)
+    total = logits.sub_(largest).exp_().sum(dim=1, dtype=torch.float64)
+    return total.log() + largest[:, 0].double() - picked

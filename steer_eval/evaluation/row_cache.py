@@ -1,7 +1,11 @@
-"""Caches of rows with prompts of different lengths, joined into one.
+"""The cache of many rows that decode together, come and go.
 
-Invariant: a joined row attends to exactly the keys and values that it had before. Shorter rows are filled up on the
-left with zeros, which `attention_mask` hides; positions count from each row's own first token.
+Invariant: a row attends to exactly the keys and values that it would have alone, whoever shares the batch, and its
+recurrent states are its own. Keys and values of all tokens stand in buffers that are allocated once: row r's token t in
+place `[r, :, t]`. So a new token is written where it belongs, a row leaves by moving the last one into its place, and
+rows of any length may share a batch; `attention_mask` hides what lies beyond a row's end.
+
+Where a sliding window would slide, keys are dropped by the model's own cache, and only rows of one length can share.
 """
 
 from __future__ import annotations
@@ -11,71 +15,218 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+)
 
 from steer_eval.model import LanguageModel
 
 
 def new_cache(lm: LanguageModel) -> Any:
     """An empty cache of the kinds of layer that a model has."""
-    from transformers import DynamicCache
-
     return DynamicCache(config=lm.module.config.get_text_config())
 
 
-def can_join(lm: LanguageModel) -> bool:
-    """Whether rows of different lengths can share a cache: only where every layer keeps keys and values of all tokens.
+def can_join(lm: LanguageModel, *, longest: int) -> bool:
+    """Whether rows of different lengths can share a batch.
 
-    A sliding window would slide over the filling, and a recurrent layer may see it; such models decode rows of one
-    length together.
+    Args:
+        lm: The model.
+        longest: Most tokens that a row will have.
     """
-    from transformers.cache_utils import DynamicLayer
+    return all(_keeps_all(layer, longest) or type(layer) is LinearAttentionLayer for layer in new_cache(lm).layers)
 
-    return all(type(layer) is DynamicLayer for layer in new_cache(lm).layers)
+
+def _keeps_all(layer: Any, longest: int) -> bool:
+    """Whether a layer holds the keys and values of all tokens, for rows up to that length."""
+    within = type(layer) is DynamicSlidingWindowLayer and longest <= layer.sliding_window
+    return type(layer) is DynamicLayer or within
+
+
+class _Places:
+    """Which places of the buffers are taken: row r has `lengths[r]` tokens, and none has more than `width`."""
+
+    def __init__(self, rows: int, tokens: int) -> None:
+        self.rows, self.tokens = rows, tokens
+        self.lengths = torch.zeros(0, dtype=torch.long)
+        self.width = 0
+
+    @property
+    def level(self) -> bool:
+        """Whether all rows have one length."""
+        return self.lengths.numel() == 0 or bool((self.lengths == self.lengths[0]).all())
+
+
+class _BufferLayer(DynamicLayer):  # type: ignore[misc] # transformers is not typed for us
+    """Keys and values of all tokens, `[rows, heads, tokens, head_size]`, in buffers of fixed size."""
+
+    def __init__(self, places: _Places) -> None:
+        super().__init__()
+        self.places = places
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Take rows that were read, behind those that are there."""
+        places, first = self.places, len(self.places.lengths)
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+            self.keys = keys.new_empty(places.rows, keys.shape[1], places.tokens, keys.shape[3])
+            self.values = values.new_empty(places.rows, values.shape[1], places.tokens, values.shape[3])
+        # A place must hold a number before its row is long enough: NaN would show although it is hidden.
+        for buffer, new in ((self.keys, keys), (self.values, values)):
+            buffer[first : first + len(new), :, : new.shape[2]] = new
+            buffer[first : first + len(new), :, new.shape[2] :] = 0
+
+    def move(self, sources: Tensor, targets: Tensor) -> None:
+        """Copy rows to other places."""
+        for buffer in (self.keys, self.values):
+            buffer[targets, :, : self.places.width] = buffer[sources, :, : self.places.width]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write the new token of each row, and return all that rows may see."""
+        places = self.places
+        rows = len(places.lengths)
+        if places.level:
+            self.keys[:rows, :, places.width - 1] = key_states[:, :, 0]
+            self.values[:rows, :, places.width - 1] = value_states[:, :, 0]
+        else:
+            index = torch.arange(rows)
+            self.keys[index, :, places.lengths - 1] = key_states[:, :, 0]
+            self.values[index, :, places.lengths - 1] = value_states[:, :, 0]
+        return self.keys[:rows, :, : places.width], self.values[:rows, :, : places.width]
+
+    def get_seq_length(self) -> int:
+        """Tokens before the one that is being decoded."""
+        return max(self.places.width - 1, 0)
 
 
 class RowCache:
     """The cache of a batch while it decodes.
 
     Args:
-        caches: One cache per group of rows with prompts of one length, in the order of the rows.
-        lengths: Prompt length of each row.
-        device: Where the model computes.
+        lm: The model.
+        rows: Most rows at one time.
+        tokens: Most tokens that a row will have.
     """
 
-    def __init__(self, caches: Sequence[Any], lengths: Sequence[int], device: torch.device) -> None:
-        self.cache = caches[0]
-        self.device = device
-        self.lengths = torch.tensor(lengths)
-        self.width = max(lengths)
-        self.generated = 0
-        if len(caches) > 1:
-            _join(self.cache, caches, self.width)
+    def __init__(self, lm: LanguageModel, *, rows: int, tokens: int) -> None:
+        self.device = lm.device
+        self._places = _Places(rows, tokens)
+        self._cache = Cache(
+            layers=[
+                _BufferLayer(self._places) if _keeps_all(layer, tokens) else layer for layer in new_cache(lm).layers
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._places.lengths)
+
+    def append(self, caches: Any, *, rows: int, tokens: int) -> None:
+        """Take rows that were read, behind those that are there.
+
+        Args:
+            caches: Their cache, of the model's own kinds of layer.
+            rows: How many.
+            tokens: Their length.
+        """
+        for mine, theirs in zip(self._cache.layers, caches.layers, strict=True):
+            if isinstance(mine, _BufferLayer):
+                mine.append(theirs.keys, theirs.values)
+            else:
+                append_rows(mine, theirs)
+        self._places.lengths = torch.cat([self._places.lengths, torch.full((rows,), tokens)])
+        self._places.width = max(self._places.width, tokens)
 
     def arguments(self) -> dict[str, Any]:
-        """What the model must be given to decode the next token of each row."""
-        inputs: dict[str, Any] = {"past_key_values": self.cache, "use_cache": True}
-        filling = self.width - self.lengths
-        if bool(filling.any()):
-            tokens = torch.arange(self.width + self.generated + 1)
-            inputs["attention_mask"] = (tokens >= filling[:, None]).long().to(self.device)
-            inputs["position_ids"] = (self.lengths + self.generated)[:, None].to(self.device)
-        self.generated += 1
+        """What `LanguageModel.final_hidden` must be given to decode the next token of each row."""
+        places = self._places
+        places.lengths = places.lengths + 1
+        places.width = int(places.lengths.max())
+        inputs: dict[str, Any] = {"cache": self._cache}
+        if not places.level:
+            seen = torch.arange(places.width) < places.lengths[:, None]
+            inputs["attention_mask"] = seen.long().to(self.device)
+        inputs["position_ids"] = (places.lengths - 1)[:, None].to(self.device)
         return inputs
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows, in this order."""
-        # The width stays although the longest row may have left: cutting off filling would copy the whole cache.
-        self.lengths = self.lengths[rows]
-        self.cache.reorder_cache(rows.to(self.device))
+    def keep(self, rows: Sequence[int]) -> list[int]:
+        """Let all other rows leave.
+
+        Args:
+            rows: Those that stay, in rising order.
+
+        Returns:
+            Which row now is in each place: a place that was left is filled from the end, so that few rows move.
+        """
+        inside = {row for row in rows if row < len(rows)}
+        beyond = iter([row for row in rows if row >= len(rows)])
+        order = [place if place in inside else next(beyond) for place in range(len(rows))]
+        moved = [place for place, row in enumerate(order) if row != place]
+        everyone, targets = torch.tensor(order, dtype=torch.long), torch.tensor(moved, dtype=torch.long)
+        for layer in self._cache.layers:
+            if not isinstance(layer, _BufferLayer):
+                layer.reorder_cache(everyone.to(self.device))
+            elif moved:
+                layer.move(everyone[targets].to(self.device), targets.to(self.device))
+        self._places.lengths = self._places.lengths[everyone]
+        return order
 
 
-def _join(target: Any, caches: Sequence[Any], width: int) -> None:
-    for index, layer in enumerate(target.layers):
-        parts = [cache.layers[index] for cache in caches]
-        layer.keys = torch.cat([_filled(part.keys, width) for part in parts])
-        layer.values = torch.cat([_filled(part.values, width) for part in parts])
+def append_rows(mine: Any, theirs: Any) -> None:
+    """Put the rows of one layer's cache behind those of another's of the same kind, which has as many tokens.
+
+    Args:
+        mine: The layer that grows; it may be empty.
+        theirs: The layer whose rows are taken.
+    """
+    if isinstance(mine, LinearAttentionLayer):
+        for states in ("conv_states", "recurrent_states"):
+            own, new = getattr(mine, states), getattr(theirs, states)
+            joined = {index: _joined(own[index], new[index]) for index in new}
+            setattr(mine, states, joined)
+        for attribute in (
+            "is_conv_states_initialized",
+            "is_recurrent_states_initialized",
+            "has_previous_state",
+            "conv_kernel_size",
+        ):
+            setattr(mine, attribute, dict(getattr(theirs, attribute)))
+        mine.device, mine.dtype = theirs.device, theirs.dtype
+        return
+    if not mine.is_initialized:
+        mine.lazy_initialization(theirs.keys, theirs.values)
+        mine.keys = mine.values = None
+    if hasattr(theirs, "cumulative_length"):
+        mine.cumulative_length = theirs.cumulative_length
+    mine.keys, mine.values = _joined(mine.keys, theirs.keys), _joined(mine.values, theirs.values)
 
 
-def _filled(states: Tensor, width: int) -> Tensor:
-    """Keys or values `[rows, heads, tokens, head_size]` with zeros before them, up to `width` tokens."""
-    return torch.nn.functional.pad(states, (0, 0, width - states.shape[-2], 0))
+def _joined(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+    # Rows that have all left say nothing about the length of those to come.
+    if theirs is None or mine is None or not len(mine):
+        return theirs
+    return torch.cat([mine, theirs])
+
+
+def state_bytes(cache: Any) -> tuple[int, int]:
+    """Memory of a cache.
+
+    Args:
+        cache: One row's, of the model's own kinds of layer.
+
+    Returns:
+        Bytes of keys and values, which grow with the row, and bytes of recurrent states, which don't.
+    """
+    growing = fixed = 0
+    for layer in cache.layers:
+        growing += (
+            sum(state.nbytes for state in (layer.keys, layer.values) if state is not None)
+            if hasattr(layer, "keys")
+            else 0
+        )
+        for states in ("conv_states", "recurrent_states"):
+            fixed += sum(state.nbytes for state in getattr(layer, states, {}).values() if state is not None)
+    return growing, fixed

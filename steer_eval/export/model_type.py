@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from steer_eval.errors import SteerEvalError, first_line
+from steer_eval.errors import SteerEvalError
 from steer_eval.formats.strict_json import read_json
+from steer_eval.hub.errors import hub_errors
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FIX = "give it with --model-type, for example --model-type llama"
@@ -25,15 +26,15 @@ def model_type_of(model: str) -> str:
         SteerEvalError: It can't be had; the fix is to state it.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     what = f"the type of the model {model}" if model else "the type of the model, which the vectors do not name,"
     if not _HUB_ID.fullmatch(model):
         raise SteerEvalError(f"{what} is not known", _FIX)
     try:
-        path = Path(hf_hub_download(model, "config.json"))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise SteerEvalError(f"{what} can't be had from the Hub: {first_line(error)}", _FIX) from error
+        with hub_errors(model, "model"):
+            path = Path(hf_hub_download(model, "config.json"))
+    except SteerEvalError as error:
+        raise SteerEvalError(f"{what} can't be had from the Hub: {error.message}", f"{error.fix}; or {_FIX}") from error
     config = read_json(path, name=f"{model}/config.json")
     found = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(found, str) or not found:

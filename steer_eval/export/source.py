@@ -18,6 +18,8 @@ from steer_eval.errors import SteerEvalError
 from steer_eval.export.format import VectorSet
 from steer_eval.formats.containment import inside
 from steer_eval.formats.vector import SteeringVector, read_vector
+from steer_eval.hub.selection import vectors
+from steer_eval.repository import open_place, open_repository
 
 if TYPE_CHECKING:
     from steer_eval.formats.sae import TopKSae
@@ -40,7 +42,7 @@ def open_vectors(targets: Sequence[str], model: str | None = None, layers: Colle
 
     Args:
         targets: Vector files, folders of such files, and model repos (a folder, or a Hub repo as
-            `NAMESPACE/NAME[@REVISION]`), of which the folder `vectors` is taken.
+            `NAMESPACE/NAME[@REVISION]`), of which the folder `vectors` is taken. Files can be on the Hub as well.
         model: What the files call the model; None if there is only one.
         layers: The layers that are wanted; all if there are none.
 
@@ -86,19 +88,17 @@ def open_sae(targets: Sequence[str]) -> TopKSae:
 
     if len(targets) != 1:
         raise SteerEvalError(f"one SAE is exported at a time, not {len(targets)}", "give one folder or file")
-    path = Path(targets[0])
-    return read_saelens(path) if path.is_dir() else read_sae_pt(path)
+    path = open_place(targets[0])
+    return read_saelens(path, name=targets[0]) if path.is_dir() else read_sae_pt(path, name=targets[0])
 
 
 def _files(target: str) -> list[_Found]:
     # Unlike pathlib, os.path has no trouble with names that no disk can hold.
     if not os.path.isdir(target) and (target.endswith(_SUFFIXES) or os.path.isfile(target)):  # noqa: PTH112, PTH113
-        path = Path(target)
+        path = open_place(target)
         match = _NAME.fullmatch(path.stem)
         return [_Found(path, target, match["model"] if match else path.stem)]
-    from steer_eval.repository import open_repository
-
-    repo = open_repository(target, "model")
+    repo = open_repository(target, "model", vectors)
     folder = "vectors/" if (repo.folder / "vectors").is_dir() else ""
     stems: dict[str, str] = {}
     for path in sorted((repo.folder / folder).iterdir()):

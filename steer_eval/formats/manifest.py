@@ -7,7 +7,7 @@ so that equal folders have equal manifests.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from steer_eval.formats import schema
 from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.kinds import kind_of
 from steer_eval.formats.strict_json import read_json, write_json
+from steer_eval.left_file import LeftFile
 
 FILE = "manifest.json"
 SCHEMA = "steer-eval/manifest/1"
@@ -27,9 +28,22 @@ def repo_files(folder: Path) -> Iterator[str]:
     """Paths of a folder's files, relative and sorted; hidden ones, the manifest and links out of it are left out."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if not hidden and str(relative) != FILE and is_inside(folder, relative.as_posix()) and path.is_file():
+        if (
+            not _is_hidden(relative.as_posix())
+            and str(relative) != FILE
+            and is_inside(folder, relative.as_posix())
+            and path.is_file()
+        ):
             yield relative.as_posix()
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
+
+
+def _sha256(folder: Path, path: str, left: Mapping[str, LeftFile]) -> str | None:
+    """SHA-256 of a file, also where it was left; None where that place does not say."""
+    return left[path].sha256 if path in left else sha256_file(folder / path)
 
 
 def write_manifest(folder: Path) -> None:
@@ -46,13 +60,15 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / FILE, {"schema": SCHEMA, "files": files})
 
 
-def check_manifest(folder: Path, *, prefix: str = "") -> list[Finding]:
+def check_manifest(folder: Path, *, prefix: str = "", left: Mapping[str, LeftFile] | None = None) -> list[Finding]:
     """Compare a folder with its manifest.
 
     Args:
         folder: The repo.
         prefix: What to put before file names in findings.
+        left: Files of the repo that are not in the folder, with the size and checksum that they have where they are.
     """
+    left = {} if left is None else {path: file for path, file in left.items() if not _is_hidden(path)}
     name = prefix + FILE
     try:
         manifest: Any = read_json(inside(folder, FILE, name=name), name=name)
@@ -63,7 +79,7 @@ def check_manifest(folder: Path, *, prefix: str = "") -> list[Finding]:
         return [Finding("manifest-unusable", severity, name, error.where, error.reason, fix=fix)]
     findings = []
     listed: set[str] = set()
-    present = set(repo_files(folder))
+    present = {*repo_files(folder), *left}
     for index, entry in enumerate(manifest["files"]):
         path = entry["path"]
         if path in listed:
@@ -76,7 +92,7 @@ def check_manifest(folder: Path, *, prefix: str = "") -> list[Finding]:
             findings.append(
                 Finding("file-absent", "warning", prefix + path, "", "the manifest names this file and it is absent")
             )
-        elif (observed := sha256_file(folder / path)) != entry["sha256"]:
+        elif (observed := _sha256(folder, path, left)) not in (entry["sha256"], None):
             findings.append(
                 Finding(
                     "checksum",
@@ -89,7 +105,7 @@ def check_manifest(folder: Path, *, prefix: str = "") -> list[Finding]:
                     "restore the file; if the change is meant, measure again and run `steer-eval card`",
                 )
             )
-        elif (size := (folder / path).stat().st_size) != entry["size"]:
+        elif (size := left[path].size if path in left else (folder / path).stat().st_size) != entry["size"]:
             findings.append(
                 Finding(
                     "manifest-size",

@@ -66,6 +66,17 @@ class TopKSae:
         return dict(zip(TENSORS, (self.w_enc, self.b_enc, self.w_dec, self.b_dec), strict=True))
 
 
+@dataclass(frozen=True)
+class SaeOutline:
+    """A Top-K sparse autoencoder whose values were not read; the fields are those of `TopKSae`."""
+
+    d_in: int
+    d_sae: int
+    k: int
+    layer: int
+    model: str
+
+
 def read_sae_pt(path: Path, *, name: str | None = None) -> TopKSae:
     """Read a Top-K SAE in a PyTorch file.
 

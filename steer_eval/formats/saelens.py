@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steer_eval.errors import FormatError
 from steer_eval.formats.atomic import write_bytes
 from steer_eval.formats.containment import inside
-from steer_eval.formats.sae import TENSORS, TopKSae, check_shapes, checked_sae
+from steer_eval.formats.sae import TENSORS, SaeOutline, TopKSae, check_shapes, checked_sae
 from steer_eval.formats.safetensors_file import read_header, write_header
 from steer_eval.formats.schema import check
 from steer_eval.formats.strict_json import read_json
@@ -58,42 +59,78 @@ def read_saelens(folder: Path, *, name: str | None = None) -> TopKSae:
     from safetensors.torch import load_file
 
     name = name or str(folder)
-    config_name, weights_name = f"{name}/{CONFIG}", f"{name}/{WEIGHTS}"
-    config: Any = _as_in_release_6(read_json(inside(folder, CONFIG, name=config_name), name=config_name))
+    settings = _read_settings(folder, name)
+    weights_name = f"{name}/{WEIGHTS}"
+    weights = inside(folder, WEIGHTS, name=weights_name)
+    _check_header(read_header(weights, name=weights_name), settings.config, name)
+    try:
+        tensors = load_file(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FormatError(weights_name, "", f"not safetensors: {error}") from None
+    recorded = settings.config["metadata"].get("steer_eval", {})
+    sae = checked_sae(
+        [tensors[key] for key in TENSORS],
+        k=settings.config["k"],
+        layer=settings.layer,
+        model=settings.config["metadata"]["model_name"],
+        provenance={str(key): str(value) for key, value in recorded.items()},
+        name=weights_name,
+    )
+    if settings.rescales:
+        _check_unit_norm(sae.w_dec, name=f"{name}/{CONFIG}")
+    return sae
+
+
+def outline_saelens(folder: Path, header: dict[str, Any], *, name: str) -> SaeOutline:
+    """What an SAELens folder says of its SAE without the values.
+
+    Args:
+        folder: The folder, which has `cfg.json`.
+        header: Of its weights.
+        name: What to call the folder in messages.
+
+    Raises:
+        FormatError: A file is absent or bad, or the SAE is no Top-K SAE on the output of a block.
+    """
+    settings = _read_settings(folder, name)
+    _check_header(header, settings.config, name)
+    config = settings.config
+    return SaeOutline(config["d_in"], config["d_sae"], config["k"], settings.layer, config["metadata"]["model_name"])
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """A good `cfg.json`, under the names of release 6."""
+
+    config: dict[str, Any]
+    layer: int
+    rescales: bool
+
+
+def _read_settings(folder: Path, name: str) -> _Settings:
+    file = f"{name}/{CONFIG}"
+    config: Any = _as_in_release_6(read_json(inside(folder, CONFIG, name=file), name=file))
     rescales = _take_rescaling(config)
-    _check_architecture(config, name=config_name)
-    check(config, "saelens_cfg", file=config_name)
+    _check_architecture(config, name=file)
+    check(config, "saelens_cfg", file=file)
     hook = _HOOK.fullmatch(config["metadata"]["hook_name"])
     if hook is None:
         raise FormatError(
-            config_name,
+            file,
             "metadata.hook_name",
             "only SAEs on the output of a block are read",
             expected="blocks.<layer>.hook_resid_post",
             observed=config["metadata"]["hook_name"],
             fix="give an SAE that was trained on the residual stream after a block",
         )
-    weights = inside(folder, WEIGHTS, name=weights_name)
-    header = read_header(weights, name=weights_name)
-    check(header, "saelens_weights", file=weights_name, where="header")
-    check_shapes(header, config["d_in"], config["d_sae"], config["k"], name=weights_name, settings=config_name)
-    _check_dtypes(header, config.get("dtype", "float32"), name=config_name)
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FormatError(weights_name, "", f"not safetensors: {error}") from None
-    recorded = config["metadata"].get("steer_eval", {})
-    sae = checked_sae(
-        [tensors[key] for key in TENSORS],
-        k=config["k"],
-        layer=int(hook["layer"] or hook["block"]),
-        model=config["metadata"]["model_name"],
-        provenance={str(key): str(value) for key, value in recorded.items()},
-        name=weights_name,
-    )
-    if rescales:
-        _check_unit_norm(sae.w_dec, name=config_name)
-    return sae
+    return _Settings(config, int(hook["layer"] or hook["block"]), rescales)
+
+
+def _check_header(header: dict[str, Any], config: dict[str, Any], name: str) -> None:
+    weights, settings = f"{name}/{WEIGHTS}", f"{name}/{CONFIG}"
+    check(header, "saelens_weights", file=weights, where="header")
+    check_shapes(header, config["d_in"], config["d_sae"], config["k"], name=weights, settings=settings)
+    _check_dtypes(header, config.get("dtype", "float32"), name=settings)
 
 
 def write_saelens(folder: Path, sae: TopKSae) -> None:

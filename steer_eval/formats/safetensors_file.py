@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,43 @@ def read_header(path: Path, *, name: str, limit: int = MAX_FILE_BYTES) -> dict[s
     """
     try:
         size = path.stat().st_size
-        if size > limit:
-            raise FormatError(name, "", f"the file has {size} bytes, more than the {limit} that are read")
         with path.open("rb") as file:
-            prefix = file.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise FormatError(name, "header", "not safetensors: the header length is impossible", observed=length)
-            text = file.read(length).decode("utf-8")
+
+            def head(count: int) -> bytes:
+                file.seek(0)
+                return file.read(count)
+
+            return header_from(head, size, name=name, limit=limit)
     except FileNotFoundError:
         raise FormatError(name, "", "the file is absent") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise FormatError(name, "header", f"not safetensors: {error}") from None
+
+
+def header_from(head: Callable[[int], bytes], size: int, *, name: str, limit: int = MAX_FILE_BYTES) -> dict[str, Any]:
+    """Read and check the header of a safetensors file of which only the beginning can be had.
+
+    Args:
+        head: Gives the first so many bytes of the file.
+        size: Of the whole file, in bytes.
+        name: What to call it in messages.
+        limit: The largest file that is read, in bytes.
+
+    Returns:
+        The header, as `read_header` gives it.
+
+    Raises:
+        FormatError: The file is too large, or no safetensors file.
+    """
+    if size > limit:
+        raise FormatError(name, "", f"the file has {size} bytes, more than the {limit} that are read")
+    prefix = head(8)
+    length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+    if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+        raise FormatError(name, "header", "not safetensors: the header length is impossible", observed=length)
+    try:
+        text = head(8 + length)[8:].decode("utf-8")
+    except ValueError as error:
         raise FormatError(name, "header", f"not safetensors: {error}") from None
     header = strict_json.parse(text, name, "header")
     if not isinstance(header, dict):

@@ -92,6 +92,15 @@ class TransferMap:
     provenance: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class MapOutline:
+    """Transfer maps whose values were not read; the fields are those of `TransferMap`."""
+
+    layer_large: int
+    layer_small: int
+    alpha: float
+
+
 def read_transferred_pt(path: Path, *, name: str | None = None) -> TransferredVectors:
     """Read transferred vectors in a PyTorch file.
 
@@ -168,6 +177,21 @@ def read_transfer_map(path: Path, *, name: str | None = None) -> TransferMap:
     matrices, recorded = _load(path, "transfer_map", name)
     provenance = _without(recorded, "format", "L_large", "L_small", "alpha", "dtype")
     return _map(matrices, recorded, provenance, name)
+
+
+def outline_map(header: Mapping[str, Any], *, name: str) -> MapOutline:
+    """What the header of a transfer map in safetensors says of it.
+
+    Args:
+        header: The header.
+        name: What to call the file in messages.
+
+    Raises:
+        FormatError: It breaks `schemas/transfer_map.schema.json`.
+    """
+    check(header, "transfer_map", file=name, where="header")
+    recorded = header["__metadata__"]
+    return MapOutline(int(recorded["L_large"]), int(recorded["L_small"]), _number(recorded, "alpha", name))
 
 
 def write_transfer_map(path: Path, maps: TransferMap) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from steer_eval.legacy.best import Judgement, Score
 from steer_eval.legacy.study import LegacyStudy
-from steer_eval.legacy.tables import Table, Tree, judge_table, split_name
+from steer_eval.legacy.tables import judge_table, split_name
+from steer_eval.table_configs import list_tables, table_config
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -100,30 +101,6 @@ def dataset_front_matter(study: LegacyStudy) -> str:
         license=identity.data_license,
         pretty_name=identity.data_name,
         tags=list(dict.fromkeys((*TAGS, *identity.data_tags))),
-        configs=[_config(table, default=table.name == "sweep") for table in study.tables] or None,
     )
-    unlike = [table for table in study.tables if not table.alike]
-    if unlike:
-        from datasets import Features
-        from datasets.info import DatasetInfo, DatasetInfosDict
-
-        DatasetInfosDict(
-            {
-                table.name: DatasetInfo(features=Features({key: _feature(tree) for key, tree in table.columns.items()}))
-                for table in unlike
-            }
-        ).to_dataset_card_data(data)
+    list_tables(data, map(table_config, study.tables))
     return str(data.to_yaml())
-
-
-def _config(table: Table, *, default: bool) -> dict[str, Any]:
-    splits = [{"split": split, "path": artifact.path} for split, artifact in table.files.items()]
-    return {"config_name": table.name, "data_files": splits, **({"default": True} if default else {})}
-
-
-def _feature(tree: Tree) -> Any:
-    from datasets import List, Value
-
-    if isinstance(tree, dict):
-        return {key: _feature(each) for key, each in tree.items()}
-    return List(_feature(tree[0])) if isinstance(tree, list) else Value(tree)

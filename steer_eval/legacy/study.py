@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from steer_eval.cards import DATASET_CARD, MODEL_CARD, heatmap_file
+from steer_eval.cards import CONFIG, DATASET_CARD, MODEL_CARD, heatmap_file
 from steer_eval.claims.facts import Facts, facts_of
 from steer_eval.claims.names import ModelNames, model_names
 from steer_eval.findings import Finding
@@ -28,7 +28,7 @@ from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of, sweep_fil
 from steer_eval.rules.vector_files import vectors_by_model
 from steer_eval.validate import Validation
 
-_CARD_FILES = frozenset({MODEL_CARD, DATASET_CARD, MANIFEST})
+_CARD_FILES = frozenset({MODEL_CARD, DATASET_CARD, CONFIG, MANIFEST})
 _MANIFEST_RULES = frozenset({"file-unlisted", "file-absent"})
 """Rules on a manifest, which is written anew together with the cards."""
 _PATH_COLUMNS = ("path", "file", "files", "name", "artifact", "artifacts")
@@ -156,11 +156,11 @@ def gather(repositories: Repositories, validation: Validation, asked: Asked) -> 
 
 
 def _name(repository: Repository) -> str:
-    return repository.folder.resolve().name
+    return repository.title
 
 
 def _hub_id(repository: Repository) -> str | None:
-    return None if repository.revision is None else repository.name.partition("@")[0]
+    return None if repository.address is None else repository.address.id
 
 
 def _of_files(inventory: Inventory, findings: tuple[Finding, ...]) -> Iterator[Finding]:

@@ -7,14 +7,13 @@ files differ, in columns or in types, the types that fit all of them are stated,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from steer_eval.claims.facts import judge_of
 from steer_eval.inventory import TABLES, Artifact, Inventory
-from steer_eval.rules.sweep_files import SweepFile
 
 Tree = str | list[Any] | dict[str, Any]
 """The type of a JSON value: a scalar's name, a list of one type, or types by key."""
@@ -36,6 +35,7 @@ class Table:
         files: Its files by split.
         columns: Type of each column over all files.
         alike: Whether all files have exactly these.
+        even: Whether objects inside rows have the same keys wherever they stand at the same place.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Table:
     files: Mapping[str, Artifact]
     columns: Mapping[str, Tree]
     alike: bool
+    even: bool = True
 
 
 def split_name(model: str) -> str:
@@ -55,17 +56,17 @@ def judge_table(judge: str) -> str:
     return f"judge_{judge}"
 
 
-def tables(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> list[Table]:
+def tables(inventory: Inventory, models: Collection[str]) -> list[Table]:
     """The tables of a dataset repo, the sweep first.
 
     Args:
         inventory: What the repos hold.
-        sweeps: The sweeps, by model.
+        models: The models that have sweeps.
     """
     files = [each for each in inventory.of(*TABLES) if not each.troubles and each.value]
     grouped: dict[str, dict[str, Artifact]] = {}
     for artifact in sorted(files, key=lambda each: (each.kind != "sweep", each.path)):
-        name, split = _place(artifact, sweeps)
+        name, split = _place(artifact, models)
         if split in grouped.get(name, {}):
             name, split = _stem(artifact), _SINGLE
         grouped.setdefault(name, {})[split] = artifact
@@ -81,10 +82,10 @@ def tables(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> list[Table]
     return found
 
 
-def _place(artifact: Artifact, sweeps: Mapping[str, SweepFile]) -> tuple[str, str]:
+def _place(artifact: Artifact, models: Collection[str]) -> tuple[str, str]:
     if artifact.kind == "sweep":
         return "sweep", split_name(artifact.name.removeprefix("sweep_").removesuffix(".jsonl"))
-    if artifact.kind == "judge" and (named := judge_of(artifact.name, sweeps)):
+    if artifact.kind == "judge" and (named := judge_of(artifact.name, models)):
         return judge_table(named[0]), split_name(named[1])
     return _stem(artifact), _SINGLE
 
@@ -99,7 +100,19 @@ def _table(name: str, splits: Mapping[str, Artifact]) -> Table:
     if not isinstance(columns, dict):
         raise _Unlike
     kind = next(iter(splits.values())).kind
-    return Table(name, kind, dict(splits), columns, all(tree == columns for tree in each))
+    even = all(_is_even([row.value for row in artifact.value], at_root=True) for artifact in splits.values())
+    return Table(name, kind, dict(splits), columns, all(tree == columns for tree in each), even)
+
+
+def _is_even(values: list[Any], *, at_root: bool = False) -> bool:
+    """Whether values at one place have the same keys, those inside them as well; rows themselves may differ."""
+    objects = [value for value in values if isinstance(value, dict)]
+    if objects and not at_root and (not objects[0] or any(each.keys() != objects[0].keys() for each in objects)):
+        return False
+    keys = {key for each in objects for key in each}
+    inner = [[each[key] for each in objects if key in each] for key in keys]
+    items = [item for value in values if isinstance(value, list) for item in value]
+    return all(map(_is_even, [*inner, items])) if inner or items else True
 
 
 def _tree(value: Any) -> Tree:

@@ -28,6 +28,18 @@ def file_findings(inventory: Inventory) -> list[Finding]:
     return [finding for artifact in inventory.artifacts for finding in _troubles(artifact)]
 
 
+def unread_findings(inventory: Inventory) -> Iterator[Finding]:
+    """Files that were left on the Hub, and what is open because of that.
+
+    Args:
+        inventory: What the repos hold.
+    """
+    for artifact in inventory.artifacts:
+        if artifact.unread:
+            fix = "fetch the whole file with `steer-eval validate --download`"
+            yield Finding("values-not-read", "note", artifact.file, "", artifact.unread, fix=fix)
+
+
 def unusable(inventory: Inventory) -> frozenset[str]:
     """Files that are there and say nothing: refused ones, and links out of their repo. What they hold is open.
 

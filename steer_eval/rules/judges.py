@@ -162,7 +162,7 @@ def _labels(artifact: Artifact, inventory: Inventory, unread: frozenset[str]) ->
         sources[file] = source
         judged = next((each for each in source.value if each.value["label"] == label), None)
         if judged is None:
-            judged = _same_ratio(row, source)
+            judged = row_of_same_ratio(row, source)
             unknown[file] += judged is None
             if source.troubles:
                 # The label may be that of a row that can't be read.
@@ -203,7 +203,8 @@ def _unjudged_labels(artifact: Artifact, source: Artifact, scored: set[int], unk
         )
 
 
-def _same_ratio(row: Row, source: Artifact) -> Row | None:
+def row_of_same_ratio(row: Row, source: Artifact) -> Row | None:
+    """The one row of a file whose perplexity ratio a row of scores has copied."""
     ratio = row.value.get("ppl_ratio")
     if ratio is None:
         return None

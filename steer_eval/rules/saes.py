@@ -13,7 +13,7 @@ from itertools import pairwise
 from steer_eval.consistency import shown_apart
 from steer_eval.findings import Finding
 from steer_eval.formats.features import FeatureRow, FeatureTable
-from steer_eval.formats.sae import TopKSae
+from steer_eval.formats.sae import SaeOutline, TopKSae
 from steer_eval.inventory import Artifact, Inventory
 from steer_eval.rules.rounding import agrees_with_difference, half_place
 from steer_eval.rules.vector_files import name_parts, vectors_by_model
@@ -58,7 +58,7 @@ def _named(artifact: Artifact, layer: int) -> Iterator[Finding]:
 
 def _width(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
     """An SAE is as wide as the vectors of its model."""
-    sae: TopKSae = artifact.value
+    sae: TopKSae | SaeOutline = artifact.value
     widths = Counter(
         vector.value.values.shape[0]
         for vectors in vectors_by_model(inventory).values()
@@ -136,7 +136,7 @@ def _of_sae(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:
     table: FeatureTable = artifact.value
     said: set[str] = set()
     for other in inventory.of("sae", "sae_pt"):
-        sae: TopKSae = other.value
+        sae: TopKSae | SaeOutline = other.value
         mine, its = name_parts(artifact.name), name_parts(other.name)
         # A layer that is not that of the name is a finding of its own.
         if mine and its and mine == its and sae.model != table.model:

@@ -39,7 +39,8 @@ def transfer_findings(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> 
     unread = unusable(inventory)
     for artifact in carried:
         findings += _sources(artifact, inventory, unread)
-    for artifact in inventory.of("transfer_map", "transfer_map_pt"):
+    # Of a map that was left on the Hub there are no values.
+    for artifact in (each for each in inventory.of("transfer_map", "transfer_map_pt") if not each.unread):
         findings += _map(artifact, carried)
     if len(carried) == 1:
         for artifact in inventory.of("latent_diff"):

@@ -28,7 +28,7 @@ def with_residual(output: Any, hidden: Tensor) -> Any:
 
 
 @contextmanager
-def _hooked(blocks: nn.ModuleList, hooks: Mapping[int, Any]) -> Iterator[None]:
+def hooked(blocks: nn.ModuleList, hooks: Mapping[int, Any]) -> Iterator[None]:
     """Forward hooks on some blocks, all removed at the end, also if one of the blocks does not exist."""
     with ExitStack() as registered:
         for layer, hook in hooks.items():
@@ -53,7 +53,7 @@ class RowEdits:
     @contextmanager
     def applied(self, blocks: nn.ModuleList) -> Iterator[None]:
         """Add each row's delta to the output of each hooked block, inside the `with` block."""
-        with _hooked(blocks, {layer: self._hook(layer) for layer in self.deltas}):
+        with hooked(blocks, {layer: self._hook(layer) for layer in self.deltas}):
             yield
 
     def _hook(self, layer: int) -> Any:
@@ -93,7 +93,7 @@ def captured(blocks: nn.ModuleList, layers: Collection[int], *, stop: bool) -> I
 
         return hook
 
-    with suppress(_LastBlockReached), _hooked(blocks, {layer: keep(layer) for layer in layers}):
+    with suppress(_LastBlockReached), hooked(blocks, {layer: keep(layer) for layer in layers}):
         yield outputs
 
 

@@ -11,8 +11,8 @@ from studies import ANCHOR_RATIO, BASE_PPL, PROMPTS, RATIOS, build, ratio_of
 from studies import row as sweep_row
 
 from steer_eval.cells import Cell
-from steer_eval.claims.claim import Selector
-from steer_eval.claims.facts import Fact, Facts
+from steer_eval.claims.claim import Selector, pair_of
+from steer_eval.claims.fact import IMPUTED, Fact, Facts
 from steer_eval.claims.measures import REGISTRY, Case, NotCheckable
 from steer_eval.results import Results, Sweep, SweepRow
 
@@ -20,6 +20,31 @@ from steer_eval.results import Results, Sweep, SweepRow
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return build(tmp_path_factory.mktemp("study"))
+
+
+COPIED = {
+    "base_perplexity": [(Selector("tiny"), 20.0)],
+    "vector_width": [(Selector("tiny", layer=3), 4)],
+    "artifact_layer": [(Selector(file="v.pt"), 3)],
+    "applied_norm": [(Selector(variant="ridge"), 0.75)],
+    "carried_norm": [(Selector(variant="ridge"), 0.16)],
+    "carried_feature_norm": [(Selector(feature=7, variant="ridge"), 0.05)],
+    "cosine": [(Selector(variant=pair_of("ridge", "native")), 0.32)],
+    "heldout_r2": [(Selector(variant="ridge"), 0.2)],
+    "heldout_correlation_mean": [(Selector(), 0.86)],
+    "heldout_correlation_highest": [(Selector(), 0.98)],
+    "heldout_correlation_lowest": [(Selector(), 0.52)],
+    "fitted_correlation_mean": [(Selector(), 1.0)],
+    "correlation_count": [(Selector(), 20)],
+    "map_penalty": [(Selector(variant="ridge"), 10.0)],
+    "prompts_per_cell": [(Selector("tiny"), 3)],
+    "row_count": [(Selector(file="v.jsonl"), 12)],
+    "file_size": [(Selector(file="v.pt"), 9550)],
+    "lowest_score": [(Selector("tiny", judge="a"), 1.0)],
+    "highest_score": [(Selector("tiny", judge="a"), 4.0)],
+    "feature_coefficient": [(Selector("tiny", layer=3), 2.0)],
+}
+"""Measures that only look a fact up."""
 
 
 def published() -> Facts:
@@ -36,6 +61,9 @@ def published() -> Facts:
     }
     scores = {"a": (3.5, 1.0, 4.0, 2.5), "b": (2.0, 1.5, 5.0, 0.5)}
     variant = Selector(file="judge_transfer.jsonl")
+    table = {7: (1, 1, 2), 8: (2, 3, 3), 9: (3, 2, 1)}
+    ranks = ("feature_rank", "feature_rank_by_delta", "feature_rank_by_ratio")
+    margins = {(1, 1.0): 2.5, (1, 2.0): 1.0, (3, 1.0): 0.0}
     return Facts(
         [
             *(
@@ -49,6 +77,30 @@ def published() -> Facts:
             Fact("sae_k", Selector("tiny", layer=3), 4, "cfg.json", "k"),
             Fact("mature_anger", replace(variant, variant="ridge"), 2.0, "judge_transfer.jsonl", "line 1"),
             Fact("mature_anger", replace(variant, variant="native"), 4.0, "judge_transfer.jsonl", "line 2"),
+            Fact("mature_anger", replace(variant, variant="random"), 5.0, "judge_transfer.jsonl", "line 3", IMPUTED),
+            *(
+                Fact(measure, Selector("tiny", feature=which, file="features.json"), place, "features.json", "row")
+                for which, places in table.items()
+                for measure, place in zip(ranks, places, strict=True)
+            ),
+            *(
+                Fact("feature_delta", Selector("tiny", feature=which, file="features.json"), -0.5, "features.json", "x")
+                for which in (8, 9)
+            ),
+            *(
+                Fact("margin", Selector("tiny", "steered", *cell, judge="a"), value, "judge_a_tiny.jsonl", "line 5")
+                for cell, value in margins.items()
+            ),
+            Fact("margin", Selector("tiny", "steered", 3, 4.0, "a"), 4.0, "judge_a_tiny.jsonl", "line 9", IMPUTED),
+            *(
+                Fact("perplexity_ratio", Selector("tiny", "steered", *cell), value, "sweep_tiny.jsonl", "line 1")
+                for cell, value in RATIOS.items()
+            ),
+            *(
+                Fact(name, select, value, "some.json", name)
+                for name, cases in COPIED.items()
+                for select, value in cases
+            ),
         ]
     )
 
@@ -118,8 +170,42 @@ VALUES = {
     "sae_width": [(Selector("tiny"), 16)],
     "sae_k": [(Selector("tiny"), 4)],
     "highest_mature_anger": [(Selector(file="judge_transfer.jsonl", variant="r*"), 2.0)],
+    **COPIED,
+    "feature_rank": [(Selector("tiny", feature=8), 2)],
+    "feature_rank_by_delta": [(Selector("tiny", feature=8), 3)],
+    "feature_rank_by_ratio": [(Selector("tiny", feature=9), 1)],
+    "ranked_by_delta": [(Selector("tiny", file="features.json"), False)],
+    "best_cell": [
+        (Selector("tiny", layer=3, coef=2.0, judge="a"), True),
+        (Selector("tiny", layer=1, coef=2.0, judge="a"), False),
+        (Selector("tiny", layer=3, coef=2.0, judge="b"), True),
+        (Selector("tiny", layer=1, coef=2.0, judge="a", rule="margin < 2"), True),
+    ],
+    "tied_best_cells": [(Selector("tiny", judge="a"), 2), (Selector("tiny", judge="a", rule="margin < 2"), 1)],
+    "highest_margin": [(Selector("tiny", judge="a"), 2.5), (Selector("tiny", judge="a", rule="margin <= 0"), 0.0)],
+    "cells_passing": [
+        (Selector("tiny", judge="a", rule="margin > 0"), 3),
+        (Selector("tiny", judge="a", rule="margin >= 2.5 and perplexity_ratio < 2"), 1),
+        (Selector("tiny", rule="perplexity_ratio > 3"), sum(ratio > 3 for ratio in RATIOS.values())),
+    ],
+    "features_passing": [
+        (Selector("tiny", file="features.json", rule="feature_delta < 0"), 2),
+        (Selector("tiny", file="features.json", rule="feature_ratio >= 16"), 0),
+    ],
     "cell_count": [(Selector(), 8), (Selector(label="random"), 8), (Selector(label="zero"), 1)],
 }
+
+
+NOTED = {
+    "highest_mature_anger",
+    "ranked_by_delta",
+    "best_cell",
+    "tied_best_cells",
+    "highest_margin",
+    "cells_passing",
+    "features_passing",
+}
+"""Measures that always say more than their value."""
 
 
 def test_every_measure_has_a_known_value():
@@ -136,8 +222,54 @@ def test_the_value_is_the_known_one(study, results, name, select, value):
     assert observation.value == pytest.approx(value, rel=1e-7)
     assert isinstance(observation.value, bool) is (REGISTRY[name].unit == "truth value")
     assert (observation.undecided, observation.conflict) == ("", "")
-    assert observation.note == ("the highest of 1, of ridge" if name == "highest_mature_anger" else "")
+    assert bool(observation.note) is (name in NOTED)
     assert observation.file
+
+
+@pytest.mark.parametrize(
+    ("name", "select", "note"),
+    [
+        (
+            "highest_mature_anger",
+            Selector(file="judge_transfer.jsonl", variant="r*"),
+            "the highest of 1, of ridge; left out, having a score and no text: random",
+        ),
+        (
+            "best_cell",
+            Selector("tiny", layer=1, coef=1.0, judge="a"),
+            "2 cells have the highest margin 2.5: L=1 c=+1, L=3 c=+2",
+        ),
+        ("highest_margin", Selector("tiny", judge="b"), "the highest margin is 0.5, of L=3 c=+2"),
+        ("ranked_by_delta", Selector(file="features.json"), "feature 8 in place 2 has delta -0.5"),
+        ("cells_passing", Selector("tiny", judge="a", rule="margin > 0"), "of 4 judged cells"),
+        (
+            "features_passing",
+            Selector(file="features.json", rule="feature_delta < 0"),
+            "of 3 listed features: feature 8 (-0.5), feature 9 (-0.5)",
+        ),
+    ],
+)
+def test_ties_and_what_is_left_out_are_named(study, results, name, select, note):
+    assert REGISTRY[name].observe(Case(study, select, results)).note.endswith(note)
+
+
+@pytest.mark.parametrize(
+    ("name", "select", "why"),
+    [
+        ("best_cell", Selector("tiny", layer=3, coef=2.0), "names none of the judges a, b"),
+        ("best_cell", Selector("tiny", layer=3, coef=4.0, judge="a"), r"no text of L=3 c=\+4 was judged"),
+        ("cells_passing", Selector("tiny", judge="a"), "states no rule"),
+        ("cells_passing", Selector("tiny", judge="a", rule="beauty > 3"), "is no rule"),
+        ("highest_margin", Selector("tiny", judge="a", rule="margin > 9"), "passes margin > 9"),
+        ("highest_mature_anger", Selector(variant="rand*"), "none of them has a text to judge"),
+        ("ranked_by_delta", Selector(file="others.json"), "fits 0 feature tables"),
+        ("features_passing", Selector(file="features.json"), "states no rule"),
+        ("features_passing", Selector(file="features.json", rule="margin > 1"), "is no rule"),
+    ],
+)
+def test_what_a_rule_or_a_table_leaves_open_is_the_reason(study, results, name, select, why):
+    with pytest.raises(NotCheckable, match=why):
+        REGISTRY[name].observe(Case(study, select, results))
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -44,7 +44,7 @@ def test_json_is_alone_on_standard_output_and_fits_its_schema(place: legacy.Lega
     document = json.loads(audit(place, "There are 6 contrast pairs.", "--json").stdout)
 
     schema.check(document, "audit", file="audit")
-    assert document["coverage"] == {"understood": 1, "numbers": 1}
+    assert document["coverage"] == {"understood": 1, "numbers": 1, "places": 0}
 
 
 def test_people_see_line_verdict_and_coverage(place: legacy.Legacy) -> None:
@@ -74,3 +74,24 @@ def test_another_model_repo(place: legacy.Legacy, tmp_path: Path) -> None:
     arguments = ["audit", str(file), "--data", str(place.data), "--model", str(place.model)]
 
     assert CliRunner().invoke(cli, arguments).exit_code == 1
+
+
+@pytest.mark.parametrize(("there", "hinted"), [(False, True), (True, False)])
+def test_without_the_files_of_a_model_repo_it_says_which_option_names_one(
+    place: legacy.Legacy, tmp_path: Path, there: bool, hinted: bool
+) -> None:
+    (tmp_path / "drafts").mkdir()
+    file = (place.model if there else tmp_path / "drafts") / "elsewhere.md"
+    file.write_text("There are 6 contrast pairs. The 3B vector has norm 9.99 at layer 5.", encoding="utf-8")
+    answer = CliRunner().invoke(cli, ["audit", str(file), "--data", str(place.data), "--json"])
+
+    assert ("--model" in answer.stderr) is hinted
+    json.loads(answer.stdout)
+
+
+def test_what_can_be_checked_without_a_model_repo_needs_no_hint(place: legacy.Legacy, tmp_path: Path) -> None:
+    (tmp_path / "drafts").mkdir()
+    file = tmp_path / "drafts" / "elsewhere.md"
+    file.write_text("There are 6 contrast pairs.", encoding="utf-8")
+
+    assert CliRunner().invoke(cli, ["audit", str(file), "--data", str(place.data)]).stderr == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,11 +31,21 @@ def test_version_is_the_packages() -> None:
     assert __version__ in answer.stdout
 
 
+@pytest.mark.parametrize("module", ["steer_eval", "steer_eval.cli.main"])
+def test_the_package_runs_as_a_module(module: str) -> None:
+    program = [sys.executable, "-m", module]
+    answer = subprocess.run([*program, "--version"], capture_output=True, text=True, timeout=60)
+    refused = subprocess.run([*program, "validate", "nowhere"], capture_output=True, text=True, timeout=60)
+
+    assert (answer.returncode, answer.stdout.split()[-1]) == (0, __version__)
+    assert (refused.returncode, refused.stderr[:6]) == (2, "Error:")
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_help_has_an_example(command: str) -> None:
     answer = run(*filter(None, [command, "--help"]))
     assert answer.returncode == 0
-    assert f"steer-eval {command or 'reproduce'} artifacts/" in answer.stdout
+    assert re.search(rf"  steer-eval {command or 'reproduce'} (artifacts|NAMESPACE)/", answer.stdout)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

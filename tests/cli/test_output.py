@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from steer_eval.claims.claim import Claim, Selector
+from steer_eval.claims.extract.extracted import SAYS_WHERE
 from steer_eval.claims.printed import Printed
 from steer_eval.claims.verdict import WORDS, Check, Verdict
 from steer_eval.cli.output import MIN_WIDTH, findings_text, print_findings, print_report
@@ -121,13 +122,12 @@ def test_nothing_in_a_claim_is_markup(capsys: pytest.CaptureFixture[str], text: 
     print_report(report(words=("reproduced",), text=text))
     output = capsys.readouterr().out
 
-    [row] = [line for line in output.splitlines() if line.rstrip().endswith("re-run")]
-    assert row.lstrip().startswith(f"{text} ")
+    assert any(line.lstrip().startswith(f"{text} ") for line in output.splitlines())
     assert f"reproduced the-claim: because of {text}\n" in output
     assert "report.html: runs/[red]run[/nope]\n" in output
 
 
-def test_each_check_has_its_verdict_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdicts_of_both_kinds_of_evidence_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     checks = tuple(
         Check(evidence, value, "±0.005", word, "", "", "")
         for evidence, value, word in (("published data", 2.4, "reproduced"), ("re-run", 2.5, "drifted"))
@@ -135,10 +135,34 @@ def test_each_check_has_its_verdict_in_the_table(capsys: pytest.CaptureFixture[s
     told = Claim("id", "the ratio is {expected}", "perplexity_ratio", Selector(), Printed.parse("2.40"))
     whole = report()
     print_report(Report(**{**vars(whole), "verdicts": (Verdict(told, "study.yaml", 1, checks),)}))
-    first, second = [line.split() for line in capsys.readouterr().out.splitlines() if "±0.005" in line]
+    lines = capsys.readouterr().out.splitlines()
+    [header] = [line.split() for line in lines if line.lstrip().startswith("claim")]
+    [row] = [line.split() for line in lines if "±0.005" in line]
 
-    assert first == ["the", "ratio", "is", "2.40", "2.40", "2.4", "±0.005", "reproduced", "published", "data"]
-    assert second == ["2.5", "±0.005", "drifted", "re-run"]
+    assert header == ["claim", "expected", "published", "data", "verdict", "re-run", "verdict"]
+    assert row == ["the", "ratio", "is", "2.40", "2.40", "2.4", "±0.005", "reproduced", "2.5", "±0.005", "drifted"]
+
+
+def test_one_kind_of_evidence_has_a_column_for_its_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Claim("id", "the ratio is {expected}", "perplexity_ratio", Selector(), Printed.parse("2.40"))
+    check = Check("published data", 2.4, "±0.005", "reproduced", "", "", "")
+    print_report(Report(**{**vars(report()), "verdicts": (Verdict(told, "study.yaml", 1, (check,)),)}))
+    lines = capsys.readouterr().out.splitlines()
+
+    [header] = [line.split() for line in lines if line.lstrip().startswith("claim")]
+    assert header == ["claim", "expected", "published", "data", "tolerance", "verdict"]
+
+
+def test_numbers_that_only_say_where_are_listed_and_are_no_claims(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Claim("3:1", "at layer 14", "", Selector(), Printed.parse("14"))
+    check = Check("published data", None, "", "not-checkable", SAYS_WHERE, "", "")
+    print_report(Report(**{**vars(report()), "verdicts": (Verdict(told, "card.md", 3, (check,)),)}))
+    output = capsys.readouterr().out
+
+    assert "3: at layer 14" in output
+    assert "no claim " in output
+    assert "no claims\n" in output
+    assert SAYS_WHERE not in output
 
 
 def test_long_lines_are_not_wrapped_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

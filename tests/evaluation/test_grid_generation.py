@@ -138,19 +138,44 @@ class TestRows:
         handle = ending.blocks[0].register_forward_pre_hook(lambda _module, inputs: sizes.append(inputs[0].shape[0]))
         generations = grid(ending, requests_of(ending, PROMPTS[:1]))
         handle.remove()
-        expected = [
+        decoded = [
             sum(len(generation.gaps) > step for generation in generations)
-            for step in range(max(len(generation.gaps) for generation in generations))
+            for step in range(1, max(len(generation.gaps) for generation in generations))
         ]
-        assert sizes == expected
+        # The prompt is read once, for how much a row takes and for all rows: below their edits they are one.
+        assert sizes == [1, 1, *decoded]
 
-    def test_no_architecture_sees_padding(self, tiny):
-        shapes = []
-        handle = tiny.blocks[0].register_forward_pre_hook(lambda _module, inputs: shapes.append(inputs[0].shape[:2]))
-        requests = requests_of(tiny)
-        grid(tiny, requests, max_new_tokens=1)
+    def test_prompts_are_read_once_and_without_padding(self, tiny):
+        """Each block sees the unsteered prompt, and each row from its lowest edit on, and nothing else."""
+        shapes = {layer: [] for layer in range(BLOCKS)}
+        handles = [
+            block.register_forward_pre_hook(
+                lambda _module, inputs, layer=layer: shapes[layer].append(tuple(inputs[0].shape[:2]))
+            )
+            for layer, block in enumerate(tiny.blocks)
+        ]
+        grid(tiny, requests_of(tiny), max_new_tokens=1, rows_per_batch=64)
+        for handle in handles:
+            handle.remove()
+        entries = [min(edit.layer for edit in cell) for cell in CELLS if cell]
+        for layer, seen in shapes.items():
+            joined = sum(entry < layer for entry in entries)
+            for prompt in PROMPTS:
+                length = len(tiny.chat_ids(prompt))
+                assert seen.count((1, length)) >= sum(len(tiny.chat_ids(other)) == length for other in PROMPTS)
+            tokens = sum((1 + joined) * len(tiny.chat_ids(prompt)) for prompt in PROMPTS)
+            assert sum(rows * length for rows, length in seen) == tokens
+
+    def test_waiting_rows_take_the_places_of_finished_ones(self, ending):
+        """Four places are kept full to the end by eight rows, although each of them stays for another time."""
+        sizes = []
+        handle = ending.blocks[0].register_forward_pre_hook(
+            lambda _module, inputs: sizes.append(inputs[0].shape[0]) if inputs[0].shape[1] == 1 else None
+        )
+        generations = assert_as_serial(ending, requests_of(ending, PROMPTS[:2]), rows_per_batch=4)
         handle.remove()
-        assert sum(rows * length for rows, length in shapes) == sum(len(request.ids) for request in requests)
+        steps = sum(len(generation.gaps) - 1 for generation in generations)
+        assert sum(sizes) >= steps
 
     def test_no_rows(self, tiny):
         assert grid(tiny, []) == []

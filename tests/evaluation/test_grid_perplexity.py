@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from tiny_models import BLOCKS, TEXT, add, fingerprint, random_vector, tiny_language_model
 
 from steer_eval.evaluation.corpus import TokenisedCorpus, Window, tokenise
-from steer_eval.evaluation.grid_perplexity import LOGIT_BYTES, perplexity_grid
+from steer_eval.evaluation.grid_perplexity import perplexity_grid
+from steer_eval.evaluation.memory import LOGIT_BYTES
 from steer_eval.evaluation.serial import perplexity_serial
 from steer_eval.steering.interventions import Add
 from steer_eval.study import PerplexityProtocol

@@ -1,15 +1,17 @@
 import pytest
 import torch
-from tiny_models import tiny_language_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import ARCHITECTURES, SLIDING_WINDOW, tiny_language_model
 
 from steer_eval.evaluation.generation import Request
 from steer_eval.evaluation.grid_generation import generate_grid
-from steer_eval.evaluation.row_cache import RowCache, can_join, new_cache
+from steer_eval.evaluation.row_cache import RowCache, can_join, new_cache, state_bytes
 
-LENGTHS = (3, 3, 5, 9)
+LONGEST = 16
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "granite"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "granite", "qwen3_5"])
 def joining(request):
     return tiny_language_model(request.param)
 
@@ -18,52 +20,103 @@ def prompt(length: int) -> torch.Tensor:
     return torch.randint(4, 250, (1, length), generator=torch.Generator().manual_seed(length))
 
 
+@torch.no_grad()
 def read(lm, ids):
     cache = new_cache(lm)
-    with torch.no_grad():
-        lm.module(input_ids=ids, past_key_values=cache, use_cache=True)
+    lm.final_hidden(ids, cache=cache)
     return cache
 
 
-@pytest.mark.parametrize(
-    ("architecture", "joins"),
-    [("llama", True), ("gpt2", True), ("granite", True), ("gemma3", False), ("qwen3_5", False)],
-)
-def test_only_models_that_cache_every_token_join_rows(architecture, joins):
-    assert can_join(tiny_language_model(architecture)) is joins
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_rows_of_different_lengths_join_unless_a_window_slides(architecture):
+    lm = tiny_language_model(architecture)
+    assert can_join(lm, longest=SLIDING_WINDOW)
+    assert can_join(lm, longest=SLIDING_WINDOW + 1) is (architecture != "gemma3")
 
 
-def test_a_joined_row_decodes_as_it_would_alone(joining):
-    prompts = [prompt(length) for length in LENGTHS]
-    together = torch.cat(prompts[:2])
-    cache = RowCache([read(joining, ids) for ids in (together, *prompts[2:])], LENGTHS, joining.device)
-    alone = [read(joining, ids) for ids in prompts]
-    step = torch.tensor([[7], [8], [9], [10]])
-    rows = torch.arange(len(LENGTHS))
-    for _ in range(4):
-        with torch.no_grad():
-            joined = joining.module(input_ids=step, **cache.arguments()).logits[:, -1]
-            for position, row in enumerate(rows):
-                single = joining.module(input_ids=step[position : position + 1], past_key_values=alone[row]).logits
-                assert joined[position] == pytest.approx(single[0, -1], abs=2e-4)
-        # The longest row leaves first: the filling of the others must stay where it is.
-        kept = torch.arange(max(len(rows) - 1, 1))
-        rows, step = rows[kept], joined.argmax(dim=1, keepdim=True)[kept]
-        cache.select(kept)
+class Alone:
+    """A row with a cache of its own, which is what a row of the batch must be like."""
+
+    def __init__(self, lm, length: int) -> None:
+        self.lm, self.length = lm, length
+        self.cache = read(lm, prompt(length))
+        self.token = length
+
+    @torch.no_grad()
+    def step(self) -> torch.Tensor:
+        self.length += 1
+        return self.lm.final_hidden(torch.tensor([[self.token]]), cache=self.cache)[0, -1]
+
+
+@torch.no_grad()
+def decode(lm, cache, rows: list[Alone]) -> None:
+    together = lm.final_hidden(torch.tensor([[row.token] for row in rows]), **cache.arguments())[:, -1]
+    for position, row in enumerate(rows):
+        torch.testing.assert_close(together[position], row.step(), atol=2e-4, rtol=2e-4)
+        row.token = (row.token * 7 + row.length) % 250
+
+
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_a_row_decodes_as_it_would_alone_whoever_comes_and_goes(joining, data):
+    cache = RowCache(joining, rows=5, tokens=LONGEST)
+    rows: list[Alone] = []
+    for _ in range(data.draw(st.integers(2, 7))):
+        if len(rows) < 5 and (not rows or data.draw(st.booleans())):
+            length, count = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 5 - len(rows)))
+            same = read(joining, prompt(length))
+            same.reorder_cache(torch.zeros(count, dtype=torch.long))
+            cache.append(same, rows=count, tokens=length)
+            rows += [Alone(joining, length) for _ in range(count)]
+            for row in rows[-count:]:
+                row.token = data.draw(st.integers(4, 250))
+        decode(joining, cache, rows)
+        staying = [
+            place for place, row in enumerate(rows) if row.length < LONGEST - 1 and data.draw(st.integers(0, 3)) > 0
+        ]
+        order = cache.keep(staying)
+        assert sorted(order) == staying
+        rows = [rows[place] for place in order]
+        assert len(cache) == len(rows)
 
 
 def test_rows_of_one_length_need_no_mask(joining):
-    cache = RowCache([read(joining, torch.cat([prompt(5), prompt(5)]))], (5, 5), joining.device)
-    assert set(cache.arguments()) == {"past_key_values", "use_cache"}
+    cache = RowCache(joining, rows=4, tokens=LONGEST)
+    cache.append(read(joining, torch.cat([prompt(5), prompt(5)])), rows=2, tokens=5)
+    assert set(cache.arguments()) == {"cache", "position_ids"}
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3_5"])
-def test_rows_share_decoding_steps_as_far_as_the_model_allows(architecture):
+def test_few_rows_move_when_one_leaves(joining):
+    cache = RowCache(joining, rows=6, tokens=LONGEST)
+    cache.append(read(joining, prompt(5).expand(6, -1)), rows=6, tokens=5)
+    assert cache.keep([0, 2, 3, 4, 5]) == [0, 5, 2, 3, 4]
+    assert cache.keep([0, 1, 2, 3]) == [0, 1, 2, 3]
+    assert cache.keep([3]) == [3]
+    assert cache.keep([]) == []
+
+
+def test_memory_of_a_cache_is_that_of_its_tensors():
+    llama, hybrid = tiny_language_model("llama"), tiny_language_model("qwen3_5")
+    assert state_bytes(read(llama, prompt(6))) == (2 * state_bytes(read(llama, prompt(3)))[0], 0)
+    assert (
+        state_bytes(read(llama, prompt(1)))[0] == 4 * 2 * 4 * llama.module.model.layers[0].self_attn.k_proj.out_features
+    )
+    growing, fixed = state_bytes(read(hybrid, prompt(6)))
+    assert state_bytes(read(hybrid, prompt(12))) == (2 * growing, fixed)
+    assert fixed > 0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "longest"), [("llama", 9), ("qwen3_5", 9), ("gemma3", 3), ("gemma3", 9)], ids=str
+)
+def test_rows_share_decoding_steps_as_far_as_the_model_allows(architecture, longest):
     lm = tiny_language_model(architecture)
+    lengths = (2, 2, longest - 1, longest)
     shapes = []
     handle = lm.blocks[0].register_forward_pre_hook(lambda _module, inputs: shapes.append(tuple(inputs[0].shape[:2])))
-    requests = [Request(tuple(prompt(length)[0].tolist()), ()) for length in LENGTHS]
+    requests = [Request(tuple(prompt(length)[0].tolist()), ()) for length in lengths]
     assert len(list(generate_grid(lm, requests, max_new_tokens=3))) == len(requests)
     handle.remove()
     decoding = [rows for rows, tokens in shapes if tokens == 1]
-    assert decoding == ([4, 4] if can_join(lm) else [2, 2, 1, 1, 1, 1])
+    joins = architecture != "gemma3" or longest + 3 <= SLIDING_WINDOW
+    assert decoding == ([4, 4] if joins else [2, 2, 1, 1, 1, 1])

@@ -1,4 +1,4 @@
-"""Real consumers of exports, each in a virtual environment of its own.
+"""Real consumers of exports, and a server of Hub repositories, each in a virtual environment of its own.
 
 `make interop` builds the environments and runs these tests; without STEER_EVAL_INTEROP, the folder of the environments,
 they are skipped. What a consumer does is a script of `consumers/`, run as a process: it reads one JSON document from

@@ -6,7 +6,7 @@ Invariant: the text of a cell is exactly the characters of its line between two 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 _PREFIX = re.compile(r"(?:\s{0,8}>)*\s*(?:(?:[-*+]|[0-9]{1,9}[.)])\s+(?=\|))?")
@@ -16,23 +16,25 @@ _MARKS = re.compile(r"(?<=[0-9x×%*_`])\s?[†‡§¶?]+(?=[\s*_`]*$)")
 
 @dataclass(frozen=True)
 class PlacedCell:
-    """A cell as it is written, and the column that it begins at."""
+    """A cell as it is written, the column that it begins at, and its line."""
 
     text: str
     start: int
+    line: int = 0
 
 
-def cells_of(line: str) -> list[PlacedCell]:
+def cells_of(line: str, number: int = 0) -> list[PlacedCell]:
     """The cells of a line of a table, split as GitHub's Markdown does: at every bar without a backslash before it.
 
     Args:
         line: The line, with whatever quotes or indents it.
+        number: Its number in the text.
     """
     match = _PREFIX.match(line)
     begin = match.end() if match else 0
     bars = [bar.start() for bar in _BAR.finditer(line, begin) if bar[0] == "|"]
     edges = [begin - 1, *bars, len(line)]
-    cells = [_trimmed(line, left + 1, right) for left, right in pairwise(edges)]
+    cells = [_trimmed(line, left + 1, right, number) for left, right in pairwise(edges)]
     if cells and not cells[0].text:
         cells = cells[1:]
     if cells and not cells[-1].text:
@@ -42,9 +44,9 @@ def cells_of(line: str) -> list[PlacedCell]:
 
 def unmarked(cell: PlacedCell) -> PlacedCell:
     """A cell without the marks of footnotes that stand behind its number, as in `3.60†`."""
-    return PlacedCell(_MARKS.sub("", cell.text), cell.start)
+    return replace(cell, text=_MARKS.sub("", cell.text))
 
 
-def _trimmed(line: str, start: int, end: int) -> PlacedCell:
+def _trimmed(line: str, start: int, end: int, number: int) -> PlacedCell:
     words = line[start:end]
-    return PlacedCell(words.strip(), start + len(words) - len(words.lstrip()))
+    return PlacedCell(words.strip(), start + len(words) - len(words.lstrip()), number)

@@ -11,7 +11,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
+_SENTENCE_END = re.compile(
+    r"[.!?][*_)\"']{0,3}\s+(?:(?=[*_]{0,3}[A-Z\"'(\[])|(?P<doubtful>(?=[*_]{0,3}(?:`|[~≈<>×]?[+\-−–]?[0-9]))))"
+)
+# Before a number or a name in code, a point may be that of an abbreviation.
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:[a-z]|vs|ca|cf|al|no|nr|eq|pp|fig|sec|tab|coef|coeff|resp|approx)|^\s*[0-9]+)\.$", re.IGNORECASE
+)
 _SEPARATOR = re.compile(
     r"[;,—]\s|\s--\s|\.\s|\s(?:and|but|while|whereas|vs\.?|versus|or|than|against|compared)\s", re.IGNORECASE
 )
@@ -27,8 +33,14 @@ class Stretch:
 
 def sentences(text: str) -> list[Stretch]:
     """The sentences of a text, in order; together they are the text."""
-    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(text))]
+    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(text) if not _is_abbreviated(match))]
     return [Stretch(start, end) for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def _is_abbreviated(end: re.Match[str]) -> bool:
+    """Whether what looks like the end of a sentence is the point of an abbreviation."""
+    point = end.start() + 1
+    return end["doubtful"] is not None and _ABBREVIATION.search(end.string[max(0, point - 12) : point]) is not None
 
 
 class Clauses:

@@ -26,6 +26,10 @@ _CELLS = (
     re.compile(rf"{_COEF}{_BETWEEN}{_LAYER}", re.IGNORECASE),
 )
 _LAYERS = re.compile(_LAYER, re.IGNORECASE)
+_ANOTHER_LAYER = re.compile(
+    r"[`*]{0,2}(?:,\s?(?:and\s)?|\s?(?:and|or|&|to|-|–)\s?)[`*]{0,2}(?P<layer>[0-9]{1,4})\b(?!\s?[%x×]|\.[0-9])",
+    re.IGNORECASE,
+)
 _COEFS = re.compile(_COEF, re.IGNORECASE)
 _FAMILY = re.compile(r"[A-Za-z]+")
 
@@ -65,8 +69,15 @@ def cells_in(text: str) -> list[CellMention]:
 
 
 def layers_in(text: str) -> list[re.Match[str]]:
-    """Layers that a text names, each with a group `layer`."""
-    return list(_LAYERS.finditer(text))
+    """Layers that a text names, each with a group `layer`; all of `layers 6, 10 and 14`."""
+    found: list[re.Match[str]] = []
+    for match in _LAYERS.finditer(text):
+        listed: re.Match[str] | None = match
+        plural = text[match.start() : match.start() + 6].lower() == "layers"
+        while listed is not None:
+            found.append(listed)
+            listed = _ANOTHER_LAYER.match(text, listed.end()) if plural else None
+    return found
 
 
 def coefficients_in(text: str) -> list[re.Match[str]]:
@@ -80,6 +91,16 @@ class Found:
 
     name: str | None = None
     stranger: str = ""
+
+
+@dataclass(frozen=True)
+class JudgeMention:
+    """A judge that a text mentions, where, and whether the word may as well mean a model that is steered."""
+
+    start: int
+    end: int
+    judge: str
+    doubtful: bool
 
 
 @dataclass(frozen=True)
@@ -120,6 +141,16 @@ class Context:
         """The judge that the text of a column of judges names."""
         found = [judge for judge in self.judges if judge.casefold() in text.casefold()]
         return found[0] if len(found) == 1 else None
+
+    def judges_in(self, text: str) -> list[JudgeMention]:
+        """The judges that a short text, such as a header, mentions: `deepseek`, `DeepSeek-judged`, `judge: owl`."""
+        found = []
+        for judge in self.judges:
+            pattern = rf"(?:\bjudge[ds]?\W{{1,3}}(?:by\W{{1,3}})?)?\b{re.escape(judge)}\b(?:[ -](?:judged?|scores?))?"
+            for match in re.finditer(pattern, text, re.IGNORECASE):
+                doubtful = "judge" not in match[0].lower() and self._is_family(judge)
+                found.append(JudgeMention(match.start(), match.end(), judge, doubtful))
+        return sorted(found, key=lambda mention: mention.start)
 
     def model(self, *texts: str) -> Found:
         """The model that texts speak of, the nearest first; the only one of the data; none if it stays open."""

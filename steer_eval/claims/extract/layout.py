@@ -20,6 +20,8 @@ _QUOTE = re.compile(r"\s{0,3}(?:>\s?)+")
 _HEADING = re.compile(r"\s{0,3}(?P<level>#{1,6})\s+")
 _FENCE = re.compile(r"\s*(?P<fence>`{3,}|~{3,})\s*(?P<info>[^`]*)$")
 _ITEM = re.compile(r"\s*(?:(?:[-*+]|[0-9]{1,9}[.)])\s+)+(?:\[[ xX]\]\s+)?")
+_ITEM_WORDS = 200
+"""Characters of a list item that those below it stand under."""
 _COMMENT = re.compile(r"#(?P<words>.*)$")
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 _CITATIONS = frozenset({"bibtex", "biblatex", "bib"})
@@ -76,7 +78,7 @@ class Part:
         starts: Index in `text` at which each of its lines begins.
         lines: Number of each of these lines, from 1.
         columns: Column, from 0, at which the text of each line begins.
-        heading: The headings that it stands under, the innermost last, a line each.
+        heading: The headings and list items that it stands under, the innermost last, a line each.
         code: The code block around a comment.
     """
 
@@ -138,9 +140,14 @@ class _Reader:
         tables: list[PlacedTable] = []
         headings: dict[int, str] = {}
         gathered: list[tuple[int, int, str]] = []
+        items: list[tuple[int, str]] = []  # The list items that a line stands in, with their indentation.
 
         def above() -> str:
-            return "\n".join(headings[level] for level in sorted(headings))
+            return "\n".join([*(headings[level] for level in sorted(headings)), *(words for _, words in items[:-1])])
+
+        def leave(indent: int) -> None:
+            while items and items[-1][0] >= indent:
+                items.pop()
 
         def close() -> None:
             if gathered:
@@ -154,21 +161,24 @@ class _Reader:
         number = skipped + 1
         while number <= len(lines):
             line = prose[number - 1]
+            bare = unquoted(line)
             if number in blocks:
                 close()
+                leave(len(bare) - len(bare.lstrip()))
                 block, language = blocks[number]
                 parts += _comments([(each, lines[each - 1]) for each in block[1:]], language, above())
                 number = block.stop
                 continue
-            bare = unquoted(line)
             if number in self.in_table:
                 close()
+                leave(len(bare) - len(bare.lstrip()))
                 table = self.in_table[number]
                 if not tables or tables[-1].table is not table:
                     placed = {each: lines[each - 1] for each in (table.line, *(row.line for row in table.rows))}
                     tables.append(PlacedTable(table, above(), parts[-1].text if parts else "", placed))
             elif match := _HEADING.match(bare):
                 close()
+                items.clear()
                 level = len(match["level"])
                 words = bare[match.end() :]
                 headings = {key: value for key, value in headings.items() if key < level} | {level: words.strip()}
@@ -177,9 +187,13 @@ class _Reader:
                 close()
             else:
                 item = _ITEM.match(bare)
-                if item:
+                indent = len(bare) - len(bare.lstrip())
+                if item or (not gathered and indent == 0):
                     close()
+                    leave(indent)
                 words = bare[item.end() :] if item else bare.lstrip()
+                if item:
+                    items.append((indent, words[:_ITEM_WORDS]))
                 gathered.append((number, len(line) - len(words), words))
             number += 1
         close()

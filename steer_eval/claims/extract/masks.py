@@ -17,6 +17,9 @@ _MASKED = (
     re.compile(r"\[\^[^\]\s]{1,64}\]:?"),
     re.compile(r"(?<![\w\])])\[[0-9]{1,3}\]"),
     re.compile(r"\b(?:arXiv|doi)\s?:\s?\S{1,64}", re.IGNORECASE),
+    re.compile(r"(?<![\w\\])R\s?\^\s?\{?2\}?"),
+    # Emphasis by underscores, right at a number.
+    re.compile(r"(?<![\w/])_{1,3}(?=[+\-−–~≈<>]?\.?[0-9])|(?<=[0-9%x×])_{1,3}(?![\w/])"),
     re.compile(r"(?<![\w-])[0-9]{4}([-/])[0-9]{2}\1[0-9]{2}(?![\w-])"),
     re.compile(r"`[^`/\\]*+[/\\][^`]*+`"),
     re.compile(r"`[\w{},*.-]+\.(?:pt|pth|jsonl?|safetensors|txt|md|py|yaml|gguf)`"),

@@ -58,6 +58,16 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     ),
     "feature_base_frequency": ("base freq", "base_freq", "base freq.", "base frequency", "freq (base)"),
     "feature_ratio": ("fold change", "fold", "steered/base", "steered / base"),
+    "heldout_r2": (
+        "held-out r2",
+        "held-out r²",
+        "heldout r2",
+        "heldout r²",
+        "held-out r^2",
+        "r² (held-out)",
+        "r2 (held-out)",
+    ),
+    "feature_rank_by_delta": ("rank by delta", "place by delta"),
     "collapsed": ("collapsed", "collapse", "collapsed?"),
     "path": ("path", "file", "files", "artifact", "artifacts"),
     "file_size": ("file size",),
@@ -109,6 +119,7 @@ _MEASURES_OF_GRIDS = {
     "perplexity": r"(?:ppl|perplexity)(?![ _-]ratio)(?<!relative ppl)(?<!relative perplexity)",
     **{axis: "|".join(map(re.escape, spellings)) for axis, spellings in AXES.items()},
 }
+_NORMS = re.compile(r"\b(?:l2 |vector )?norms?\b(?!-| of the residual)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:\.[0-9]+)?|[+&]")
 
 
@@ -136,6 +147,17 @@ def measure_of_grid(before: str, headings: Sequence[str]) -> str | None:
         return "perplexity_ratio" if ratio and _WITH_UNSTEERED.search(before) else None
     named = caption | heading
     return named.pop() if len(named) == 1 else None
+
+
+def norms_of_models(before: str, headings: Sequence[str]) -> bool:
+    """Whether the words before a table of models, or else its heading, speak of norms and of no other measure.
+
+    Args:
+        before: The words before it.
+        headings: The headings that it stands under, the innermost first.
+    """
+    words = next((each for each in (before, *headings[:1]) if _NORMS.search(each)), "")
+    return bool(words) and not _measures(f"{before} {headings[0] if headings else ''}") and not compares(words)
 
 
 def _measures(words: str) -> set[str]:
@@ -205,6 +227,8 @@ def reduced(measure: str, select: Selector) -> Selector:
     if measure in AXES:
         # Scores of variants are published without the model that they were made on.
         return Selector(judge=select.judge, variant=select.variant) if select.variant else replace(select, feature=None)
+    if measure in ("cosine", "heldout_r2"):
+        return Selector(variant=select.variant)
     if measure.startswith("feature_"):
         # A feature's numbers are taken with the coefficient of its table, whatever the words are about.
         return Selector(select.model, layer=select.layer, feature=select.feature)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import yaml
@@ -127,10 +127,8 @@ class _Entry:
             return
         select = reduced(measure, select)
         inferred = self.context.names.how(select.model) if select.model else ""
-        shown = replace(select, label=None) if select.label == "steered" else select
-        words = f"{measure.replace('_', ' ')} of {str(shown) or 'the study'} is {written}"
         bound = number.bound if number else ""
-        claim = Claim(identity, words, measure, select, expected)
+        claim = Claim(identity, f"{title}: {written}", measure, select, expected)
         yield Extracted(claim, row + 1, start, start + length, bound=bound, inferred=inferred)
 
     def _measure(self) -> str | None:

@@ -13,26 +13,41 @@ from dataclasses import dataclass
 from steer_eval.claims.extract.masks import masked
 from steer_eval.claims.printed import APPROXIMATE, Printed
 
+_TIMES_SIGN = r"(?:×|&times;|\\times(?![A-Za-z]))"
 _NUMBER = re.compile(
     # Not inside a word, a version, a path or an address. `top-30` and `feature #31` are the names that hold numbers.
     r"(?<![\w.\\@])(?<!(?<![0-9])/)(?<!(?<!ture )(?<!tent )#)(?<![A-Za-z_](?<![Tt]op)-)(?<![0-9],)"
-    r"(?P<about>(?<![-=<>~])(?:~|≈|[<>]=?|≤|≥)\s?)?"
-    r"(?P<sign>(?<![\w-])[+\-−–])?"
+    r"(?P<about>(?<![-=<>~])(?:\\?[~<>]=?|[≈≤≥]|&(?:asymp|approx|sim|[lg][te]);|\\(?:approx|sim|[lg]eq?)(?![A-Za-z]))\s?)?"
+    # `×1.18`, but not the second factor of `3 × 4`; a letter stands for the sign only before a number like 1.2 or 16.
+    rf"(?P<times>(?<![0-9)\]}}])(?<![0-9)\]}}]\s)(?:{_TIMES_SIGN}\s?|x(?!64\b|86\b)(?=[0-9]{{2}}|[0-9]\.[0-9])))?"
+    r"(?P<sign>(?<![\w-])(?:\\?[+-]|[−–‑]|&minus;|&#43;))?"
     r"(?P<digits>(?:[0-9]++(?:[.,][0-9]++)*+|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3}+)?)"
-    r"(?P<power>\s?[x×·*]\s?10(?:\s?\^\s?[{(]?[+\-−]?[0-9]{1,3}[})]?|[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))?"
-    r"(?P<unit>\s?(?:%|[kKMG]i?B\b|bytes\b)|[x×](?![\w×])|\s[x×](?!\s?[\w×])|-fold\b|\s(?:times|percent|per cent)\b)?"
+    rf"(?P<power>\s?(?:[x·*]|{_TIMES_SIGN})\s?10(?:\s?\^\s?[{{(]?[+\-−]?[0-9]{{1,3}}[}})]?|[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{{1,3}}))?"
+    r"(?P<unit>\s?(?:\\?%|[kKMG]i?B\b|bytes\b)|[x×](?![\w×])|\s[x×](?!\s?[\w×])"
+    rf"|\s?{_TIMES_SIGN}(?!\s?[\w({{\\×])|-fold\b|\s(?:times|percent|per cent)\b"
+    r"|(?<![.,][0-9])(?<![.,][0-9]{2})(?:st|nd|rd|th)\b)?"
     r"(?![\w@]|[.,][0-9]|-[A-Za-z])"
 )
+# A factor, a part of `1 040`, or behind a sign that is not known.
+_PART_BEFORE = re.compile(rf"(?:{_TIMES_SIGN}\s?|[0-9][\u00a0\u2009\u202f]|&[#\w]{{2,9}};)$")
+_PART_AFTER = re.compile(rf"\s?{_TIMES_SIGN}\s?[0-9]|[\u00a0\u2009\u202f][0-9]")
+_GROUP_BEFORE = re.compile(r"(?<![\w.,])[1-9][0-9]{0,2} $")
 _PLAIN = re.compile(r"[0-9]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?P<decimals>\.[0-9]+)?")
 _RANGE = re.compile(r"\s?(?:--|–|—|-|−|to)\s?")
-_TIMES = frozenset({"x", "×", "-fold", "times"})
-_PERCENT = frozenset({"%", "percent", "per cent"})
-_BOUNDS = {"<": "<", "<=": "<", "≤": "<", ">": ">", ">=": ">", "≥": ">"}
+_TIMES = frozenset({"x", "×", "\\times", "&times;", "-fold", "times"})
+_PERCENT = frozenset({"%", "\\%", "percent", "per cent"})
+_ORDINALS = frozenset({"st", "nd", "rd", "th"})
+_ABOUT = frozenset({"~", "≈", "&asymp;", "&approx;", "&sim;", "\\approx", "\\sim"})
+_BOUNDS = {
+    **dict.fromkeys(("<", "<=", "≤", "&lt;", "&le;", "\\le", "\\leq"), "<"),
+    **dict.fromkeys((">", ">=", "≥", "&gt;", "&ge;", "\\ge", "\\geq"), ">"),
+}
 _ROUGHLY = re.compile(r"\b(?:about|around|approximately|approx\.?|roughly|nearly|circa|ca\.)\s$", re.IGNORECASE)
 _AT_MOST = re.compile(r"\b(?:at most|up to|less than|fewer than|under|below|no more than)\s$", re.IGNORECASE)
 _AT_LEAST = re.compile(r"\b(?:at least|more than|over|above|no less than|no fewer than)\s$", re.IGNORECASE)
-_MINUS = str.maketrans("−–", "--")
+_MINUS = str.maketrans("−–‑", "---")
+_NEGATIVE = frozenset({"-", "\\-", "−", "–", "‑", "&minus;"})
 _NEAR = 16
 
 
@@ -44,11 +59,12 @@ class Number:
         text: Its characters.
         start: Index of the first of them in the text that was searched.
         printed: Its value with the precision that it is printed with.
-        unit: `x`, `%`, a unit of bytes such as `KB`, or empty.
+        unit: `x`, `%`, a unit of bytes such as `KB`, `th` for a place such as `3rd`, or empty.
         bound: `<` or `>` where the number is a bound, else empty.
         signed: Whether it is printed with a sign.
         readable: Whether it can be read in one way only; `2,5` and `1.3×10^3` are not read.
         grouped: Whether it has a comma before three digits and no point, which may be meant as a decimal comma.
+        approximate: Whether it is printed with a `~`, or called so.
     """
 
     text: str
@@ -59,6 +75,7 @@ class Number:
     signed: bool = False
     readable: bool = True
     grouped: bool = False
+    approximate: bool = False
 
     @property
     def end(self) -> int:
@@ -85,7 +102,7 @@ def one_number(text: str) -> Number | None:
     if len(found) != 1:
         return None
     rest = text[: found[0].start] + text[found[0].end :]
-    return None if rest.strip(" \t*_`()[]") else found[0]
+    return None if rest.strip(" \t*_`()[]$") else found[0]
 
 
 def signed_value(text: str) -> float:
@@ -94,24 +111,31 @@ def signed_value(text: str) -> float:
 
 
 def _number(match: re.Match[str], text: str) -> Number | None:
-    digits, about, unit = match["digits"], (match["about"] or "").strip(), (match["unit"] or "").strip()
+    digits, unit = match["digits"], (match["unit"] or "").strip()
+    about = (match["about"] or "").strip()
+    about = about[1:] if about.startswith(("\\~", "\\<", "\\>")) else about
     if digits.count(".") > 1 and "," not in digits:
         return None  # A version or a date.
     grouped = _GROUPED.fullmatch(digits)
     plain = digits.replace(",", "") if grouped else digits
-    readable = match["power"] is None and _PLAIN.fullmatch(plain) is not None
+    before, after = text[max(0, match.start() - _NEAR) : match.start()], text[match.end() : match.end() + _NEAR]
+    grouped_by_space = len(digits) == 3 and digits.isdigit() and _GROUP_BEFORE.search(before)
+    is_part = grouped_by_space or _PART_BEFORE.search(before) or _PART_AFTER.match(after) or (match["times"] and unit)
+    readable = match["power"] is None and _PLAIN.fullmatch(plain) is not None and not is_part
     value, rounding = _value(plain) if readable else (0.0, 0.0)
-    if match["sign"] and match["sign"] in "-−–":
+    if match["sign"] in _NEGATIVE:
         value = -value
-    before = text[max(0, match.start() - _NEAR) : match.start()]
-    if about in ("~", "≈") or _ROUGHLY.search(before):
+    approximate = about in _ABOUT or _ROUGHLY.search(before) is not None
+    if approximate:
         rounding = max(rounding, APPROXIMATE * abs(value))
     bound = _BOUNDS.get(about, "") or ("<" if _AT_MOST.search(before) else ">" if _AT_LEAST.search(before) else "")
     readable = readable and math.isfinite(value) and 0 < rounding < math.inf
     printed = Printed(match[0], value if readable else 0.0, rounding if readable else 0.0)
-    known = "x" if unit in _TIMES else "%" if unit in _PERCENT else unit
+    unit = "th" if unit in _ORDINALS else unit
+    known = "x" if unit in _TIMES or match["times"] else "%" if unit in _PERCENT else unit
     open_comma = grouped is not None and not grouped["decimals"]
-    return Number(match[0], match.start(), printed, known, bound, match["sign"] is not None, readable, open_comma)
+    signed = match["sign"] is not None
+    return Number(match[0], match.start(), printed, known, bound, signed, readable, open_comma, approximate)
 
 
 def _value(digits: str) -> tuple[float, float]:

@@ -10,8 +10,12 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from steer_eval.claims.claim import Claim, Selector
+from steer_eval.claims.extract.alignments import aligned, place_of, variants_in
+from steer_eval.claims.extract.around import LABELS
+from steer_eval.claims.extract.axes import without
 from steer_eval.claims.extract.clauses import sentences
 from steer_eval.claims.extract.context import AXES, CellMention, Context
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, SAYS_WHERE, Extracted
@@ -19,12 +23,12 @@ from steer_eval.claims.extract.layout import Part
 from steer_eval.claims.extract.meanings import fitted
 from steer_eval.claims.extract.numbers import Number, find_numbers
 from steer_eval.claims.extract.subjects import Subjects
-from steer_eval.claims.extract.wordings import NEAR, count_beside, is_no_result, measure_beside
+from steer_eval.claims.extract.wordings import NEAR, count_beside, is_no_result, is_of_another, measure_beside
 from steer_eval.claims.printed import Printed
 
 _BEST = re.compile(
     r"(?<!second )(?<!third )(?<!next )\bbest (?:steered )?(?:cell|setting|configuration|config|point)\b(?!.*\bnot\b)"
-    r"[^.;]{0,40}$"
+    r"(?:[^.;]|\.(?=[0-9])){0,40}$"
     r"|(?<!second )(?<!third )(?<!next )\bbest(?: is| was| at)?\W{0,4}$",
     re.IGNORECASE,
 )
@@ -47,6 +51,8 @@ _FROM = re.compile(
     r"\b(?:ppl|perplexity)\b(?!\s?ratio)[\s:=(*`]{1,3}(?:[a-z]{1,12}\s){0,2}(?:from\s)?[*`]{0,2}$", re.IGNORECASE
 )
 _TO = re.compile(r"[*`]{0,2}\s?(?:to|->|→|➜|⟶)\s?[*`]{0,2}")
+_RANGE = re.compile(r"[*`_$]{0,3}\s?(?:--|–|—|-|−|to)\s?[*`_$]{0,3}")
+_OVER = re.compile(r"[*_`]{0,3}\s?(?:/|out of)\s?[*_`]{0,3}")
 _FEATURE_NAME = re.compile(r"(?:\bid\s?[=:]?\s?#?|\b(?:feature|latent)s?\s(?:ids?\s?)?[#=]?\s?)$", re.IGNORECASE)
 
 
@@ -89,6 +95,9 @@ class _Sentence:
             self._frequency,
             self._count,
             self._from_to,
+            self._of_five,
+            self._feature_place,
+            self._aligned,
             self._feature_ratio,
             self._measured,
         )
@@ -107,7 +116,6 @@ class _Sentence:
         number: Number,
         measure: str,
         select: Selector,
-        words: str,
         *,
         expected: Printed | bool | None = None,
         noun: str = "",
@@ -115,23 +123,22 @@ class _Sentence:
         line, start, end = self.part.span(self.offset + number.start, len(number.text))
         inferred = self.context.names.how(select.model) if select.model else ""
         value = number.printed if expected is None else expected
-        claim = Claim(f"{line}:{start + 1}", words, measure, select, value)
+        claim = Claim(f"{line}:{start + 1}", number.text, measure, select, value)
         return Extracted(claim, line, start, end, "", noun, number.bound, inferred)
 
     def _none(self, number: Number, reason: str) -> Extracted:
         line, start, end = self.part.span(self.offset + number.start, len(number.text))
-        around = self.text[max(0, number.start - 40) : number.end + 40].strip()
-        claim = Claim(f"{line}:{start + 1}", around, "", Selector(), number.printed)
+        claim = Claim(f"{line}:{start + 1}", number.text, "", Selector(), number.printed)
         return Extracted(claim, line, start, end, reason)
 
     def _scale(self, index: int, number: Number) -> Extracted | None:
         """`1-5 rubric`: the judge's scores lie between these."""
         ends = (self.numbers[index : index + 2], self.numbers[index - 1 : index + 1] if index else [])
-        for measure, words, pair in zip(("scores_from", "scores_to"), ("start", "end"), ends, strict=True):
+        for measure, pair in zip(("scores_from", "scores_to"), ends, strict=True):
             joined = len(pair) == 2 and _SCALE.fullmatch(self.text[pair[0].end : pair[1].start])
             if joined and _RUBRIC.match(self._after(pair[1])):
                 select = Selector(judge=self.subjects.judge(number.start))
-                return self._claim(number, measure, select, f"scores {words} at {number.text}")
+                return self._claim(number, measure, select)
         return None
 
     def _width(self, _index: int, number: Number) -> Extracted | None:
@@ -143,7 +150,7 @@ class _Sentence:
             return None
         model, layer = self.context.vector_files[named[0]]
         select = Selector(model, layer=layer, file=named[0])
-        return self._claim(number, "vector_width", select, f"{named[0]} has {number.text} values")
+        return self._claim(number, "vector_width", select)
 
     def _the_feature(self, _index: int, number: Number) -> Extracted | None:
         """`feature 4617`, `(id 4617)`: there is such a feature in the table."""
@@ -154,8 +161,7 @@ class _Sentence:
         if model.stranger:
             return self._none(number, model.stranger)
         select = Selector(model.name, feature=mention.feature)
-        words = f"feature {mention.feature} stands in the feature table"
-        return self._claim(number, "feature_listed", select, words, expected=True)
+        return self._claim(number, "feature_listed", select, expected=True)
 
     def _cell(self, _index: int, number: Number) -> Extracted | None:
         """`best cell L=14 c=+1`: the cell with the highest margin."""
@@ -171,7 +177,7 @@ class _Sentence:
         if model.stranger:
             return self._none(number, model.stranger)
         select = Selector(model.name, None, cell.layer, cell.coef, self.subjects.judge(number.start))
-        return self._claim(number, "best_cell", select, f"the best cell is {cell.text}", expected=True)
+        return self._claim(number, "best_cell", select, expected=True)
 
     def _place(self, _index: int, number: Number) -> Extracted | None:
         """`at layer 14`, `coefficient c=+1.0`: where something is, which is no result."""
@@ -194,9 +200,8 @@ class _Sentence:
         if steered == unsteered or model.stranger:
             return None
         measure = "feature_steered_frequency" if steered else "feature_base_frequency"
-        words = f"feature {feature} fires on {number.text} of {noun['noun']}"
         select = Selector(model.name, feature=feature)
-        return self._claim(number, measure, select, words, noun=noun["noun"].lower())
+        return self._claim(number, measure, select, noun=noun["noun"].lower())
 
     def _clause_until(self, number: Number, until: int) -> str:
         return self.subjects.clause(number.start) if until > number.end + NEAR else self.text[number.end : until]
@@ -210,23 +215,21 @@ class _Sentence:
         if measure is None or is_no_result(clause, self._after(number)):
             return None
         if not measure.endswith(("cells", "cell_count")):
-            return self._claim(number, measure, Selector(), f"{measure.replace('_', ' ')} is {number.text}")
+            return self._claim(number, measure, Selector())
         model = self.subjects.model(number.start)
         # Of one layer or coefficient there are fewer.
         if self.subjects.layers or self.subjects.coefficients or model.stranger:
             return None
-        return self._claim(number, measure, Selector(model.name), f"{measure.replace('_', ' ')} is {number.text}")
+        return self._claim(number, measure, Selector(model.name))
 
     def _from_to(self, index: int, number: Number) -> Extracted | None:
         """`perplexity rises from 18.94 to 21.31 at L=14 c=+1`: unsteered, then steered."""
-        for measure, pair in (
-            ("base_perplexity", self.numbers[index : index + 2]),
-            ("perplexity", self.numbers[index - 1 : index + 1] if index else []),
-        ):
+        for measure, first in (("base_perplexity", index), ("perplexity", index - 1)):
+            pair = self.numbers[first : first + 2] if first >= 0 else []
             joined = len(pair) == 2 and _TO.fullmatch(self.text[pair[0].end : pair[1].start])
-            # Between two cells it may go from the one to the other.
-            if joined and _FROM.search(self._before(pair[0])) and len(self.subjects.cells) <= 1:
-                return self._of(number, measure)
+            # Without one cell, or between two, it may go from the one to the other.
+            if joined and _FROM.search(self._words_before(first)) and self.subjects.cell(pair[1].start) is not None:
+                return self._of(number, measure) if len(self.subjects.cells) <= 1 else None
         return None
 
     def _feature_ratio(self, _index: int, number: Number) -> Extracted | None:
@@ -239,23 +242,110 @@ class _Sentence:
         if not rises or _OFTEN.search(self._after(number)[:24]) or model.stranger:
             return None
         select = Selector(model.name, feature=feature)
-        return self._claim(
-            number, "feature_ratio", select, f"feature {feature} is {number.text} as active under steering"
-        )
+        return self._claim(number, "feature_ratio", select)
+
+    def _feature_place(self, _index: int, number: Number) -> Extracted | None:
+        """`feature 31 ranks 3rd by delta`."""
+        measure, feature = place_of(number, self._before(number), self._after(number)), None
+        if measure is not None:
+            feature = self.subjects.feature(number.start)
+        if measure is None or feature is None or is_no_result(self.subjects.clause(number.start), ""):
+            return None
+        model = self.subjects.model(number.start, feature)
+        if model.stranger:
+            return self._none(number, model.stranger)
+        return self._claim(number, measure, Selector(model.name, feature=feature))
+
+    def _aligned(self, _index: int, number: Number) -> Extracted | None:
+        """`the cosine of ridge and native is 0.32`, `held-out R² 0.20`."""
+        clause = self.subjects.clause(number.start)
+        found = aligned(number, self._before(number), self._after(number), clause, self.context)
+        if found is None:
+            return None
+        select = found.select
+        if found.measure == "cosine" and (select.variant or "").startswith("L="):
+            model = self.subjects.model(number.start)
+            if model.stranger:
+                return self._none(number, model.stranger)
+            select = replace(select, model=model.name)
+        return self._claim(number, found.measure, select, expected=found.printed)
+
+    def _of_five(self, index: int, number: Number) -> Extracted | None:
+        """The end of the scale in `coherence 4.5/5`."""
+        if not index or number.text != "5" or not self._is_over(index - 1):
+            return None
+        score = self._measured(index - 1, self.numbers[index - 1])
+        if score is None or score.claim.measure not in AXES:
+            return None
+        return self._claim(number, "scores_to", Selector(judge=score.claim.select.judge))
+
+    def _is_over(self, index: int) -> bool:
+        """Whether a number is set over the next one, as in `4.5/5`."""
+        pair = self.numbers[index : index + 2]
+        return len(pair) == 2 and _OVER.fullmatch(self.text[pair[0].end : pair[1].start]) is not None
 
     def _measured(self, index: int, number: Number) -> Extracted | None:
         """A word for a measure beside a number, with a cell, layer or feature in the sentence."""
-        begin = self.numbers[index - 1].end if index else 0
-        before = self.text[max(begin, number.start - NEAR) : number.start]
-        if is_no_result(self.subjects.clause(number.start), self._after(number)):
+        if index and self._is_over(index - 1):
             return None
-        measure = measure_beside(before, self._after(number))
-        return None if measure is None else self._of(number, measure)
+        if self._in_range(index):
+            return None
+        before = self._words_before(index)
+        over = self._is_over(index)
+        measure = measure_beside(before, "" if over else self._after(number))
+        if over and (measure not in AXES or measure == "margin" or self.numbers[index + 1].text != "5"):
+            return None
+        if measure is None or is_no_result(self.subjects.clause(number.start), self._after(number)):
+            return None
+        return self._of(number, measure)
+
+    def _in_range(self, index: int) -> bool:
+        """Whether a number is the end of a range, so that neither end is a result."""
+        pairs = (self.numbers[index : index + 2], self.numbers[index - 1 : index + 1] if index else [])
+        return any(len(pair) == 2 and _RANGE.fullmatch(self.text[pair[0].end : pair[1].start]) for pair in pairs)
+
+    def _words_before(self, index: int) -> str:
+        """The words before a number, back to the number before that, without what only says where.
+
+        Of `the margin of 3B at L=5 c=+1 is`, `the margin of at is` is left.
+        """
+        number = self.numbers[index]
+        begin = max(0, number.start - 2 * NEAR)
+        for other in reversed(self.numbers[:index]):
+            if other.end <= begin or not self._says_where(other):
+                begin = max(begin, other.end)
+                break
+        first = bisect_left(self._asides, (begin, 0))
+        near = self._asides[max(0, first - 1) : bisect_left(self._asides, (number.start, 0))]
+        kept = without(self.text[begin : number.start], [(start - begin, end - begin) for start, end in near])
+        return re.sub(r"\s+", " ", kept)[-NEAR:]
+
+    def _says_where(self, number: Number) -> bool:
+        which = bisect_right(self._asides, (number.start, len(self.text))) - 1
+        return which >= 0 and number.start < self._asides[which][1]
+
+    @cached_property
+    def _asides(self) -> list[tuple[int, int]]:
+        """Stretches that say where, in order: cells, layers, coefficients, models, and judges in brackets."""
+        subjects, models = self.subjects, self.context.names.mentions(self.text)
+        found = [(cell.start, cell.end) for cell in subjects.cells] + [(each.start, each.end) for each in models]
+        found += [match.span() for match in (*subjects.layers, *subjects.coefficients)]
+        for judge in self.context.judges_in(self.text):
+            if self.text[judge.start - 1 : judge.start] == "(" and self.text[judge.end : judge.end + 1] == ")":
+                found.append((judge.start - 1, judge.end + 1))
+        # A layer inside a cell is a part of it.
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted(found):
+            if joined and start < joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+            else:
+                joined.append((start, end))
+        return joined
 
     def _of(self, number: Number, measure: str) -> Extracted | None:
         """The claim that a number is a measure of what the sentence is about."""
         made = fitted(measure, number)
-        if made is None:
+        if made is None or is_of_another(measure, self.subjects.clause(number.start)):
             return None
         measure, printed = made
         feature = self.subjects.feature(number.start) if measure.startswith("feature_") else None
@@ -265,9 +355,7 @@ class _Sentence:
         select = self._select(measure, number, model.name, feature)
         if select is None:
             return None
-        shown = replace(select, label=None)
-        words = f"{measure.replace('_', ' ')} of {shown} is {number.text}"
-        return self._claim(number, measure, select, words, expected=printed)
+        return self._claim(number, measure, select, expected=printed)
 
     def _select(self, measure: str, number: Number, model: str | None, feature: int | None) -> Selector | None:
         """What a measure is taken on; None if the sentence does not say."""
@@ -280,6 +368,20 @@ class _Sentence:
             return None if model is None else Selector(model)
         cell: CellMention | None = self.subjects.cell(number.start)
         if cell is None:
-            return None
+            return self._of_variant(measure, number, model)
         judge = self.subjects.judge(number.start) if measure in AXES else None
         return Selector(model, "steered", cell.layer, cell.coef, judge)
+
+    @cached_property
+    def _variants(self) -> list[str]:
+        return variants_in(self.text, self.context)
+
+    def _of_variant(self, measure: str, number: Number, model: str | None) -> Selector | None:
+        """The one variant of the clause or else the sentence, where that names no layer and no coefficient."""
+        clause = variants_in(self.subjects.clause(number.start), self.context)
+        named = clause or self._variants
+        if self.subjects.layers or self.subjects.coefficients or len(named) != 1 or named[0].lower() in LABELS:
+            return None
+        if measure in AXES:
+            return Selector(judge=self.subjects.judge(number.start), variant=named[0])
+        return Selector(model, variant=named[0]) if measure in ("perplexity", "perplexity_ratio") else None

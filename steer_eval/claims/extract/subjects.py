@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from steer_eval.claims.extract.clauses import Clauses, Stretch
 from steer_eval.claims.extract.context import CellMention, Context, Found, cells_in, coefficients_in, layers_in
 from steer_eval.claims.extract.layout import Part
+from steer_eval.claims.extract.numbers import signed_value
 
 _FEATURE = re.compile(
     r"\b(?:feature|latent)\s(?:id\s?)?[#=]?\s?(?P<id>[0-9]{1,7})(?![\w.]*[0-9]|\s?[%x×])"
@@ -108,6 +109,10 @@ class Subjects:
         return _Mentions(self.layers, lambda match: int(match["layer"]), lambda match: match.start())
 
     @cached_property
+    def _coefficients(self) -> _Mentions[re.Match[str]]:
+        return _Mentions(self.coefficients, lambda match: signed_value(match["coef"]), lambda match: match.start())
+
+    @cached_property
     def _features(self) -> _Mentions[FeatureMention]:
         return _Mentions(self.features, lambda each: each.feature, lambda each: each.start)
 
@@ -136,8 +141,15 @@ class Subjects:
         return self.text[max(stretch.start, index - _FAR) : min(stretch.end, index + _FAR)]
 
     def cell(self, index: int) -> CellMention | None:
-        """The cell that a number is about."""
-        return self._only(index, self._cells)
+        """The cell that a number is about: one that is named, or else the one layer with the one coefficient."""
+        if self.cells:
+            return self._only(index, self._cells)
+        layer, coefficient = self._only(index, self._layers), self._only(index, self._coefficients)
+        if layer is None or coefficient is None:
+            return None
+        start, end = min(layer.start(), coefficient.start()), max(layer.end(), coefficient.end())
+        named = f"{layer[0]}, {coefficient[0]}"
+        return CellMention(start, end, int(layer["layer"]), signed_value(coefficient["coef"]), named)
 
     def layer(self, index: int) -> int | None:
         """The layer that a number is about."""

@@ -24,16 +24,21 @@ _WORDS: tuple[tuple[str, str], ...] = (
     *((axis, "|".join(re.escape(word) for word in words)) for axis, words in AXES.items()),
 )
 _VERBS = (
-    r"is|was|are|were|of|to|equals|reaches|reached|has|gets|scores|stays at|remains at|drops to|falls to|rises to|"
-    r"sits at|stands at|is only|is just|is about|is around|of about|of only"
+    r"is|was|are|were|of|to|equals|reaches|reached|has|gets|scores|stays|stays at|remains at|drops to|falls to|"
+    r"rises to|sits at|stands at|is only|is just|is about|is around|of about|of only"
+)
+_ROUGHLY = (
+    r"about|around|roughly|approximately|at most|at least|up to|less than|more than|under|below|over|above|"
+    r"no more than|no less than"
 )
 _BEFORE = tuple(
     (
         name,
         re.compile(
             rf"(?P<qualifier>(?:\b[\w-]{{1,24}}\s){{0,2}})\b(?P<word>{words})\b[\s*_`]{{0,3}}(?:(?:score|value|rating)s?\s)?"
-            r"(?:(?:of|for)\s(?:the\s)?[\w./-]{0,40}[0-9][BM]\s(?:model\s)?)?"
-            rf"(?:\b(?:{_VERBS})\b)?[\s*_`(:=]{{0,4}}(?:(?:about|around|roughly|approximately)\s)?$",
+            # What stood between these words, and only said where, is gone.
+            r"(?:[\s,(`*]{0,3}\b(?:of|for|at|in|with|the|model|cell|steering)\b[\s,)`*]{0,3}){0,6}"
+            rf"(?:\b(?:{_VERBS})\b)?(?:[\s*_`(,:=\[$]|</?(?:b|i|em|strong|code)>){{0,6}}(?:(?:{_ROUGHLY})\s)?$",
             re.IGNORECASE,
         ),
     )
@@ -57,6 +62,15 @@ _NO_RESULT = re.compile(
 _COMPARED = re.compile(
     r"[*_`]{0,3}\s?(?:points?|units?|nats|steps?|times|percent|per cent|%)?\s?"
     r"\b(?:higher|lower|more|less|fewer|above|below|over|under|larger|smaller|greater|apart|away|in absolute value)\b",
+    re.IGNORECASE,
+)
+_OF_CONTROLS = re.compile(
+    r"\b(?:random(?:ly|i[sz]ed)?|shuffled|controls?|norm-matched|system[ -]prompt|prompt(?:ed|ing)|"
+    r"anchor(?:ed)?|seeds?)\b",
+    re.IGNORECASE,
+)
+_UNSTEERED = re.compile(
+    r"\b(?:without (?:any )?steering|unsteered|not steered|no steering|before steering|base model|baseline)\b",
     re.IGNORECASE,
 )
 _QUALIFIERS = frozenset(
@@ -112,7 +126,10 @@ _SHARE = re.compile(
     r"[*_`]{0,3}(?:\s(?:of|out of)\s(?:the\s|all\s|its\s)?|/)[*_`]{0,3}(?P<total>[0-9]{1,9})[*_`]{0,3}(?P<rest>\s.*)"
 )
 _TOTAL = re.compile(r"[0-9][*_`]{0,3}(?:\s(?:of|out of)\s(?:the\s|all\s|its\s)?|/)[*_`]{0,3}$")
-_CELLS_COLLAPSE = re.compile(r"\s(?:steered |sweep )?cells (?:have |are |\w{1,12}ly )?collapse", re.IGNORECASE)
+_CELLS_COLLAPSE = re.compile(
+    r"\s(?:steered |sweep )?cells (?:(?:of|in) (?:the )?[\w.-]{1,24} )?(?:have |are |\w{1,12}ly )?collapse",
+    re.IGNORECASE,
+)
 _CELLS = re.compile(r"\s(?:steered |sweep )?cells\b", re.IGNORECASE)
 # A part of the cells, pairs or prompts has another count than all of them.
 _PART_AFTER = re.compile(
@@ -157,11 +174,13 @@ def count_beside(before: str, after: str, clause: str) -> str | None:
         after: The words behind it.
         clause: The clause that it stands in.
     """
-    if _PART_BEFORE.search(before):
+    share = _SHARE.match(after)
+    part = _PART_BEFORE.search(before)
+    if part and not (share and part[0].lower().startswith("only")):
         return None
     if _TOTAL.search(before):
         return "cell_count" if _CELLS.match(after) else None
-    if share := _SHARE.match(after):
+    if share:
         return "collapsed_cells" if _CELLS_COLLAPSE.match(share["rest"]) else None
     for measure, pattern in _COUNTS:
         match = pattern.match(after)
@@ -170,6 +189,19 @@ def count_beside(before: str, after: str, clause: str) -> str | None:
     match = _CELLS.match(after)
     sweep = re.search(r"\b(?:sweeps?|grid)\b", clause, re.IGNORECASE) if match else None
     return "cell_count" if match and sweep and not _PART_AFTER.match(after[match.end() :]) else None
+
+
+def is_of_another(measure: str, clause: str) -> bool:
+    """Whether a clause speaks of a control or of the unsteered model, where a measure would be that of a steered cell.
+
+    Args:
+        measure: The measure that the words beside a number name.
+        clause: The clause around the number.
+    """
+    if measure == "base_perplexity" or measure.startswith("feature_"):
+        return False
+    ratio = measure == "perplexity_ratio"
+    return bool(_OF_CONTROLS.search(clause) or (not ratio and _UNSTEERED.search(clause)))
 
 
 def is_no_result(clause: str, after: str) -> bool:

@@ -3,11 +3,19 @@
 Invariant: a claim can only name a measure that stands here, and every measure states its definition and unit.
 """
 
-from steer_eval.claims.measures import counts, published, sweeps, vectors
+from steer_eval.claims.measures import cells, counts, features, published, sweeps, vectors
 from steer_eval.claims.measures.measure import Case, Evidence, Measure, Needs, NotCheckable, Observation
 
 REGISTRY: dict[str, Measure] = {
-    measure.name: measure for measure in (*vectors.MEASURES, *sweeps.MEASURES, *counts.MEASURES, *published.MEASURES)
+    measure.name: measure
+    for measure in (
+        *vectors.MEASURES,
+        *sweeps.MEASURES,
+        *counts.MEASURES,
+        *published.MEASURES,
+        *cells.MEASURES,
+        *features.MEASURES,
+    )
 }
 
 __all__ = ["REGISTRY", "Case", "Evidence", "Measure", "Needs", "NotCheckable", "Observation"]

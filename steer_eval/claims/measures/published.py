@@ -1,4 +1,4 @@
-"""Measures of judges, features and variants: what only the published data can tell.
+"""Measures of judges, features, variants, alignments and files: what only the published data can tell.
 
 Invariant: each looks up one fact, or the extreme of several; where the selector fits several different facts the claim
 is not checkable, never one of them.
@@ -10,8 +10,9 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from steer_eval.claims.claim import Selector
-from steer_eval.claims.facts import DEFINITIONS, Fact, Facts
+from steer_eval.claims.fact import DEFINITIONS, Fact, Facts
 from steer_eval.claims.measures.measure import Case, Evidence, Measure, NotCheckable, Observation
+from steer_eval.claims.wording import quantity, subject
 
 _PUBLISHED: frozenset[Evidence] = frozenset({"published data"})
 _UNITS = {
@@ -26,12 +27,40 @@ _UNITS = {
     "feature_steered_frequency": "per cent of prompts",
     "feature_base_frequency": "per cent of prompts",
     "feature_count": "count",
+    "feature_rank": "count",
+    "feature_rank_by_delta": "count",
+    "feature_rank_by_ratio": "count",
+    "feature_coefficient": "coefficient",
     "sae_width": "count",
     "sae_k": "count",
+    "base_perplexity": "perplexity",
+    "vector_width": "count",
+    "artifact_layer": "count",
+    "applied_norm": "residual units",
+    "carried_norm": "residual units",
+    "carried_feature_norm": "residual units",
+    "cosine": "cosine",
+    "heldout_r2": "share of variance",
+    "heldout_correlation_mean": "correlation",
+    "heldout_correlation_highest": "correlation",
+    "heldout_correlation_lowest": "correlation",
+    "fitted_correlation_mean": "correlation",
+    "correlation_count": "count",
+    "map_penalty": "penalty",
+    "prompts_per_cell": "count",
+    "row_count": "count",
+    "file_size": "bytes",
+    "lowest_score": "score",
+    "highest_score": "score",
 }
 
 
-def _facts(case: Case) -> Facts:
+def facts_in(case: Case) -> Facts:
+    """What judges, features, variants and files say.
+
+    Raises:
+        NotCheckable: The results are of a run that measured none of it.
+    """
     if case.results.facts is None:
         raise NotCheckable("judges' scores and feature tables: not measured")
     return case.results.facts
@@ -39,9 +68,9 @@ def _facts(case: Case) -> Facts:
 
 def _look_up(measure: str) -> Callable[[Case], Observation]:
     def observe(case: Case) -> Observation:
-        found = _facts(case).find(measure, case.select)
+        found = facts_in(case).find(measure, case.select)
         if not found:
-            raise NotCheckable(f"the data has no {measure.replace('_', ' ')} of {case.select}")
+            raise NotCheckable(f"the data has no {quantity(measure)} of {subject(case.select)}")
         if len({fact.value for fact in found}) > 1:
             raise NotCheckable(f"the selector {str(case.select)!r} fits {len(found)} numbers, not one")
         return _observation(found[0])
@@ -52,18 +81,21 @@ def _look_up(measure: str) -> Callable[[Case], Observation]:
 def _highest_mature_anger(case: Case) -> Observation:
     pattern = case.select.variant or "*"
     everything = Selector(file=case.select.file)
-    found = [
+    scored = [
         fact
-        for fact in _facts(case).find("mature_anger", everything)
-        # A score without a text was made up.
-        if fact.select.variant is not None and fnmatchcase(fact.select.variant, pattern) and not fact.note
+        for fact in facts_in(case).find("mature_anger", everything)
+        if fact.select.variant is not None and fnmatchcase(fact.select.variant, pattern)
     ]
+    found = [fact for fact in scored if not fact.imputed]
     if not found:
-        raise NotCheckable(f"the data has no variant {pattern} with scores")
+        why = ": none of them has a text to judge" if scored else ""
+        raise NotCheckable(f"the data has no variant {pattern} with scores{why}")
     highest = max(found, key=lambda fact: fact.value)
-    return Observation(
-        highest.value, highest.file, highest.where, note=f"the highest of {len(found)}, of {highest.select.variant}"
-    )
+    note = f"the highest of {len(found)}, of {highest.select.variant}"
+    if len(scored) > len(found):
+        left_out = ", ".join(str(fact.select.variant) for fact in scored if fact.imputed)
+        note += f"; left out, having a score and no text: {left_out}"
+    return Observation(highest.value, highest.file, highest.where, note=note)
 
 
 def _observation(fact: Fact) -> Observation:
@@ -74,7 +106,7 @@ MEASURES = (
     *(Measure(name, DEFINITIONS[name], unit, _look_up(name), evidence=_PUBLISHED) for name, unit in _UNITS.items()),
     Measure(
         "highest_mature_anger",
-        "highest score of the wanted persona among variants whose labels fit a pattern",
+        "highest score of the wanted persona among variants with text whose labels fit a pattern",
         "score",
         _highest_mature_anger,
         evidence=_PUBLISHED,

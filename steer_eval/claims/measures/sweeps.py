@@ -52,20 +52,31 @@ def _needs_perplexity(study: Study, select: Selector) -> Needs:
     return Needs(perplexity=frozenset({_cell(study, select)}))
 
 
-def _conflict(case: Case, sweep: Sweep, rows: Sequence[SweepRow]) -> str:
-    """Where rows contradict themselves: then none of their numbers can support a claim."""
-    conflicts = [(row, conflict) for row in rows for conflict in row_conflicts(row, sweep, case.study)]
+_OF_PERPLEXITY = frozenset({"ppl", "ppl_ratio", "sentence_tokens"})
+_OF_RATIO = _OF_PERPLEXITY | {"base_ppl"}
+_OF_COLLAPSE = _OF_RATIO | {"collapsed", "collapse_undecided", "ppl_ratio_interval[0]", "ppl_ratio_interval[1]"}
+"""Fields whose conflicts touch a measure: those that take part in it, and no others."""
+
+
+def _conflict(case: Case, sweep: Sweep, rows: Sequence[SweepRow], fields: frozenset[str]) -> str:
+    """Where rows contradict themselves in the fields of a measure: then they can support no claim about it."""
+    conflicts = [
+        (row, conflict)
+        for row in rows
+        for conflict in row_conflicts(row, sweep, case.study)
+        if conflict.field in fields
+    ]
     return "; ".join(f"{_where(row) or row.cell}: {conflict}" for row, conflict in conflicts)
 
 
 def _ratio(case: Case) -> Observation:
     sweep, row = _row(case, case.results)
-    return Observation(row.ppl_ratio, sweep.file, _where(row), conflict=_conflict(case, sweep, [row]))
+    return Observation(row.ppl_ratio, sweep.file, _where(row), conflict=_conflict(case, sweep, [row], _OF_RATIO))
 
 
 def _perplexity(case: Case) -> Observation:
     sweep, row = _row(case, case.results)
-    return Observation(row.ppl, sweep.file, _where(row), conflict=_conflict(case, sweep, [row]))
+    return Observation(row.ppl, sweep.file, _where(row), conflict=_conflict(case, sweep, [row], _OF_PERPLEXITY))
 
 
 def _undecided(case: Case, rows: Sequence[SweepRow]) -> str:
@@ -81,7 +92,7 @@ def _undecided(case: Case, rows: Sequence[SweepRow]) -> str:
 def _collapsed(case: Case) -> Observation:
     sweep, row = _row(case, case.results)
     value = row.ppl_ratio > case.study.sweep.collapse_ratio
-    undecided, conflict = _undecided(case, [row]), _conflict(case, sweep, [row])
+    undecided, conflict = _undecided(case, [row]), _conflict(case, sweep, [row], _OF_COLLAPSE)
     return Observation(value, sweep.file, _where(row), undecided, conflict)
 
 
@@ -117,7 +128,7 @@ def _largest_coefficient(case: Case) -> Observation:
     largest = standing[-1]
     # Only the cells around the answer can change it: the largest standing one and those above it.
     deciding = [row for row in rows if row.cell.coef >= largest.cell.coef]
-    undecided, conflict = _undecided(case, deciding), _conflict(case, sweep, rows)
+    undecided, conflict = _undecided(case, deciding), _conflict(case, sweep, rows, _OF_COLLAPSE)
     return Observation(largest.cell.coef, sweep.file, _where(largest), undecided, conflict)
 
 
@@ -156,7 +167,7 @@ def _collapsed_cells(case: Case) -> Observation:
     if len(rows) < len(cells):
         raise NotCheckable(f"{sweep.file}: {len(cells) - len(rows)} of {len(cells)} {label} cells are not measured")
     count = sum(row.ppl_ratio > case.study.sweep.collapse_ratio for row in rows)
-    undecided, conflict = _undecided(case, rows), _conflict(case, sweep, rows)
+    undecided, conflict = _undecided(case, rows), _conflict(case, sweep, rows, _OF_COLLAPSE)
     return Observation(count, sweep.file, f"{len(rows)} rows", undecided, conflict)
 
 

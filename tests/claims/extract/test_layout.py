@@ -49,7 +49,7 @@ def test_parts_have_their_kind_and_heading() -> None:
         ("heading", "Title 1", "Title 1"),
         ("paragraph", "A paragraph with 2 lines and a list:", "Title 1"),
         ("paragraph", "item 3", "Title 1"),
-        ("paragraph", "item 4 quoted 5", "Title 1"),
+        ("paragraph", "item 4 quoted 5", "Title 1\nitem 3"),
         ("paragraph", "and 6", "Title 1"),
         ("heading", "Deeper", "Title 1\nDeeper"),
         ("comment", "comment 10", "Title 1\nDeeper"),

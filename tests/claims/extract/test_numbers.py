@@ -109,7 +109,7 @@ def test_several_numbers(text: str, expected: list[str]) -> None:
         "arXiv:2308.10248",
         "issue #31",
         "user@5",
-        "3D 1st 2-stage",
+        "3D 2-stage",
         "&#8594;",
     ],
 )

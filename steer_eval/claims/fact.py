@@ -1,0 +1,130 @@
+"""What a fact is: one number of the data, under the name of what it measures.
+
+Invariant: a fact names the one place in one file that it was copied or computed from, and a measure of a fact stands in
+`DEFINITIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from steer_eval.claims.claim import Selector
+
+AXES = ("mature_anger", "juvenile_rage", "coherence")
+
+DEFINITIONS = {
+    "perplexity": "perplexity of the corpus in a cell, per token",
+    "base_perplexity": "perplexity of the corpus under the unsteered model",
+    "perplexity_ratio": "perplexity in a cell over that of the unsteered model",
+    "collapsed": "whether a cell is marked as collapsed",
+    "mature_anger": "the judge's score of the wanted persona in a cell",
+    "juvenile_rage": "the judge's score of the unwanted persona in a cell",
+    "coherence": "the judge's score of coherence in a cell",
+    "margin": "mature_anger - juvenile_rage of a cell",
+    "vector_norm": "Euclidean norm of a steering vector",
+    "vector_width": "number of values of a steering vector",
+    "vector_layer": "layer that a steering vector's file records",
+    "applied_norm": "Euclidean norm of a variant's vector as it was added, before the coefficient",
+    "cosine": "cosine of two vectors: two of a file of transferred ones, or those of two layers of a model",
+    "carried_norm": "Euclidean norm of a transferred vector as it is published",
+    "heldout_r2": "share of the variance of held-out residuals that a map explains",
+    "heldout_correlation_mean": "mean of the held-out canonical correlations that are numbers",
+    "heldout_correlation_highest": "highest held-out canonical correlation",
+    "heldout_correlation_lowest": "lowest held-out canonical correlation",
+    "fitted_correlation_mean": "mean of the fitted canonical correlations that are numbers",
+    "correlation_count": "number of canonical correlations of an alignment",
+    "carried_feature_norm": "norm of a feature's direction, carried to the other model by a method",
+    "map_penalty": "penalty of the ridge map",
+    "artifact_layer": "layer that the file of a vector, SAE or feature table records",
+    "feature_delta": "mean activation of a feature with steering, less that without",
+    "feature_base_mean": "mean activation of a feature without steering",
+    "feature_steered_mean": "mean activation of a feature with steering",
+    "feature_ratio": "mean activation of a feature with steering over that without",
+    "feature_steered_frequency": "share of prompts on which a feature fires with steering, in per cent",
+    "feature_base_frequency": "share of prompts on which a feature fires without steering, in per cent",
+    "feature_coefficient": "steering coefficient of a feature table",
+    "feature_count": "number of features in a table",
+    "feature_rank": "place of a feature in its table, from 1; by the size of delta if the table is in order",
+    "feature_rank_by_delta": "place of a feature by delta with its sign, from 1",
+    "feature_rank_by_ratio": "place of a feature by steered over base mean among those of its table, from 1",
+    "sae_width": "number of features of an SAE",
+    "sae_k": "features of an SAE that may fire per token",
+    "file_size": "bytes of a file",
+    "row_count": "rows of a file",
+    "cell_count": "steered cells of a sweep",
+    "collapsed_cells": "steered cells of a sweep that collapse",
+    "contrast_pair_count": "number of contrast pairs",
+    "prompt_count": "number of evaluation prompts",
+    "prompts_per_cell": "number of evaluation prompts that each cell of a sweep was given",
+    "lowest_score": "lowest score that a judge gave on any axis",
+    "highest_score": "highest score that a judge gave on any axis",
+}
+"""What each name means; `docs/measures.md` lists them."""
+
+IMPUTED = "there was no text to judge: the score is made up"
+"""Note of scores that no judge can have given."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number of the data.
+
+    Args:
+        measure: Name in `DEFINITIONS`.
+        select: What it was measured on.
+        value: The number or truth value.
+        file: File that it stands in, as findings name it.
+        where: Line or key in it.
+        note: What a reader should know beside the number.
+    """
+
+    measure: str
+    select: Selector
+    value: float | bool
+    file: str
+    where: str
+    note: str = ""
+
+    @property
+    def imputed(self) -> bool:
+        """Whether it is a score that stands where there was no text to judge."""
+        return self.note == IMPUTED
+
+
+class Facts:
+    """All facts of some repos, found by measure."""
+
+    def __init__(self, facts: Iterable[Fact]) -> None:
+        self._by_measure: dict[str, list[Fact]] = {}
+        for fact in facts:
+            self._by_measure.setdefault(fact.measure, []).append(fact)
+
+    def find(self, measure: str, select: Selector) -> list[Fact]:
+        """Facts of a measure that fit every part of a selector that is given."""
+        return [fact for fact in self._by_measure.get(measure, ()) if fits(fact.select, select)]
+
+    def near(self, measure: str, select: Selector) -> list[Fact]:
+        """Facts of a measure that differ from a selector in exactly one of its parts."""
+        given = [name for name in _PARTS if getattr(select, name) is not None]
+        found = []
+        for name in given:
+            loose = replace(select, **{name: None})
+            found += [fact for fact in self.find(measure, loose) if not fits(fact.select, select)]
+        return found
+
+    def of(self, select: Selector, measures: Iterable[str]) -> list[Fact]:
+        """Facts of several measures that fit a selector."""
+        return [fact for measure in measures for fact in self.find(measure, select)]
+
+    def measures(self) -> list[str]:
+        """Measures of which there are facts."""
+        return list(self._by_measure)
+
+
+_PARTS = tuple(field.name for field in fields(Selector))
+
+
+def fits(observed: Selector, wanted: Selector) -> bool:
+    """Whether a fact's selector has every part that is wanted."""
+    return all(getattr(wanted, name) in (None, getattr(observed, name)) for name in _PARTS)

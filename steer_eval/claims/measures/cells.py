@@ -1,0 +1,155 @@
+"""Measures over the judged cells of a model: which are best, and how many pass a rule.
+
+Invariant: a score that stands where there was no text to judge makes no cell best and passes no rule; all ties are
+named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from steer_eval.claims.claim import Selector
+from steer_eval.claims.fact import AXES, Fact, Facts
+from steer_eval.claims.measures.measure import Case, Evidence, Measure, NotCheckable, Observation
+from steer_eval.claims.measures.published import facts_in
+from steer_eval.claims.measures.rule import comparisons
+
+_PUBLISHED: frozenset[Evidence] = frozenset({"published data"})
+_SCORES = (*AXES, "margin")
+_OF_SWEEPS = ("perplexity_ratio", "perplexity")
+_COMPARED = (*_SCORES, *_OF_SWEEPS)
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A steered cell with what was measured of it, as facts by measure."""
+
+    layer: int
+    coef: float
+    facts: Mapping[str, Fact]
+
+    def __str__(self) -> str:
+        return str(Selector(layer=self.layer, coef=self.coef))
+
+
+def _cells(case: Case, *, judged: bool) -> list[_Cell]:
+    """The steered cells of the selected model; of a judge's scores only those for texts.
+
+    Args:
+        case: What the measure is taken on.
+        judged: Whether scores are needed, so that the judge must be known and a cell without a score is left out.
+
+    Raises:
+        NotCheckable: The data has no such cells, or the claim leaves open which judge's scores are meant.
+    """
+    facts, model, judge = facts_in(case), case.model, case.select.judge
+    if judged and judge is None:
+        judge = _only_judge(facts, model)
+    found: dict[tuple[int, float], dict[str, Fact]] = {}
+    sources = [*((measure, None) for measure in _OF_SWEEPS), *((measure, judge) for measure in _SCORES if judged)]
+    for measure, by in sources:
+        for fact in facts.find(measure, Selector(model, "steered", judge=by)):
+            if fact.select.layer is not None and fact.select.coef is not None and not fact.imputed:
+                found.setdefault((fact.select.layer, fact.select.coef), {}).setdefault(measure, fact)
+    cells = [_Cell(layer, coef, facts) for (layer, coef), facts in found.items() if not judged or "margin" in facts]
+    if not cells:
+        by = f" judged by {judge}" if judge else ""
+        raise NotCheckable(f"the data has no cells of {model}{by}")
+    return cells
+
+
+def _only_judge(facts: Facts, model: str) -> str | None:
+    judges = {fact.select.judge for fact in facts.find("margin", Selector(model, "steered"))}
+    if len(judges) > 1:
+        raise NotCheckable("the claim names none of the judges " + ", ".join(sorted(map(str, judges))))
+    return next(iter(judges), None)
+
+
+def _best(case: Case) -> tuple[list[_Cell], list[_Cell]]:
+    """The cells of the highest margin among those that pass the claim's rule, and all that do."""
+    rule = comparisons(case.select.rule, _COMPARED)
+    passing = [cell for cell in _cells(case, judged=True) if all(each.holds(cell.facts) for each in rule)]
+    if not passing:
+        raise NotCheckable(f"no judged cell of {case.model} passes {case.select.rule}")
+    highest = max(float(cell.facts["margin"].value) for cell in passing)
+    return [cell for cell in passing if float(cell.facts["margin"].value) >= highest - _SAME], passing
+
+
+def _is_best(case: Case) -> Observation:
+    best, passing = _best(case)
+    chosen = (case.select.layer, case.select.coef)
+    mine = next((cell for cell in passing if (cell.layer, cell.coef) == chosen), None)
+    if mine is None:
+        cell = str(Selector(layer=case.select.layer, coef=case.select.coef)) or "the selected cell"
+        raise NotCheckable(f"no text of {cell} was judged" + (" or passes the rule" if case.select.rule else ""))
+    fact = mine.facts["margin"]
+    return Observation(mine in best, fact.file, fact.where, note=_ties(best))
+
+
+def _ties(best: list[_Cell]) -> str:
+    highest = float(best[0].facts["margin"].value)
+    if len(best) == 1:
+        return f"the highest margin is {highest:g}, of {best[0]}"
+    return f"{len(best)} cells have the highest margin {highest:g}: {', '.join(map(str, best))}"
+
+
+def _highest_margin(case: Case) -> Observation:
+    best, _ = _best(case)
+    fact = best[0].facts["margin"]
+    return Observation(fact.value, fact.file, fact.where, note=_ties(best))
+
+
+def _tied(case: Case) -> Observation:
+    best, _ = _best(case)
+    fact = best[0].facts["margin"]
+    return Observation(len(best), fact.file, fact.where, note=_ties(best))
+
+
+def _passing(case: Case) -> Observation:
+    facts_in(case)
+    rule = comparisons(case.select.rule, _COMPARED)
+    if not rule:
+        raise NotCheckable("the claim states no rule, such as `margin > 0`")
+    judged = any(each.measure in _SCORES for each in rule)
+    cells = _cells(case, judged=judged)
+    passing = [cell for cell in cells if all(each.holds(cell.facts) for each in rule)]
+    measure = next(each.measure for each in rule)
+    shown = next(cell.facts[measure] for cell in cells if measure in cell.facts)
+    note = f"of {len(cells)} {'judged cells' if judged else 'cells'}"
+    return Observation(len(passing), shown.file, f"{len(cells)} rows", note=note)
+
+
+MEASURES = (
+    Measure(
+        "best_cell",
+        "whether a cell has the highest margin by a judge among the cells with text that pass a rule, if one is "
+        "stated; ties count, and are named",
+        "truth value",
+        _is_best,
+        evidence=_PUBLISHED,
+    ),
+    Measure(
+        "tied_best_cells",
+        "number of cells that share the highest margin by a judge, among those that pass a rule, if one is stated",
+        "count",
+        _tied,
+        evidence=_PUBLISHED,
+    ),
+    Measure(
+        "highest_margin",
+        "highest margin by a judge among the cells with text that pass a rule, if one is stated",
+        "score",
+        _highest_margin,
+        evidence=_PUBLISHED,
+    ),
+    Measure(
+        "cells_passing",
+        "number of steered cells that pass a rule, such as `margin > 0 and perplexity_ratio <= 1.5`; a cell without "
+        "text passes none on scores",
+        "count",
+        _passing,
+        evidence=_PUBLISHED,
+    ),
+)

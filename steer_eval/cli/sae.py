@@ -1,0 +1,116 @@
+"""`steer-eval sae`: training SAEs and ranking their features."""
+
+from __future__ import annotations
+
+import click
+
+from steer_eval.cli.options import data_option, json_option, study_argument
+
+
+@click.group("sae")
+def command() -> None:
+    """Train a study's sparse autoencoders, and rank their features by what steering does to them.
+
+    \b
+    Examples:
+      steer-eval sae train artifacts/smollm2-135m-mature-anger
+      steer-eval sae features artifacts/smollm2-135m-mature-anger
+    """
+
+
+@command.command("train")
+@study_argument
+@data_option
+@json_option
+def train(study: str, data: str | None, json: bool) -> None:
+    """Train the Top-K SAEs that a study plans under `saes:`.
+
+    STUDY is the model repo; SAEs go to its saes/ folder in the layout of SAELens. Activations and checkpoints stay in
+    the cache, so an interrupted run goes on where it stopped, and an SAE that is there is not trained again.
+
+    \b
+    Example:
+      steer-eval sae train artifacts/smollm2-135m-mature-anger
+    """
+    from steer_eval.cli.output import print_json
+    from steer_eval.errors import SteerEvalError
+    from steer_eval.formats.manifest import write_manifest
+    from steer_eval.formats.saelens import folder_name
+    from steer_eval.formats.strict_json import parse
+    from steer_eval.produce import LoadedModel
+    from steer_eval.repository import open_study
+    from steer_eval.sae.produce import produce_sae
+
+    repositories = open_study(study, data)
+    plan = repositories.study
+    if not plan.saes:
+        raise SteerEvalError(f"{study} plans no SAE", "add a section `saes:` to study.yaml (docs/study-format.md)")
+    rows = []
+    for name in {wanted.model: None for wanted in plan.saes}:
+        model = LoadedModel(plan.models[name], repositories.model.folder)
+        for wanted in plan.saes:
+            if wanted.model == name:
+                folders = {"data_folder": repositories.data.folder, "repo": repositories.model.folder}
+                sae = produce_sae(wanted, model, **folders)
+                quality = parse(sae.provenance["quality"], folder_name(name, wanted.layer), "metadata.quality")
+                rows.append({"folder": folder_name(name, wanted.layer), "features": sae.d_sae, "k": sae.k, **quality})
+    write_manifest(repositories.model.folder)
+    if json:
+        print_json({"saes": rows})
+        return
+    for row in rows:
+        fit = f"FVU {row['held_out_fvu']:.3f} on {row['held_out_tokens']} tokens held out, L0 {row['held_out_l0']:.1f}"
+        dead = f"dead {100 * row['dead_share']:.1f} %"
+        entropy = f"cross-entropy {row['cross_entropy']:.3f} -> {row['cross_entropy_sae']:.3f} nats"
+        click.echo(f"{repositories.model.name}/{row['folder']}  {fit}, {dead}, {entropy}")
+
+
+@command.command("features")
+@study_argument
+@data_option
+@json_option
+def features(study: str, data: str | None, json: bool) -> None:
+    """Rank an SAE's features by what steering does to them, on the published texts of a cell.
+
+    STUDY is the model repo, with the SAE that the table is of. No text is generated: the sweep's texts are read again,
+    with and without the edit.
+
+    \b
+    Example:
+      steer-eval sae features artifacts/smollm2-135m-mature-anger
+    """
+    from steer_eval.cli.output import print_json
+    from steer_eval.errors import SteerEvalError
+    from steer_eval.formats.manifest import write_manifest
+    from steer_eval.produce import LoadedModel
+    from steer_eval.repository import open_study
+    from steer_eval.results_files import load_results
+    from steer_eval.sae.produce import features_file, produce_feature_table
+
+    repositories = open_study(study, data)
+    plan = repositories.study
+    planned = [wanted for wanted in plan.saes if wanted.table]
+    if not planned:
+        raise SteerEvalError(f"{study} plans no feature table", "add saes.table to study.yaml (docs/study-format.md)")
+    model_repo, data_repo = repositories.model.folder, repositories.data.folder
+    published = load_results(plan, model_repo=model_repo, data_repo=data_repo)
+    tables = {}
+    for wanted in planned:
+        model = LoadedModel(plan.models[wanted.model], model_repo)
+        tables[features_file(wanted.model, wanted.layer)] = produce_feature_table(
+            plan, wanted, model, published, data_folder=data_repo, repo=model_repo
+        )
+    write_manifest(model_repo)
+    if json:
+        print_json({"tables": tables})
+        return
+    for file, table in tables.items():
+        click.echo(
+            f"{repositories.model.name}/{file}: {table['discoveries']['delta']} of {table['n_features']} features"
+        )
+        for row in table["top_features"]:
+            low, high = row["delta_interval"]
+            click.echo(
+                f"  {row['feature_id']:>6}  delta {row['delta']:+.3f} [{low:+.3f}, {high:+.3f}]  q {row['delta_q']:.3f}"
+                f"  same text {row['forced_delta']:+.3f}  vector alone {row['predicted']:+.3f}"
+            )

@@ -1,0 +1,132 @@
+"""One stretch of tokens under many interventions, at the cost of the blocks above each one's lowest edit.
+
+Invariant: each row's residual stream and cache equal those of a pass of its own up to float rounding. Below its lowest
+edit a row is the unsteered model, which is run once; there it joins the batch, as a copy of the unsteered residual
+stream with its edit added, and from there on it is a row like the others. All rows have the same tokens, so positions
+and masks of one row serve all of them, and nothing is padded.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer_eval.evaluation.row_cache import append_rows, new_cache
+from steer_eval.model import LanguageModel
+from steer_eval.steering.hooks import captured, entered_at, hooked, residual, with_residual
+from steer_eval.steering.interventions import Intervention, row_deltas
+
+_NEVER = 10**9
+
+
+def entry_layer(intervention: Intervention) -> int:
+    """The lowest layer that an intervention edits; beyond all layers if it edits none."""
+    return min((edit.layer for edit in intervention), default=_NEVER)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a pass gives for some rows.
+
+    Args:
+        hidden: What the LM head sees, `[rows, tokens, hidden_size]`.
+        cache: Their cache, of the model's own kinds of layer; None if none was wanted.
+    """
+
+    hidden: Tensor
+    cache: Any
+
+
+class SharedPass:
+    """The unsteered model on some tokens, and any number of steered rows that start from it.
+
+    Args:
+        lm: The model.
+        ids: The tokens.
+        layers: Where rows will join.
+        cached: Whether the caches are wanted.
+    """
+
+    def __init__(self, lm: LanguageModel, ids: Sequence[int], layers: set[int], *, cached: bool) -> None:
+        self._lm = lm
+        self._ids = torch.tensor([list(ids)], device=lm.device)
+        cache = new_cache(lm) if cached else None
+        with captured(lm.blocks, layers - {_NEVER}, stop=False) as outputs:
+            hidden = lm.final_hidden(self._ids, cache=cache)
+        self._outputs: dict[int, Any] = outputs
+        self.unsteered = Rows(hidden, cache)
+
+    @torch.no_grad()
+    def rows(self, interventions: Sequence[Intervention]) -> Rows:
+        """Run some rows together.
+
+        Args:
+            interventions: One per row, in the order of `entry_layer`.
+        """
+        entries = [entry_layer(intervention) for intervention in interventions]
+        unsteered = entries.count(_NEVER)
+        steered = len(entries) - unsteered
+        hidden, cache = self.unsteered.hidden.expand(unsteered, -1, -1), None
+        if steered:
+            cache = None if self.unsteered.cache is None else new_cache(self._lm)
+            with self._entered(interventions[:steered], entries[:steered]):
+                hidden = torch.cat([self._lm.final_hidden(self._ids, cache=cache), hidden])
+        if self.unsteered.cache is not None:
+            cache = self._completed(cache, entries)
+        return Rows(hidden, cache)
+
+    @contextmanager
+    def _entered(self, interventions: Sequence[Intervention], entries: Sequence[int]) -> Iterator[None]:
+        """Let a pass start at the first entry, and the rows join it one after another."""
+        first = entries[0]
+        below = residual(self._outputs[first])
+        deltas = {
+            layer: delta.to(below.device, below.dtype)[:, None]
+            for layer, delta in row_deltas(interventions, hidden_size=self._lm.hidden_size).items()
+        }
+        started = below + deltas.pop(first)[: entries.count(first)]
+        hooks = {}
+        for layer, delta in deltas.items():
+            present = sum(entry < layer for entry in entries)
+            hooks[layer] = self._join(layer, delta[:present], delta[present : present + entries.count(layer)])
+        with ExitStack() as entered:
+            entered.enter_context(entered_at(self._lm.blocks, first, with_residual(self._outputs[first], started)))
+            entered.enter_context(hooked(self._lm.blocks, hooks))
+            yield
+
+    def _join(self, layer: int, present: Tensor, joining: Tensor) -> Any:
+        """A hook that edits the rows that are there and puts new ones behind them."""
+        # Adding zeros would copy all rows that are there.
+        edited = bool(present.any())
+
+        def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+            hidden = residual(output)
+            if edited:
+                hidden = hidden + present
+            if len(joining):
+                hidden = torch.cat([hidden, residual(self._outputs[layer]) + joining])
+            return with_residual(output, hidden)
+
+        return hook
+
+    def _completed(self, cache: Any, entries: Sequence[int]) -> Any:
+        """A pass's cache, with the unsteered states in the blocks where rows had not joined yet."""
+        whole = new_cache(self._lm)
+        for index, (target, below) in enumerate(zip(whole.layers, self.unsteered.cache.layers, strict=True)):
+            joined = sum(entry < index for entry in entries)
+            if joined:
+                append_rows(target, cache.layers[index])
+            if joined < len(entries):
+                same = copy.copy(below)
+                for states in ("conv_states", "recurrent_states"):
+                    if hasattr(same, states):
+                        setattr(same, states, dict(getattr(same, states)))
+                same.reorder_cache(torch.zeros(len(entries) - joined, dtype=torch.long, device=self._lm.device))
+                append_rows(target, same)
+        return whole

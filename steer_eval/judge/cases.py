@@ -1,0 +1,104 @@
+"""What is given to judges: the cells of a repo or a run, with what the repo says of them already.
+
+Invariant: a run directory is a dataset repo, so both are read by the same code; what could not be read is told, and
+never silently missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steer_eval.contrast import ContrastPair
+from steer_eval.errors import SteerEvalError
+from steer_eval.judge.recorded import RecordedJudge, recorded_judges
+from steer_eval.judge.rubric import Rubric
+from steer_eval.judge.subjects import Subject, subjects_of
+from steer_eval.repository import StudyRepositories, open_study, open_target
+from steer_eval.results_files import load_results, sweep_file
+from steer_eval.study import FILE, Study
+
+
+@dataclass(frozen=True)
+class Case:
+    """Cells to judge.
+
+    Args:
+        name: How the user named the repo or run.
+        study: The study.
+        folder: Folder of the study, for its models.
+        data: Folder of the dataset repo, or the run.
+        subjects: Cells with text, controls included.
+        pairs: Contrast pairs; empty where they can't be read.
+        recorded: Published judges.
+        unusable: Sweeps that could not be read, with the reason.
+        is_run: Whether it is a run directory.
+    """
+
+    name: str
+    study: Study
+    folder: Path
+    data: Path
+    subjects: tuple[Subject, ...]
+    pairs: tuple[ContrastPair, ...]
+    recorded: tuple[RecordedJudge, ...]
+    unusable: tuple[str, ...]
+    is_run: bool
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Models whose cells there are."""
+        return list(dict.fromkeys(subject.cell.model for subject in self.subjects))
+
+
+def open_case(target: str, data: str | None, study_file: str | None, rubric: Rubric) -> Case:
+    """Open what is to be judged.
+
+    Args:
+        target: A run directory or a model repo.
+        data: The dataset repo, if it is not the one that the study names.
+        study_file: A study for a repo that has none.
+        rubric: Axes of published judges to read.
+
+    Raises:
+        SteerEvalError: There is no study, or no cell with text.
+        FormatError: The study, or a published file of scores, is bad.
+    """
+    is_run = data is None and study_file is None and _is_run(Path(target))
+    repositories = open_study(target, target) if is_run else open_target(target, data, study_file)
+    if not isinstance(repositories, StudyRepositories):
+        raise SteerEvalError(f"{target} has no study.yaml", "name the study with --study FILE|NAME")
+    study, folder = repositories.study, repositories.data.folder
+    results = load_results(study, model_repo=repositories.model.folder, data_repo=folder)
+    rows = [row for sweep in results.sweeps.values() for row in sweep.rows]
+    subjects = subjects_of(rows)
+    unusable = tuple(
+        results.why_absent(file) for model in study.models if (file := sweep_file(model)) in results.unusable
+    )
+    if not subjects:
+        raise SteerEvalError(
+            f"{target} has no cell with text" + "".join(f"; {reason}" for reason in unusable),
+            "run `steer-eval sweep` first, or name the dataset repo with --data",
+        )
+    return Case(
+        target,
+        study,
+        repositories.model.folder,
+        folder,
+        tuple(subjects),
+        results.pairs or (),
+        tuple(recorded_judges(folder, subjects, rubric)),
+        unusable,
+        is_run,
+    )
+
+
+def default_folder(case: Case) -> Path:
+    """Where judgements go unless the user says otherwise."""
+    return case.data if case.is_run else Path("runs") / f"{case.study.name}-judge"
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory: study and sweeps in one place."""
+    return (folder / FILE).is_file() and any(folder.glob("sweep_*.jsonl"))

@@ -1,0 +1,252 @@
+"""Residuals of a text at one layer, captured once and kept on disk.
+
+Invariant: a folder of activations is a function of the weights, the layer, the text and how it is cut, which its
+manifest names by their digests. Shards appear whole or not at all, and each covers a fixed range of sequences, so an
+interrupted capture goes on where it stopped and ends in the same files.
+
+The capture stops at the wanted block; the blocks above and the LM head never run. Residuals are stored in bfloat16, 2
+bytes per value: with the float32 sums over them, that is all that training needs of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer_eval.errors import FormatError
+from steer_eval.formats import schema
+from steer_eval.formats.atomic import write_bytes
+from steer_eval.formats.strict_json import read_json, write_json
+from steer_eval.model import LanguageModel
+from steer_eval.steering.hooks import captured, residual
+
+MANIFEST = "activations.json"
+SCHEMA = "steer-eval/activations/1"
+SEQUENCES_PER_SHARD = 256
+TOKENS_PER_BATCH = 2048
+HELD_OUT_EVERY = 10
+"""One document in so many is kept for measuring and never trained on."""
+_SPLITS = ("train", "held_out")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of a document in its tokens.
+
+    Args:
+        ids: Token ids.
+        document: Index of the document.
+    """
+
+    ids: tuple[int, ...]
+    document: int
+
+    @property
+    def split(self) -> str:
+        """Whether it is trained on or measured on; all of a document goes one way."""
+        return "held_out" if self.document % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 else "train"
+
+
+def cut(lm: LanguageModel, texts: Iterable[str], *, context: int, tokens: int) -> list[Passage]:
+    """Cut documents into sequences.
+
+    Each begins with the tokenizer's beginning-of-text token, if it adds one. What is left at the end of a document is a
+    shorter sequence.
+
+    Args:
+        lm: The model, for its tokenizer.
+        texts: The documents.
+        context: Most tokens of a sequence.
+        tokens: Stop once there are so many.
+    """
+    start = lm.text_ids("", special_tokens=True)
+    sequences: list[Passage] = []
+    count = 0
+    for document, text in enumerate(texts):
+        ids = lm.text_ids(text, special_tokens=False)
+        room = context - len(start)
+        for first in range(0, len(ids), room):
+            if count >= tokens:
+                return sequences
+            piece = (*start, *ids[first : first + room])
+            sequences.append(Passage(piece, document))
+            count += len(piece)
+    return sequences
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Residuals of some sequences, and where each comes from.
+
+    Args:
+        residuals: bfloat16 `[tokens, hidden_size]`, mapped to the file.
+        ids: Token ids, int32 `[tokens]`.
+        positions: Place of each token in its sequence, int32 `[tokens]`.
+        sequences: Index of its sequence, int32 `[tokens]`.
+    """
+
+    residuals: Tensor
+    ids: Tensor
+    positions: Tensor
+    sequences: Tensor
+
+
+class Activations:
+    """The residuals of one split, as one long list of rows.
+
+    Args:
+        shards: Its shards, in order.
+    """
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = list(shards)
+        lengths = torch.tensor([len(shard.ids) for shard in shards])
+        self.ends = lengths.cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Some residuals, float32 `[len(indices), hidden_size]`."""
+        return self._gathered(indices, "residuals").float()
+
+    def ids(self) -> Tensor:
+        """Token ids of all rows."""
+        return torch.cat([shard.ids for shard in self.shards])
+
+    def positions(self) -> Tensor:
+        """Places of all rows in their sequences."""
+        return torch.cat([shard.positions for shard in self.shards])
+
+    def sequences(self) -> Tensor:
+        """Sequences of all rows."""
+        return torch.cat([shard.sequences for shard in self.shards])
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All rows in order, float32, so many at a time."""
+        for start in range(0, len(self), size):
+            yield self.rows(torch.arange(start, min(start + size, len(self))))
+
+    def _gathered(self, indices: Tensor, field: str) -> Tensor:
+        which = torch.searchsorted(self.ends, indices, right=True)
+        first = getattr(self.shards[0], field)
+        found = torch.empty((len(indices), *first.shape[1:]), dtype=first.dtype)
+        for shard in sorted(set(which.tolist())):
+            places = (which == shard).nonzero().flatten()
+            begin = int(self.ends[shard - 1]) if shard else 0
+            found[places] = getattr(self.shards[shard], field)[indices[places] - begin]
+        return found
+
+
+def capture(
+    lm: LanguageModel,
+    sequences: Sequence[Passage],
+    layer: int,
+    folder: Path,
+    *,
+    key: dict[str, Any],
+    on_tokens: Callable[[int], None] = lambda _tokens: None,
+) -> None:
+    """Capture the output of a block for all sequences, unless the folder has it already.
+
+    Args:
+        lm: The model.
+        sequences: The text.
+        layer: Index of the block, from 0.
+        folder: Where the shards go.
+        key: What they are a function of, for the manifest: digests of the weights and the text among them.
+        on_tokens: Called with the number of tokens just done, those of an earlier capture included.
+
+    Raises:
+        FormatError: The folder holds activations of something else.
+    """
+    manifest: dict[str, Any] = {"schema": SCHEMA, "key": {**key, "layer": layer}, "shards": []}
+    if (folder / MANIFEST).exists() and read_manifest(folder)["key"] != manifest["key"]:
+        raise FormatError(
+            str(folder / MANIFEST), "key", "the folder holds activations of something else", fix="name another folder"
+        )
+    for split in _SPLITS:
+        numbered = [(number, sequence) for number, sequence in enumerate(sequences) if sequence.split == split]
+        pieces = iter(numbered)
+        for index in range(-(-len(numbered) // SEQUENCES_PER_SHARD)):
+            piece = list(islice(pieces, SEQUENCES_PER_SHARD))
+            file = f"{split}-{index:05d}.safetensors"
+            rows = sum(len(sequence.ids) for _, sequence in piece)
+            manifest["shards"].append({"file": file, "split": split, "rows": rows})
+            if not (folder / file).exists():
+                write_bytes(folder / file, _shard(lm, piece, layer))
+            on_tokens(rows)
+    write_json(folder / MANIFEST, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of activations.
+
+    Raises:
+        FormatError: It is absent or bad.
+    """
+    name = str(folder / MANIFEST)
+    manifest: dict[str, Any] = read_json(folder / MANIFEST, name=name)
+    schema.check(manifest, "activations", file=name)
+    return manifest
+
+
+def load_split(folder: Path, split: str) -> Activations:
+    """The residuals of one split, mapped from their shards.
+
+    Raises:
+        FormatError: The manifest is absent or bad, or a shard does not fit it.
+    """
+    from safetensors.torch import load_file
+
+    shards = []
+    for entry in read_manifest(folder)["shards"]:
+        if entry["split"] != split:
+            continue
+        tensors = load_file(folder / entry["file"])
+        if len(tensors["ids"]) != entry["rows"]:
+            raise FormatError(
+                str(folder / entry["file"]),
+                "ids",
+                "the shard has another number of tokens",
+                expected=entry["rows"],
+                observed=len(tensors["ids"]),
+                fix="delete the folder and capture again",
+            )
+        shards.append(Shard(**tensors))
+    return Activations(shards)
+
+
+@torch.no_grad()
+def _shard(lm: LanguageModel, piece: Sequence[tuple[int, Passage]], layer: int) -> bytes:
+    """A shard as a file: sequences of one length are read together, and stand in the order of the text."""
+    from safetensors.torch import save
+
+    found: dict[int, Tensor] = {}
+    by_length = sorted(piece, key=lambda numbered: len(numbered[1].ids))
+    for length, group in groupby(by_length, key=lambda numbered: len(numbered[1].ids)):
+        same = list(group)
+        step = max(1, TOKENS_PER_BATCH // length)
+        for start in range(0, len(same), step):
+            batch = same[start : start + step]
+            ids = torch.tensor([sequence.ids for _, sequence in batch], device=lm.device)
+            with captured(lm.blocks, [layer], stop=True) as outputs:
+                lm.final_hidden(ids)
+            hidden = residual(outputs[layer]).to("cpu", torch.bfloat16)
+            found |= {number: hidden[row] for row, (number, _) in enumerate(batch)}
+    lengths = torch.tensor([len(sequence.ids) for _, sequence in piece])
+    content: bytes = save(
+        {
+            "residuals": torch.cat([found[number] for number, _ in piece]),
+            "ids": torch.tensor([token for _, sequence in piece for token in sequence.ids], dtype=torch.int32),
+            "positions": torch.cat([torch.arange(length, dtype=torch.int32) for length in lengths.tolist()]),
+            "sequences": torch.tensor([number for number, _ in piece], dtype=torch.int32).repeat_interleave(lengths),
+        }
+    )
+    return content

@@ -1,0 +1,181 @@
+"""How good an SAE is, measured on text that it was not trained on.
+
+Invariant: every figure says which tokens it is over. Attention sinks are left out of sums and left alone in the model
+(`sinks.py`), because an SAE that never saw them says nothing about them.
+
+    FVU = sum |x - x^|^2 / sum |x - mean|^2      the mean per dimension, over all tokens measured; float64 sums
+
+so predicting the mean scores 1. The mean of squares over the variance of all values taken together, which is also in
+use, is another figure: it counts the spread between dimensions as if it were explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from steer_eval.formats.sae import TopKSae
+from steer_eval.model import LanguageModel
+from steer_eval.sae.activations import Activations, Passage
+from steer_eval.sae.sinks import is_sink
+from steer_eval.sae.sparse_step import Fired, Parameters, decoded, pre_activations, top_k
+from steer_eval.steering.hooks import captured, entered_at, residual, with_residual
+
+BATCH = 2048
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """How well residuals are reconstructed.
+
+    Args:
+        fvu: Fraction of variance unexplained.
+        l0: Mean number of features that fire per token.
+        silent: Share of features that fire for none of the tokens.
+        tokens: Tokens measured on.
+        sinks: Tokens left out as attention sinks.
+    """
+
+    fvu: float
+    l0: float
+    silent: float
+    tokens: int
+    sinks: int
+
+
+def fired_features(sae: TopKSae, residuals: Tensor) -> Fired:
+    """Features that fire for some residuals `[tokens, d_in]`."""
+    parameters = _rows(sae)
+    return top_k(pre_activations(parameters, residuals - parameters.b_dec), sae.k)
+
+
+def reconstructed(sae: TopKSae, residuals: Tensor) -> Tensor:
+    """What the SAE makes of residuals `[tokens, d_in]`."""
+    return decoded(fired_features(sae, residuals), sae.w_dec.float()) + sae.b_dec.float()
+
+
+@torch.no_grad()
+def reconstruction(sae: TopKSae, activations: Activations, *, threshold: float) -> Reconstruction:
+    """Measure an SAE on stored residuals.
+
+    Args:
+        sae: The SAE.
+        activations: The residuals.
+        threshold: Norm above which a residual is a sink.
+    """
+    total = torch.zeros(sae.d_in, dtype=torch.float64)
+    squares = torch.zeros(sae.d_in, dtype=torch.float64)
+    error, firing, count, sinks = 0.0, 0, 0, 0
+    ever = torch.zeros(sae.d_sae, dtype=torch.bool)
+    for batch in activations.batches(BATCH):
+        x = batch[~is_sink(batch, threshold)]
+        sinks += len(batch) - len(x)
+        count += len(x)
+        fired = fired_features(sae, x)
+        missed = (decoded(fired, sae.w_dec.float()) + sae.b_dec.float() - x).double()
+        error += float(missed.square().sum())
+        total += x.double().sum(dim=0)
+        squares += x.double().square().sum(dim=0)
+        active = fired.values > 0
+        firing += int(active.sum())
+        ever[fired.features[active]] = True
+    variance = float((squares - total.square() / count).sum())
+    return Reconstruction(error / variance, firing / count, 1 - float(ever.float().mean()), count, sinks)
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of next tokens, in nats per token, with the residuals at the SAE's layer replaced.
+
+    Args:
+        clean: By nothing.
+        sae: By the SAE's reconstruction, sinks left alone.
+        mean: By their mean over the text (mean ablation), sinks left alone.
+        tokens: Tokens scored.
+    """
+
+    clean: float
+    sae: float
+    mean: float
+    tokens: int
+
+    @property
+    def excess(self) -> float:
+        """What the reconstruction costs."""
+        return self.sae - self.clean
+
+    @property
+    def recovered(self) -> float:
+        """Share of what mean ablation costs that the SAE wins back."""
+        return (self.mean - self.sae) / (self.mean - self.clean)
+
+
+@torch.no_grad()
+def cross_entropy(
+    lm: LanguageModel, sae: TopKSae, passages: Sequence[Passage], mean: Tensor, *, threshold: float, rows: int = 8
+) -> CrossEntropy:
+    """Cross-entropy of a text with an SAE in place of the residual stream.
+
+    The blocks up to the SAE's run once; those above run three times.
+
+    Args:
+        lm: The model.
+        sae: The SAE.
+        passages: The text.
+        mean: Mean residual at the layer, sinks left out, `[d_in]`.
+        threshold: Norm above which a residual is a sink.
+        rows: Passages of one length that are read together.
+    """
+    sums, count = [0.0, 0.0, 0.0], 0
+    for ids in _batches(passages, rows):
+        with captured(lm.blocks, [sae.layer], stop=False) as outputs:
+            final = lm.final_hidden(ids)
+        output = outputs[sae.layer]
+        hidden = residual(output)
+        x = hidden.float().flatten(0, 1)
+        sinks = is_sink(x, threshold)[:, None]
+        finals = [final]
+        for replacement in (reconstructed(sae, x), mean.expand_as(x)):
+            replaced = torch.where(sinks, x, replacement).view_as(hidden).to(hidden.dtype)
+            with entered_at(lm.blocks, sae.layer, with_residual(output, replaced)):
+                finals.append(lm.final_hidden(ids))
+        for index, states in enumerate(finals):
+            sums[index] += _nll(lm, states, ids)
+        count += ids.numel() - len(ids)
+    clean, with_sae, ablated = (total / count for total in sums)
+    return CrossEntropy(clean, with_sae, ablated, count)
+
+
+def mean_residual(activations: Activations, *, threshold: float) -> Tensor:
+    """Mean of stored residuals, sinks left out, `[hidden_size]`."""
+    total, count = torch.zeros(0, dtype=torch.float64), 0
+    for batch in activations.batches(BATCH):
+        x = batch[~is_sink(batch, threshold)]
+        total = x.double().sum(dim=0) + (total if count else 0.0)
+        count += len(x)
+    return (total / count).float()
+
+
+def _nll(lm: LanguageModel, final: Tensor, ids: Tensor) -> float:
+    """Sum of the negative log-likelihoods of each row's tokens after its first."""
+    total = 0.0
+    for states, targets in zip(final, ids, strict=True):
+        logits = lm.logits(states[None, :-1])[0].float()
+        total += float(torch.nn.functional.cross_entropy(logits, targets[1:].to(logits.device), reduction="sum"))
+    return total
+
+
+def _batches(passages: Iterable[Passage], rows: int) -> Iterator[Tensor]:
+    by_length = sorted((passage.ids for passage in passages if len(passage.ids) > 1), key=len)
+    for _, group in groupby(by_length, key=len):
+        same = list(group)
+        for start in range(0, len(same), rows):
+            yield torch.tensor(same[start : start + rows])
+
+
+def _rows(sae: TopKSae) -> Parameters:
+    return Parameters(sae.w_enc.float().T, sae.b_enc.float(), sae.w_dec.float(), sae.b_dec.float())

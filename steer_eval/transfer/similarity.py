@@ -1,0 +1,95 @@
+"""How alike two models' residuals are, whatever their bases.
+
+Invariant: nothing here is fitted on the rows that it is measured on without saying so. The biased forms of CKA and CCA
+are near 1 for unrelated rows once there are fewer rows than dimensions, so only forms that do not have that fault are
+offered.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from steer_eval.transfer.maps import Floats
+
+
+def debiased_cka(source: Floats, target: Floats) -> float:
+    """Linear centred kernel alignment with the unbiased estimate of HSIC.
+
+    0 in expectation for unrelated rows, 1 for rows that are equal up to a rotation and a scale (Kornblith et al. 2019,
+    arXiv:1905.00414; Song et al. 2012 for the estimator).
+
+    Args:
+        source: `[rows, d_source]`, at least 4 rows.
+        target: `[rows, d_target]`.
+    """
+    first, second = (_hollow_gram(rows) for rows in (source, target))
+    return _hsic(first, second) / float(np.sqrt(_hsic(first, first) * _hsic(second, second)))
+
+
+def _hollow_gram(rows: Floats) -> Floats:
+    # The estimator is invariant to a shift; centring first keeps large means out of float64's last digits.
+    centred = rows - rows.mean(axis=0)
+    gram: Floats = centred @ centred.T
+    np.fill_diagonal(gram, 0.0)
+    return gram
+
+
+def _hsic(first: Floats, second: Floats) -> float:
+    """Unbiased HSIC, but for a factor, of two Gram matrices without their diagonals."""
+    n = len(first)
+    if n < 4:
+        raise ValueError(f"{n} rows; the unbiased estimate needs 4")
+    trace = float((first * second).sum())
+    sums = float(first.sum() * second.sum()) / ((n - 1) * (n - 2))
+    cross = float(first.sum(axis=0) @ second.sum(axis=0)) * 2 / (n - 2)
+    return trace + sums - cross
+
+
+def svcca(fit: tuple[Floats, Floats], held_out: tuple[Floats, Floats], *, rank: int) -> float:
+    """Mean canonical correlation on held-out rows (SVCCA, Raghu et al. 2017, arXiv:1706.05806).
+
+    Both sides are reduced to their leading principal components, the canonical directions are found on one set of rows,
+    and the correlations along them are measured on another.
+
+    Args:
+        fit: Source and target rows to fit on, `[rows, d]` each.
+        held_out: Source and target rows to measure on.
+        rank: Principal components that are kept; at most half of the rows that are fitted on say anything.
+    """
+    projections = [_whitening(rows, rank) for rows in fit]
+    x, y = ((rows - mean) @ basis for rows, (mean, basis) in zip(fit, projections, strict=True))
+    left, _, right = np.linalg.svd(x.T @ y)
+    sides = (left, right.T)
+    a, b = (
+        (rows - mean) @ basis @ side for rows, (mean, basis), side in zip(held_out, projections, sides, strict=True)
+    )
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    correlations = (a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    return float(correlations.mean())
+
+
+def _whitening(rows: Floats, rank: int) -> tuple[Floats, Floats]:
+    """Mean, and the map to the leading principal components with unit variance, `[d, rank]`."""
+    mean = rows.mean(axis=0)
+    _, singular, right = np.linalg.svd(rows - mean, full_matrices=False)
+    kept = min(rank, int((singular > singular[0] * 1e-10).sum()))
+    return mean, right[:kept].T / singular[:kept]
+
+
+def cosine(first: Floats, second: Floats) -> float:
+    """Cosine of two vectors `[d]`."""
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+
+
+def retrieval(carried: Floats, native: Floats) -> float:
+    """Share of carried vectors whose nearest native vector, by cosine, is their own.
+
+    Chance is one over the number of vectors.
+
+    Args:
+        carried: `[pairs, d]`.
+        native: `[pairs, d]`.
+    """
+    directions = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (carried, native)]
+    nearest = (directions[0] @ directions[1].T).argmax(axis=1)
+    return float((nearest == np.arange(len(carried))).mean())

@@ -1,0 +1,234 @@
+"""`steer-eval judge` on a study that the commands themselves produced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge.stub_server import Answer, Body, good, is_probe, scores, serving
+from tiny_study import Folders, invoke
+
+from steer_eval.errors import SteerEvalError
+from steer_eval.formats import schema
+from steer_eval.judge.cache import FILE
+
+
+def judge(*arguments: str) -> tuple[int, dict[str, Any]]:
+    answer = invoke("judge", *arguments, "--json")
+    report = json.loads(answer.stdout)
+    schema.check(report, "judging", file="standard output")
+    return answer.exit_code, report
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def sweep(folders: Folders) -> list[dict[str, Any]]:
+    return rows(folders.data / "sweep_tiny.jsonl")
+
+
+def test_the_probe_scores_every_cell_with_text(folders: Folders, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, report = judge(str(folders.model), "--judge", "probe", "--out", str(out))
+
+    with_text = [row for row in sweep(folders) if row["generations"]]
+    steered = [(row["layer"], row["coef"]) for row in with_text if row["label"] == "steered"]
+    assert code == 0
+    assert report["judges"][0]["cells"] == {"scored": len(with_text), "unscored": 0}
+    assert report["cost"]["calls"] == 0
+    scored = rows(out / "judge_probe_tiny.jsonl")
+    assert [(row["layer"], row["coef"]) for row in scored] == steered
+    for row in scored:
+        schema.check(row, "judge_row", file="judge_probe_tiny.jsonl")
+        assert (row["judge"], row["protocol"], row["rubric"]) == ("probe", "sample", "mature-anger")
+    assert report["judges"][0]["identity"]["cross_validation"]["folds"] == 5
+    labels = {row["label"] for row in rows(out / "judgements_probe_tiny.jsonl")}
+    assert labels == {"steered", "zero", "random", "anchor"}
+
+
+def test_the_probe_says_the_same_each_time(folders: Folders, tmp_path: Path) -> None:
+    _, first = judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path / "a"))
+    _, again = judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path / "a"))
+    _, anew = judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path / "b"))
+
+    assert first["judges"] == again["judges"] == anew["judges"]
+    for file in ("judge_probe_tiny.jsonl", "judgements_probe_tiny.jsonl"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_scores_in_the_dataset_repo_are_published_scores(folders: Folders) -> None:
+    """What is written there passes `validate` and is read back as a published judge's."""
+    code, _ = judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
+    assert code == 0
+
+    checked = json.loads(invoke("validate", str(folders.model), "--json").stdout)
+    about = [f for f in checked["findings"] if "judge" in f["rule"] or "judg" in f["file"] or "manifest" in f["rule"]]
+    assert about == []
+    _, report = judge(str(folders.model), "--judge", "recorded", "--out", str(folders.data))
+    assert [each["name"] for each in report["recorded"]] == ["probe"]
+
+
+def test_an_endpoint_is_asked_and_then_replayed(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEER_EVAL_JUDGE_KEY", "secret-key")
+    first, again = tmp_path / "first", tmp_path / "again"
+    with serving(good) as stub:
+        common = (str(folders.model), "--judge", "api")
+        code, report = judge(*common, "--base-url", stub.url, "--model", "Stub_1", "--out", str(first))
+    assert set(stub.keys) == {"Bearer secret-key"}
+    monkeypatch.delenv("STEER_EVAL_JUDGE_KEY")
+    replayed_code, replayed = judge(*common, "--replay", str(first), "--out", str(again))
+
+    assert (code, replayed_code) == (0, 0)
+    assert report["cost"]["calls"] == len(stub.requests)
+    assert replayed["cost"]["calls"] == 0
+    assert replayed["judges"] == report["judges"]
+    name = "judge_stub-1_tiny.jsonl"
+    assert (first / name).read_bytes() == (again / name).read_bytes()
+    assert not any("secret-key" in path.read_text() for path in first.rglob("*.json*"))
+
+
+def test_an_unscored_cell_is_a_finding_and_is_left_out_of_the_scores(folders: Folders, tmp_path: Path) -> None:
+    text = next(row["generations"][0]["gen"] for row in sweep(folders) if (row["label"], row["coef"]) == ("steered", 1))
+    start = " ".join(text.split())[:20]
+
+    def sometimes(body: Body, count: int) -> Answer:
+        said = " ".join(body["messages"][1]["content"].split())
+        return good(body) if is_probe(body) or start not in said else Answer("")
+
+    with serving(sometimes) as stub:
+        arguments = ("--judge", "api", "--base-url", stub.url, "--model", "stub", "--out", str(tmp_path))
+        code, report = judge(str(folders.model), *arguments)
+
+    [judged] = report["judges"]
+    missing = [score for score in judged["scores"] if not score["scores"]]
+    assert code == 1
+    assert 0 < len(missing) == judged["cells"]["unscored"]
+    assert all(score["unscored"] == {"empty": 3} for score in missing)
+    published = {(row["layer"], row["coef"]) for row in rows(tmp_path / "judge_stub_tiny.jsonl")}
+    assert not published & {(s["layer"], s["coef"]) for s in missing if s["label"] == "steered"}
+    unscored = [row for row in rows(tmp_path / "judgements_stub_tiny.jsonl") if row["status"] == "unscored"]
+    assert {(row["raw"], row["reason"]) for row in unscored} == {("", "empty")}
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [(("--max-calls", "3"), "max-calls"), (("--max-cost", "0.001", "--price-in", "9", "--price-out", "9"), "may cost")],
+)
+def test_a_run_that_does_not_fit_the_limits_is_refused_before_a_call(
+    folders: Folders, tmp_path: Path, limit: tuple[str, ...], message: str
+) -> None:
+    with serving(good) as stub:
+        arguments = ("--judge", "api", "--base-url", stub.url, "--model", "m", "--out", str(tmp_path), *limit)
+        with pytest.raises(SteerEvalError, match=message):
+            invoke("judge", str(folders.model), *arguments)
+
+    assert stub.requests == []
+
+
+def test_several_judges_of_one_protocol_are_a_panel(folders: Folders, tmp_path: Path) -> None:
+    def two(body: Body, _count: int) -> Answer:
+        return good(body) if is_probe(body) else Answer(scores(body, 2.0 if body["model"] == "low" else 4.0))
+
+    with serving(two) as stub:
+        arguments = ("--base-url", stub.url, "--model", "low", "--model", "high", "--out", str(tmp_path))
+        code, report = judge(str(folders.model), "--judge", "api", *arguments)
+
+    assert code == 0
+    assert [each["name"] for each in report["judges"]] == ["low", "high", "panel"]
+    panel = rows(tmp_path / "judge_panel_tiny.jsonl")
+    assert {row["mature_anger"] for row in panel} == {3.0}
+    assert {tuple(row["judges"]) for row in panel} == {("low", "high")}
+    pairs = {(each["first"], each["second"]) for each in report["agreement"]}
+    assert ("low", "high") in pairs
+
+
+def test_judges_of_different_protocols_are_no_panel(folders: Folders, tmp_path: Path) -> None:
+    with serving(good) as stub:
+        arguments = (
+            "--judge",
+            "api",
+            "--judge",
+            "probe",
+            "--base-url",
+            stub.url,
+            "--model",
+            "m",
+            "--out",
+            str(tmp_path),
+        )
+        _, report = judge(str(folders.model), *arguments)
+
+    assert [(each["name"], each["protocol"]) for each in report["judges"]] == [("m", "paper-cell"), ("probe", "sample")]
+    assert not (tmp_path / "judge_panel_tiny.jsonl").exists()
+
+
+def test_drift_of_the_judge_and_of_the_texts_are_told_apart(folders: Folders, tmp_path: Path) -> None:
+    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
+    (folders.data / "judge_probe_tiny.jsonl").rename(folders.data / "judge_old_tiny.jsonl")
+    run = tmp_path / "run"
+    assert invoke("reproduce", str(folders.model), "--run", str(run), "--cells", "all").exit_code in (0, 1)
+
+    code, report = judge(str(run), "--judge", "probe", "--against", str(folders.model))
+
+    assert code == 0
+    assert report["folder"] == str(run)
+    [judges] = report["judge_drift"]
+    assert (judges["published"], judges["model"]) == ("old", "tiny")
+    assert {each["exact"] for each in judges["axes"]} == {1.0}
+    [texts] = report["generation_drift"]
+    assert {each["exact"] for each in texts["axes"]} == {1.0}
+    assert texts["cells"]
+    assert {each["mean"] for each in texts["cells"]} == {0.0}
+    assert (run / "judge_probe_tiny.jsonl").exists()
+
+
+def test_a_local_judge_that_does_not_answer_leaves_every_cell_unscored(folders: Folders, tmp_path: Path) -> None:
+    base = folders.model.parent / "base"
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
+    arguments = ("--model", str(base), "--protocol", "paper-cell", "--repeats", "1", "--out", str(tmp_path))
+    code, report = judge(str(folders.model), "--judge", "local", *arguments)
+
+    [judged] = report["judges"]
+    assert code == 1
+    assert judged["cells"]["scored"] == 0
+    assert {reason for score in judged["scores"] for reason in score["unscored"]} == {"low-mass"}
+    assert (tmp_path / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--judge", "api"), "address"),
+        (("--judge", "api", "--base-url", "http://127.0.0.1:1/v1"), "needs a model"),
+        (("--judge", "local"), "needs a model"),
+        (("--judge", "probe", "--protocol", "paper-cell"), "one by one"),
+        (("--judge", "probe", "--max-cost", "1"), "prices"),
+        (("--judge", "probe", "--price-in", "1"), "price"),
+        (("--judge", "probe", "--rubric", "nothing"), "no rubric"),
+        (("--judge", "probe", "--name", "No_Name"), "can't be used"),
+        (("--judge", "api", "--judge", "local", "--model", "m"), "at once"),
+        (("--judge", "api", "--replay", "."), "judging_calls"),
+    ],
+)
+def test_what_can_not_be_done_is_said(
+    folders: Folders, tmp_path: Path, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SteerEvalError, match=message):
+        invoke("judge", str(folders.model), *arguments)
+
+
+def test_the_table_for_people_has_every_cell_and_the_cost(folders: Folders, tmp_path: Path) -> None:
+    answer = invoke("judge", str(folders.model), "--judge", "probe", "--out", str(tmp_path))
+
+    for row in sweep(folders):
+        if row["generations"] and row["layer"] is not None:
+            assert f"tiny {row['label']} L={row['layer']} c={row['coef']:+g}" in answer.stdout
+    assert "cross-validated accuracy" in answer.stdout
+    assert "0 new calls" in answer.stdout

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from steer_eval.sae.feature_statistics import (
+    Activity,
+    benjamini_hochberg,
+    bootstrap_interval,
+    paired_change,
+    sign_flip_test,
+)
+
+PROMPTS, FEATURES = 40, 60
+
+
+def null_differences(seed: int, features: int = FEATURES) -> np.ndarray:
+    """Sparse and skewed as activations are, the same in both conditions."""
+    random = np.random.default_rng(seed)
+    base, steered = (
+        random.exponential(size=(PROMPTS, features)) * (random.random((PROMPTS, features)) < 0.3) for _ in "ab"
+    )
+    return steered - base
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
+def test_adjusted_p_values_are_those_of_scipy(p):
+    assert np.allclose(benjamini_hochberg(np.array(p)), stats.false_discovery_control(p), rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_sign_flip_test_agrees_with_scipy(seed):
+    differences = null_differences(seed, features=4) + np.array([0.0, 0.1, 0.3, 1.0])
+    expected = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=4000, axis=0, rng=seed
+    ).pvalue
+
+    assert np.allclose(sign_flip_test(differences, seed=seed), expected, atol=0.03)
+
+
+def test_the_interval_agrees_with_scipy():
+    differences = null_differences(5, features=3) + np.array([0.0, 0.2, 1.0])
+    expected = stats.bootstrap((differences,), np.mean, axis=0, method="percentile", n_resamples=4000, rng=0)
+
+    low, high = bootstrap_interval(differences, seed=0)
+
+    assert np.allclose([low, high], expected.confidence_interval, atol=0.03)
+
+
+def test_planted_features_are_found():
+    differences = null_differences(1)
+    planted = [3, 17, 42]
+    differences[:, planted] += np.array([0.8, -0.8, 1.5])
+
+    change = paired_change(np.zeros_like(differences), differences, seed=0)
+
+    found = set((change.q <= 0.05).nonzero()[0].tolist())
+    assert found >= set(planted)
+    assert len(found) <= 4
+    assert all(change.low[feature] * change.high[feature] > 0 for feature in planted)
+    assert np.allclose(change.delta, differences.mean(axis=0))
+
+
+def test_a_null_stays_null():
+    """At the 5 % level at most 18 of 200 seeds reject: the 99.5th percentile of a binomial with p = 0.05 is 18."""
+    rejections = sum(
+        bool(sign_flip_test(null_differences(seed, features=1), seed=seed)[0] <= 0.05) for seed in range(200)
+    )
+    any_discovery = sum(
+        bool((benjamini_hochberg(sign_flip_test(null_differences(seed, features=20), seed=seed)) <= 0.05).any())
+        for seed in range(200)
+    )
+
+    assert rejections <= 18
+    assert any_discovery <= 18
+
+
+def test_features_that_never_change_are_no_discovery():
+    change = paired_change(np.ones((5, 2)), np.ones((5, 2)), seed=0)
+
+    assert change.p.tolist() == [1.0, 1.0]
+    assert change.delta.tolist() == change.low.tolist() == change.high.tolist() == [0.0, 0.0]
+
+
+def test_frequencies_by_token_and_by_prompt_are_told_apart():
+    activity = Activity(means=np.zeros((3, 2)), firing=np.array([[1, 0], [4, 0], [0, 0]]), tokens=np.array([10, 6, 4]))
+
+    assert activity.prompt_frequency.tolist() == [2 / 3, 0]
+    assert activity.token_frequency.tolist() == [5 / 20, 0]
+
+
+@given(seed=st.integers(0, 2**32), scale=st.floats(0.01, 100))
+@settings(max_examples=20, deadline=None)
+def test_a_change_of_unit_scales_everything_but_the_p_values(seed, scale):
+    base, steered = null_differences(seed, 5), null_differences(seed + 1, 5)
+    one, other = paired_change(base, steered, seed=0), paired_change(scale * base, scale * steered, seed=0)
+
+    assert np.allclose(other.delta, scale * one.delta)
+    assert np.allclose(other.low, scale * one.low)
+    assert np.array_equal(other.p, one.p)

@@ -1,0 +1,79 @@
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_study import COEFFICIENTS, LAYERS, Folders, invoke
+
+from steer_eval.precision import RATIO_CELLS, TEXT_CELLS, TEXT_PROMPTS, evenly
+from steer_eval.results_files import read_environments
+
+
+def sweep(folders: Folders, out: Path, *arguments: str) -> dict:
+    run = out.with_name(f"{out.name}-run")
+    result = invoke("sweep", str(folders.model), "--run", str(run), "--out", str(out), *arguments)
+    assert result.exit_code == 0, result.output
+    return {
+        (row["label"], row["layer"], row["coef"]): row
+        for row in map(json.loads, (out / "sweep_tiny.jsonl").read_text(encoding="utf-8").splitlines())
+    }
+
+
+def test_a_sweep_in_bfloat16_says_how_far_it_is_from_float32(folders, tmp_path):
+    rows = sweep(folders, tmp_path / "faster", "--dtype", "bfloat16")
+    exact = sweep(folders, tmp_path / "exact")
+    environment = read_environments(tmp_path / "faster")["tiny"]
+    assert environment["dtype"] == "bfloat16"
+    assert "bfloat16" in environment["machine_class"]
+    drift = environment["drift"]
+    steered = [("steered", layer, coefficient) for layer in LAYERS for coefficient in COEFFICIENTS]
+    assert len(steered) <= min(RATIO_CELLS, TEXT_CELLS)
+    differences = sorted(abs(rows[cell]["ppl_ratio"] / exact[cell]["ppl_ratio"] - 1) for cell in steered)
+    assert drift["against"] == "float32"
+    assert drift["ratio_cells"] == len(steered)
+    assert drift["ratio_largest"] == pytest.approx(differences[-1], rel=1e-3)
+    assert drift["ratio_median"] == pytest.approx((differences[2] + differences[3]) / 2, rel=1e-3)
+    assert 0 < drift["ratio_largest"] < 0.1
+    texts = [
+        (mine["gen"], theirs["gen"])
+        for cell in steered
+        for mine, theirs in zip(rows[cell]["generations"], exact[cell]["generations"], strict=True)
+    ]
+    assert drift["texts"] == len(texts) <= len(steered) * TEXT_PROMPTS
+    assert drift["texts_identical"] == sum(mine == theirs for mine, theirs in texts)
+
+
+def test_a_sweep_in_float32_has_nothing_to_compare(folders, tmp_path):
+    sweep(folders, tmp_path / "exact", "--dtype", "float32")
+    environment = read_environments(tmp_path / "exact")["tiny"]
+    assert environment["dtype"] == "float32"
+    assert "drift" not in environment
+
+
+def test_the_memory_changes_nothing_but_the_speed(folders, tmp_path):
+    small = sweep(folders, tmp_path / "small", "--memory", "0.000001")
+    large = sweep(folders, tmp_path / "large", "--memory", "1")
+    for cell, row in small.items():
+        assert row["ppl_ratio"] == pytest.approx(large[cell]["ppl_ratio"], rel=1e-5)
+        for mine, theirs in zip(row.get("generations", ()), large[cell].get("generations", ()), strict=True):
+            assert "determined" in mine or mine["gen"] == theirs["gen"]
+
+
+def test_no_memory_is_refused(folders):
+    result = invoke("sweep", str(folders.model), "--memory", "0")
+    assert result.exit_code == 2
+    assert "--memory" in result.output
+
+
+@given(st.lists(st.integers(), max_size=40, unique=True), st.integers(1, 15))
+def test_a_sample_is_of_all_parts_alike(items, count):
+    sample = evenly(items, count)
+    assert len(sample) == min(len(items), count)
+    places = [items.index(item) for item in sample]
+    assert places == sorted(set(places))
+    gaps = {after - before for before, after in itertools.pairwise(places)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+    if count >= len(items):
+        assert sample == items
