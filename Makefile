@@ -51,8 +51,8 @@ study: install
 	$(BIN)/steer-eval sweep $(STUDY)
 	$(BIN)/steer-eval card $(STUDY)
 
-# Side-by-side benchmarks; NAMES chooses some of them.
-bench: install
+# Side-by-side benchmarks; NAMES chooses some of them. Two libraries that they are held to need environments of their own.
+bench: install $(INTEROP)/steering-vectors/.installed $(INTEROP)/repeng/.installed
 	$(BIN)/python benchmarks/run.py $(NAMES)
 
 clean:

@@ -188,7 +188,7 @@ def run(commands: Sequence[Command]) -> Cost:
             _, status, usage = os.wait4(process.pid, 0)
             # The process is gone already, and its object must know.
             process.returncode = os.waitstatus_to_exitcode(status)
-            peak = max(peak, _megabytes(usage))
+            peak = max(peak, peak_of(usage))
             if process.returncode:
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip()[-2000:]
@@ -237,7 +237,7 @@ def compare(
 
 def own_peak_mb() -> float:
     """Largest resident memory of this process so far, in MB."""
-    return _megabytes(resource.getrusage(resource.RUSAGE_SELF))
+    return peak_of(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def warm(paths: Iterable[Path]) -> None:
@@ -335,7 +335,8 @@ def _identity(machine: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in machine.items() if key != "import_mb"}
 
 
-def _megabytes(usage: resource.struct_rusage) -> float:
+def peak_of(usage: resource.struct_rusage) -> float:
+    """Largest resident memory in what the system says of a process, in MB."""
     # Linux counts in KiB, macOS in bytes.
     return usage.ru_maxrss * (1 if platform.system() == "Darwin" else 1024) / 1e6
 

@@ -25,6 +25,7 @@ from steer_eval.formats.strict_json import read_json
 from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import file_name
 from steer_eval.heatmap import render_heatmap
+from steer_eval.judge.tables import agreements
 from steer_eval.repository import Repository
 from steer_eval.resources import folder
 from steer_eval.results import Results, SweepRow
@@ -189,6 +190,7 @@ def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
         "random": grid("random"),
         "zero": next(sweep.labelled("zero"), None) if sweep else None,
         "anchor": next(sweep.labelled("anchor"), None) if sweep else None,
+        "judged": [(each, agreements(each, results.judges)) for each in results.judges if each.model == model],
         "row_count": len(rows),
         "planned": len(plan(study, model)),
         "text_count": sum(len(each.generations) for each in rows),

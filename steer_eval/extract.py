@@ -26,8 +26,13 @@ _NOTHING = -1
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """A contrast pair in tokens: the prompt, and the persona's and the reference's reply to it."""
+class TokenisedPair:
+    """A contrast pair in tokens.
+
+    Args:
+        prompt: The scenario, up to where the reply begins.
+        replies: The persona's and the reference's.
+    """
 
     prompt: tuple[int, ...]
     replies: tuple[tuple[int, ...], tuple[int, ...]]
@@ -46,11 +51,7 @@ def extract_caa(
     memory: int | None = None,
     on_texts: Callable[[int], None] = lambda _done: None,
 ) -> dict[int, Tensor]:
-    """Compute one steering vector per layer, all layers in one pass.
-
-    The prompt of a pair is read once for both replies. Prompts of one length share a batch, so that nothing stands
-    between a prompt and its replies; replies are padded on the right, where a causal model's earlier tokens can't see
-    it. No block above the last wanted layer runs, nor the LM head.
+    """Compute one steering vector per layer from contrast pairs; see `extract_tokens`.
 
     Args:
         lm: The model.
@@ -67,10 +68,38 @@ def extract_caa(
     """
     if not pairs:
         raise SteerEvalError("there are no contrast pairs", "a steering vector needs at least one, and better 100")
-    waiting = sorted(
-        (_tokens(lm, number, pair) for number, pair in enumerate(pairs, start=1)),
-        key=lambda pair: (len(pair.prompt), pair.width),
-    )
+    tokens = [_tokens(lm, number, pair) for number, pair in enumerate(pairs, start=1)]
+    return extract_tokens(lm, tokens, layers, memory=memory, on_texts=on_texts)
+
+
+def extract_tokens(
+    lm: LanguageModel,
+    pairs: Sequence[TokenisedPair],
+    layers: Sequence[int],
+    *,
+    memory: int | None = None,
+    on_texts: Callable[[int], None] = lambda _done: None,
+) -> dict[int, Tensor]:
+    """Compute one steering vector per layer, all layers in one pass.
+
+    The prompt of a pair is read once for both replies. Prompts of one length share a batch, so that nothing stands
+    between a prompt and its replies; replies are padded on the right, where a causal model's earlier tokens can't see
+    it. No block above the last wanted layer runs, nor the LM head.
+
+    Args:
+        lm: The model.
+        pairs: The contrast pairs, at least one, without empty replies.
+        layers: Indices of decoder blocks, from 0.
+        memory: Bytes that batches may take; None for half of what is free.
+        on_texts: Called with the number of texts just processed.
+
+    Returns:
+        For each layer a float32 vector `[hidden_size]` on the CPU.
+
+    Raises:
+        SteerEvalError: One pair does not fit into the memory.
+    """
+    waiting = sorted(pairs, key=lambda pair: (len(pair.prompt), pair.width))
     budget = Budget.of(lm, memory)
     work = sum(len(pair.prompt) + sum(map(len, pair.replies)) for pair in waiting)
     kernels = PackedLinears(lm.module).applied if work >= PACKED_FROM and budget.packs(lm) else nullcontext
@@ -93,14 +122,14 @@ def extract_caa(
     return {layer: (total / len(pairs)).to(torch.float32) for layer, total in sums.items()}
 
 
-def _tokens(lm: LanguageModel, number: int, pair: ContrastPair) -> _Pair:
+def _tokens(lm: LanguageModel, number: int, pair: ContrastPair) -> TokenisedPair:
     positive, negative = (tuple(lm.text_ids(reply, special_tokens=False)) for reply in (pair.positive, pair.negative))
     if not positive or not negative:
         raise SteerEvalError(f"contrast pair {number} has an empty reply", "both replies need a text")
-    return _Pair(tuple(lm.chat_ids(pair.scenario)), (positive, negative))
+    return TokenisedPair(tuple(lm.chat_ids(pair.scenario)), (positive, negative))
 
 
-def _batch(lm: LanguageModel, budget: Budget, waiting: Sequence[_Pair]) -> list[_Pair]:
+def _batch(lm: LanguageModel, budget: Budget, waiting: Sequence[TokenisedPair]) -> list[TokenisedPair]:
     """The first pairs that have prompts of one length and fit into a pass, at least one."""
     batch = [waiting[0]]
     for pair in waiting[1:]:
@@ -114,7 +143,7 @@ def _batch(lm: LanguageModel, budget: Budget, waiting: Sequence[_Pair]) -> list[
 
 
 @torch.no_grad()
-def _differences(lm: LanguageModel, pairs: Sequence[_Pair], layers: Sequence[int]) -> dict[int, Tensor]:
+def _differences(lm: LanguageModel, pairs: Sequence[TokenisedPair], layers: Sequence[int]) -> dict[int, Tensor]:
     """Sum over pairs of mean residual over the persona's reply minus that over the reference's, by layer.
 
     Args:

@@ -35,7 +35,11 @@ TABLES = {
 }
 """Schema of the rows of each kind of table."""
 
-DOCUMENTS = {"latent_diff": "latent_diff", "size_comparison": "size_comparison"}
+DOCUMENTS = {
+    "latent_diff": "latent_diff",
+    "size_comparison": "size_comparison",
+    "transfer_diagnostics": "transfer_diagnostics",
+}
 """Schema of each kind of JSON document whose content stays a plain value."""
 
 

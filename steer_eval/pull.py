@@ -1,8 +1,8 @@
 """Bringing a repo of the Hub here as a plain folder.
 
 Invariant: no byte that was changed here is written over unless that was asked for. A folder keeps a record of the
-commit it was brought from, so that what changed here can be told from what changed on the Hub; files are replaced one by one,
-each in one step, and the record last, so that a pull that was cut short goes on when it is run again.
+commit it was brought from, so that what changed here can be told from what changed on the Hub; files are replaced one
+by one, each in one step, and the record last, so that a pull that was cut short goes on when it is run again.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 from steer_eval import __version__
 from steer_eval.audit import audit_text
 from steer_eval.claims.extract.extracted import SAYS_WHERE
+from steer_eval.claims.ties import tie_warnings
 from steer_eval.claims.verdict import WORDS, judge
 from steer_eval.claims.verdict import Verdict as Judged
 from steer_eval.environment import Environment
@@ -26,11 +27,12 @@ from steer_eval.formats.containment import inside
 from steer_eval.formats.features import FeatureTable
 from steer_eval.formats.strict_json import read_json
 from steer_eval.inventory import Inventory, Root, take_inventory
+from steer_eval.published import published_results
 from steer_eval.recompute import CARD
 from steer_eval.report_cells import Cell, LabelledFile, Naming, Sweep, labelled_files, sweeps_of
 from steer_eval.repository import Repositories, Repository, StudyRepositories, open_repository, open_target
 from steer_eval.reproduce import REPORT
-from steer_eval.results_files import load_results, read_environments
+from steer_eval.results_files import read_environments
 from steer_eval.rules.files import file_findings
 from steer_eval.rules.sweep_files import COLLAPSE_RATIO, collapse_ratio_of, sweep_files
 from steer_eval.study import FILE as STUDY_FILE
@@ -219,13 +221,15 @@ def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
     verdicts: Sequence[Judged] = ()
     coverage = ""
     if isinstance(target, StudyRepositories):
-        results = load_results(target.study, model_repo=model.folder, data_repo=target.data.folder)
-        verdicts = judge(target.study, results, None)
-    elif (card := validation.inventory.named(CARD, "card")) is not None:
-        # Without a study, the claims are those of the card's own words.
+        published = published_results(target, validation)
+        verdicts = judge(target.study, published, None)
+        findings += tie_warnings(verdicts, target.study, published, f"{model.name}/{STUDY_FILE}")
+    of_words = not isinstance(target, StudyRepositories) or target.words
+    if of_words and (card := validation.inventory.named(CARD, "card")) is not None:
+        # Without a study of its own, the claims of a repo are those of its card's words.
         audit = audit_text(card.value, card.file, validation.inventory, findings)
         findings += audit.findings
-        verdicts = audit.verdicts
+        verdicts = (*verdicts, *audit.verdicts)
         coverage = _coverage(**audit.coverage.to_json())
     recorded: dict[str, Any] = {}
     # A bad record is a finding of validation, an absent one leaves the head silent.

@@ -16,10 +16,9 @@ from typing import Any, Literal
 from steer_eval.audit import Audit, Coverage, audit_text
 from steer_eval.cards import DATASET_CARD, MODEL_CARD, render_data_repo, render_model_repo, write_rendered
 from steer_eval.cells import Cell, plan, wants_text
-from steer_eval.claims.facts import facts_of
 from steer_eval.claims.measures import REGISTRY, Needs
-from steer_eval.claims.names import model_names
-from steer_eval.claims.verdict import FAILING, NO_RERUN, Rerun, Verdict, judge, needs
+from steer_eval.claims.ties import tie_warnings
+from steer_eval.claims.verdict import FAILING, NO_RERUN, Rerun, Verdict, judge, judge_text, needs
 from steer_eval.digest import sha256_file, sha256_value
 from steer_eval.environment import Environment
 from steer_eval.errors import FormatError, SteerEvalError
@@ -34,10 +33,12 @@ from steer_eval.legacy_cards import write_beside
 from steer_eval.measure import Bench, measure, settle_text
 from steer_eval.produce import LoadedModel, bench, copy_data, environment_record, produce_vectors
 from steer_eval.progress import progress_bar
+from steer_eval.published import published_results
 from steer_eval.repository import Repositories, StudyRepositories
 from steer_eval.results import Results, Sweep
 from steer_eval.results_files import ENVIRONMENT, load_results, sweep_file, vector_path, write_environments, write_sweep
 from steer_eval.run import Journal, opened_run
+from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study
 from steer_eval.validate import Validation, validate
 
@@ -142,10 +143,7 @@ def reproduce(
     refuse_folder(repositories, level, run)
     validation = validate(repositories)
     findings = list(validation.findings)
-    published = replace(
-        load_results(study, model_repo=repositories.model.folder, data_repo=repositories.data.folder),
-        facts=facts_of(validation.inventory, model_names(validation.inventory)),
-    )
+    published = published_results(repositories, validation)
     audit = _audit(repositories, validation) if repositories.words and level != "check" else None
     findings += audit.findings if audit else ()
     rerun: Rerun | None = None
@@ -163,7 +161,9 @@ def reproduce(
                 rerun = Rerun(again, _same_machine_class(environments, dict(published.environments)))
         why_no_rerun = NO_RERUN[level == "rerun"]
         verdicts = judge(study, published, rerun, why_no_rerun=why_no_rerun) if level != "check" else ()
-        verdicts += audit.verdicts if audit else ()
+        findings += tie_warnings(verdicts, study, published, f"{repositories.model.name}/{STUDY_FILE}")
+        if audit:
+            verdicts += judge_text(audit.verdicts, study, published, rerun, why_no_rerun=why_no_rerun)
         if repositories.words:
             # Our cards describe files that we wrote; these are another's.
             write_beside(repositories, validation, run)

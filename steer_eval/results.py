@@ -21,6 +21,7 @@ from steer_eval.formats.vector import SteeringVector, file_name
 
 if TYPE_CHECKING:
     from steer_eval.claims.facts import Facts
+    from steer_eval.judge.tables import JudgeTable
     from steer_eval.table_configs import TableConfig
 
 
@@ -124,6 +125,7 @@ class Results:
         weights: SHA-256 of the weights that each model's sweep was measured with.
         unusable: For files that could not be used, why.
         tables: The tables of the dataset repo, as they can be loaded; empty where they were not looked at.
+        judges: Tables of judges' scores, as cards show them.
     """
 
     sweeps: Mapping[str, Sweep]
@@ -137,6 +139,7 @@ class Results:
     vector_files: Mapping[tuple[str, int], str] = field(default_factory=dict)
     facts: Facts | None = None
     tables: tuple[TableConfig, ...] = ()
+    judges: tuple[JudgeTable, ...] = ()
 
     def vector_file(self, model: str, layer: int) -> str:
         """Path of a vector; where it would be if it is absent."""

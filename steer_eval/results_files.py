@@ -31,6 +31,7 @@ from steer_eval.formats.strict_json import (
 )
 from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector
+from steer_eval.judge.tables import judge_tables
 from steer_eval.results import Results, Sweep, SweepRow, Text
 from steer_eval.study import Study
 from steer_eval.table_configs import study_tables
@@ -90,6 +91,7 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
         weights={model: value["weights_sha256"] for model, value in measured.items()},
         unusable=unusable,
         tables=study_tables(data_repo, study.chosen_names, study.models),
+        judges=judge_tables(data_repo, study.models),
     )
 
 

@@ -20,6 +20,7 @@ from steer_eval.errors import FormatError
 from steer_eval.formats import schema, strict_yaml
 from steer_eval.formats.text import read_text
 from steer_eval.sae.plan import SaePlan, sae_plan
+from steer_eval.transfer.plan import TransferPlan, transfer_plan
 
 FILE = "study.yaml"
 MAX_BYTES = 4 * 2**20
@@ -162,6 +163,7 @@ class Study:
     language: str = "en"
     repo: str = ""
     saes: tuple[SaePlan, ...] = ()
+    transfers: tuple[TransferPlan, ...] = ()
     text: str = field(default="", repr=False, compare=False)
 
     @property
@@ -235,6 +237,7 @@ def _from_document(document: dict[str, Any], text: str) -> Study:
         tolerances={measure: Tolerance(**value) for measure, value in document["tolerances"].items()},
         claims=tuple(_claim(value) for value in document["claims"]),
         saes=tuple(sae_plan(value) for value in document.get("saes", ())),
+        transfers=tuple(transfer_plan(value) for value in document.get("transfers", ())),
         text=text,
         **{
             key: document[key].strip()
@@ -296,6 +299,17 @@ def _check_agreement(study: Study, file: str) -> None:
             )
     if len({(sae.model, sae.layer) for sae in study.saes}) < len(study.saes):
         refuse("saes", "two SAEs of one model and layer", "one", "two")
+    for number, transfer in enumerate(study.transfers):
+        for key, end in (("source", transfer.source), ("target", transfer.target)):
+            if end.model not in study.models:
+                refuse(f"transfers.{number}.{key}.model", "no such model", sorted(study.models), end.model)
+            layers = study.vector_layers(end.model)
+            if end.layer not in layers:
+                refuse(f"transfers.{number}.{key}.layer", "the model has no vector there", list(layers), end.layer)
+        if transfer.source == transfer.target:
+            refuse(f"transfers.{number}", "a transfer to where it is from", "two places", transfer.name)
+    if len({transfer.name for transfer in study.transfers}) < len(study.transfers):
+        refuse("transfers", "two transfers from one place to the same other", "one", "two")
     strays_c = sorted(set(study.sweep.random_text_coefficients) - set(study.sweep.coefficients))
     if strays_c:
         refuse(

@@ -94,7 +94,7 @@ def study_target(target: str, *, model: str | None, layers: Sequence[int]) -> Ta
     repo = open_repository(target, "model", vectors)
     name = f"{repo.name}/{FILE}"
     study = load_study(inside(repo.folder, FILE, name=name), name=name)
-    reference = _model(study, model, name)
+    reference = chosen_model(study, model, name)
     there = {
         layer: path
         for layer in sorted(study.vector_layers(reference.name))
@@ -155,7 +155,8 @@ def _study_around(path: Path, vector: SteeringVector) -> tuple[ModelReference, P
     return (fitting[0], folder) if fitting else None
 
 
-def _model(study: Study, model: str | None, file: str) -> ModelReference:
+def chosen_model(study: Study, model: str | None, file: str) -> ModelReference:
+    """A study's model by its name; None for the only one. `file` is what messages call the study."""
     names = ", ".join(study.models)
     if model is None and len(study.models) > 1:
         raise SteerEvalError(f"{file} has several models: {names}", "choose one with --model")

@@ -8,15 +8,21 @@ from steer_eval.publish.belongs import Choice
 from steer_eval.publish.stage import Staged, stage
 from steer_eval.repository import open_target
 
-TO, DATA_TO = "new/model", "new/model-data"
+TO = "new/model"
+DATA_TO = f"{TO}-data"
 
 
 def staged(
-    scratch: Path, model: Path, data: Path | None = None, choice: Choice | None = None, licence: str | None = None
+    scratch: Path,
+    model: Path,
+    data: Path | None = None,
+    choice: Choice | None = None,
+    licence: str | None = None,
+    to: str = TO,
 ) -> Staged:
     scratch.mkdir(parents=True)
     target = open_target(str(model), None if data is None else str(data))
-    return stage(target, scratch, to=TO, data_to=DATA_TO, licence=licence, choice=choice or Choice())
+    return stage(target, scratch, to=to, data_to=f"{to}-data", licence=licence, choice=choice or Choice())
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -680,7 +680,7 @@ def test_a_snapshot_of_the_hub_is_not_written_to(place, tmp_path):
     assert found.repositories.model.folder.is_relative_to(snapshot)
     assert found.study.identity.repo == "den/model"
 
-    with pytest.raises(SteerEvalError, match="opened from the Hub") as caught:
+    with pytest.raises(SteerEvalError, match="on the Hub, and is not written to") as caught:
         write_legacy(found.repositories, found.study, out=None, force=True)
     assert "--out" in caught.value.fix
     assert len(write_legacy(found.repositories, found.study, out=tmp_path / "cards", force=False)) == 4

@@ -69,6 +69,7 @@ ELSEWHERE = {
     ("manifest-size", "error"),
     ("model-left-out", "warning"),
     ("model-not-run", "error"),
+    ("values-not-read", "note"),
     ("publish-card", "warning"),
     ("publish-home-path", "error"),
     ("publish-large", "error"),

@@ -6,7 +6,7 @@ Invariant: a fact names the one place in one file that it was copied or computed
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from steer_eval.claims.claim import Selector
@@ -77,6 +77,7 @@ class Fact:
         file: File that it stands in, as findings name it.
         where: Line or key in it.
         note: What a reader should know beside the number.
+        conflict: How the data contradicts itself about the number, where it does and that was looked for.
     """
 
     measure: str
@@ -85,6 +86,7 @@ class Fact:
     file: str
     where: str
     note: str = ""
+    conflict: str = ""
 
     @property
     def imputed(self) -> bool:
@@ -97,12 +99,29 @@ class Facts:
 
     def __init__(self, facts: Iterable[Fact]) -> None:
         self._by_measure: dict[str, list[Fact]] = {}
+        self._by_part: dict[tuple[str, str, object], list[Fact]] = {}
         for fact in facts:
             self._by_measure.setdefault(fact.measure, []).append(fact)
+            for name in _PARTS:
+                value = getattr(fact.select, name)
+                if value is not None:
+                    self._by_part.setdefault((fact.measure, name, value), []).append(fact)
 
     def find(self, measure: str, select: Selector) -> list[Fact]:
         """Facts of a measure that fit every part of a selector that is given."""
-        return [fact for fact in self._by_measure.get(measure, ()) if fits(fact.select, select)]
+        # Only the facts that have the rarest of these parts need to be looked at.
+        given = [(name, value) for name in _PARTS if (value := getattr(select, name)) is not None]
+        having: list[Sequence[Fact]] = [self._by_part.get((measure, name, value), ()) for name, value in given]
+        fewest = min(having, key=len, default=self._by_measure.get(measure, ()))
+        return [fact for fact in fewest if fits(fact.select, select)]
+
+    def marked(self, against: Callable[[Fact], str]) -> Facts:
+        """The same facts, each with what speaks against it.
+
+        Args:
+            against: How the data contradicts itself about a fact; empty if it does not.
+        """
+        return Facts(replace(fact, conflict=against(fact)) for facts in self._by_measure.values() for fact in facts)
 
     def near(self, measure: str, select: Selector) -> list[Fact]:
         """Facts of a measure that differ from a selector in exactly one of its parts."""

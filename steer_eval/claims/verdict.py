@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from steer_eval.claims.claim import Claim
@@ -23,6 +23,11 @@ WORDS: tuple[Word, ...] = ("contradicted", "drifted", "inconclusive", "not-check
 
 NO_RERUN = ("needs a re-run", "no model was run, see the findings")
 """Why no check was made on a re-run: none was asked for, or none could be made."""
+
+NO_JUDGE = "no judge"
+"""Why a score is not checked on new generations: only the judge who gave it can do that."""
+
+_BOUNDS = frozenset("<>≤≥")
 
 FAILING: frozenset[Word] = frozenset({"contradicted", "drifted", "inconclusive"})
 
@@ -113,6 +118,36 @@ def judge(
     )
 
 
+def judge_text(
+    verdicts: Sequence[Verdict],
+    study: Study,
+    published: Results,
+    rerun: Rerun | None,
+    *,
+    why_no_rerun: str = NO_RERUN[0],
+) -> tuple[Verdict, ...]:
+    """Verdicts on the words of a text, each with what a re-run says beside the published data.
+
+    Args:
+        verdicts: The verdicts by the published data.
+        study: The study that the text is about.
+        published: What was published.
+        rerun: What a re-run measured, if there was one.
+        why_no_rerun: What to say of checks that a re-run would make.
+    """
+    found = []
+    for verdict in verdicts:
+        measure = REGISTRY.get(verdict.claim.measure)
+        again: tuple[Check, ...] = ()
+        # A bound is no number that a re-run could give, and what is not understood is not checked on anything.
+        if measure is not None and not any(
+            check.tolerance[:1] in _BOUNDS for check in verdict.checks if check.tolerance
+        ):
+            again = _again(verdict.claim, measure, study, published, rerun, why_no_rerun)
+        found.append(replace(verdict, checks=(*verdict.checks, *again)))
+    return tuple(found)
+
+
 def needs(study: Study, claims: Sequence[Claim]) -> Needs:
     """What a re-run must measure to check some claims; claims that can't be checked need nothing."""
     total = Needs()
@@ -144,13 +179,21 @@ def _checks(
     checks = []
     if "published data" in measure.evidence:
         checks.append(_check_published(claim, measure, Case(study, claim.select, published)))
+    return (*checks, *_again(claim, measure, study, published, rerun, why_no_rerun))
+
+
+def _again(
+    claim: Claim, measure: Measure, study: Study, published: Results, rerun: Rerun | None, why_no_rerun: str
+) -> tuple[Check, ...]:
+    """The check on a re-run, of what a re-run can show."""
     if "re-run" in measure.evidence:
         if rerun is None:
-            checks.append(_not_checkable("re-run", why_no_rerun))
-        else:
-            case = Case(study, claim.select, rerun.results, published)
-            checks.append(_check_rerun(claim, measure, case, rerun))
-    return tuple(checks)
+            return (_not_checkable("re-run", why_no_rerun),)
+        return (_check_rerun(claim, measure, Case(study, claim.select, rerun.results, published), rerun),)
+    if measure.is_judged(claim.select):
+        asked = rerun is not None or why_no_rerun != NO_RERUN[0]
+        return (_not_checkable("re-run", NO_JUDGE if asked else why_no_rerun),)
+    return ()
 
 
 def _not_checkable(evidence: Evidence, reason: str) -> Check:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from steer_eval.cli.jobs import HF_JOBS, job_options, refuse_without_job, run_job
+from steer_eval.cli.judge_options import judge_options, judge_rerun, refuse_judging
 from steer_eval.cli.options import (
     data_option,
     json_option,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     help="Models whose re-run would take longer, all together, are left out and named.",
 )
 @study_option
+@judge_options
 @run_option
 @job_options
 @strict_option
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     study: str,
     data: str | None,
     level: Level,
@@ -69,6 +72,7 @@ def command(
     print_job: bool,
     strict: bool,
     json: bool,
+    **judging: Any,
 ) -> None:
     """Check a study, recompute its claims, re-run it, and print one verdict per claim.
 
@@ -88,6 +92,7 @@ def command(
     refuse_without_job(
         ctx, on, flavor=flavor, results=results, namespace=namespace, package=package, print_job=print_job
     )
+    refuse_judging(ctx, judging, level=level, here=on != HF_JOBS)
     if on == HF_JOBS:
         from steer_eval.jobs.write import Wish
 
@@ -96,10 +101,11 @@ def command(
         wish = Wish(level, cells, max_minutes, study_file, flavor, results, namespace, package)
         run_job(ctx, study, data, wish, print_job=print_job, json=json)
         return
+    from steer_eval.cli.judge_output import print_judging
     from steer_eval.cli.output import print_json, print_report
     from steer_eval.recompute import default_audit_folder, recompute
     from steer_eval.report import write_report
-    from steer_eval.repository import Repositories, open_target
+    from steer_eval.repository import Repositories, StudyRepositories, open_target
     from steer_eval.reproduce import default_run_folder, reproduce
 
     repositories = open_target(study, data, study_file)
@@ -122,4 +128,8 @@ def command(
         print_json(report.to_json())
     else:
         print_report(report)
+    if judging["judge"] != "recorded" and isinstance(repositories, StudyRepositories):
+        judged = judge_rerun(report.run, repositories, judging)
+        if not json:
+            print_judging(judged)
     ctx.exit(report.exit_code(strict=strict))

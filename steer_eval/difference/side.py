@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from steer_eval.audit import audit_text
-from steer_eval.claims.facts import facts_of
-from steer_eval.claims.names import model_names
 from steer_eval.claims.verdict import Verdict, judge
 from steer_eval.difference.changes import Place
 from steer_eval.digest import sha256_file
@@ -23,8 +21,8 @@ from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, scan_json
 from steer_eval.formats.text import read_text
 from steer_eval.inventory import Artifact, Inventory, Root
+from steer_eval.published import published_results
 from steer_eval.repository import Repositories, StudyRepositories
-from steer_eval.results_files import load_results
 from steer_eval.validate import Validation, validate
 
 CARD = "README.md"
@@ -123,9 +121,7 @@ def _claims(target: Repositories | StudyRepositories, validation: Validation) ->
     inventory = validation.inventory
     found: dict[tuple[Any, ...], Verdict] = {}
     if isinstance(target, StudyRepositories):
-        results = load_results(target.study, model_repo=target.model.folder, data_repo=target.data.folder)
-        results = replace(results, facts=facts_of(inventory, model_names(inventory)))
-        for verdict in judge(target.study, results, None):
+        for verdict in judge(target.study, published_results(target, validation), None):
             found["study", verdict.claim.id] = verdict
         if not target.words:
             return found

@@ -24,6 +24,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("sae_config", r"saes/(.*/)?cfg\.json"),
     ("features", r"(.*/)?[^/]*features\.json"),
     ("latent_diff", r"(.*/)?latent_diff\.json"),
+    ("transfer_diagnostics", r"transfer/[^/]+_diagnostics\.json"),
     ("size_comparison", r"(.*/)?size_comparison\.json"),
     ("sweep", r"sweep_[^/]+\.jsonl"),
     ("judge_labels", r"judge_(.+_)?(transfer|phase_i)\.jsonl"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ MAP_KEYS = frozenset({"W", "R", "L_large"})
 
 VECTORS_FORMAT = "steer-eval/transferred/1"
 MAP_FORMAT = "steer-eval/transfer-map/1"
-"""What the safetensors files say of themselves in their metadata."""
+CENTRED_MAP_FORMAT = "steer-eval/transfer-map/2"
+"""What the safetensors files say of themselves in their metadata; maps of the second format have means and a scale."""
 
 METHODS = ("ridge", "procrustes", "random")
 VECTORS = (*(f"v_{method}" for method in METHODS), "v_small_native", "v_large_source")
 MATRICES = ("W", "b", "R")
+MEANS = ("mean_large", "mean_small")
 """Tensors of the two kinds, in the order in which they are written."""
 
 MAX_VECTORS_BYTES = 64 * 2**20
@@ -66,6 +68,21 @@ class TransferredVectors:
 
 
 @dataclass(frozen=True, eq=False)
+class Centring:
+    """Where the orthogonal map is centred, and its scale: a row is carried as `scale * (x - large) @ R + small`.
+
+    Args:
+        large: float32 `[d_large]`.
+        small: float32 `[d_small]`.
+        scale: Of the orthogonal map; a direction is carried as `scale * v @ R`.
+    """
+
+    large: Floats32
+    small: Floats32
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
 class TransferMap:
     """Linear maps from the residual stream of a large model to that of a small one.
 
@@ -79,6 +96,7 @@ class TransferMap:
         transposed: Names of the matrices that the file has the other way round.
         dtype: Of the values in the file, or in the one that this was converted from; by tensor, where they differ.
         provenance: What else is recorded, as strings.
+        centring: Where the orthogonal map is centred; None where the file does not say.
     """
 
     ridge: Floats32
@@ -90,6 +108,7 @@ class TransferMap:
     transposed: tuple[str, ...] = ()
     dtype: str = "float32"
     provenance: dict[str, str] = field(default_factory=dict)
+    centring: Centring | None = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +195,10 @@ def read_transfer_map(path: Path, *, name: str | None = None) -> TransferMap:
     name = name or str(path)
     matrices, recorded = _load(path, "transfer_map", name)
     provenance = _without(recorded, "format", "L_large", "L_small", "alpha", "dtype")
-    return _map(matrices, recorded, provenance, name)
+    if recorded["format"] != CENTRED_MAP_FORMAT:
+        return _map(matrices, recorded, provenance, name)
+    maps = _map(matrices, recorded, _without(provenance, "scale"), name)
+    return replace(maps, centring=_centring(matrices, maps, _number(recorded, "scale", name), name))
 
 
 def outline_map(header: Mapping[str, Any], *, name: str) -> MapOutline:
@@ -197,6 +219,8 @@ def outline_map(header: Mapping[str, Any], *, name: str) -> MapOutline:
 def write_transfer_map(path: Path, maps: TransferMap) -> None:
     """Write transfer maps as safetensors, atomically, the matrices as the file had them that they were read from.
 
+    Maps with a centring are of the second format, others of the first.
+
     Raises:
         FormatError: The provenance breaks `schemas/transfer_map.schema.json`.
     """
@@ -204,7 +228,12 @@ def write_transfer_map(path: Path, maps: TransferMap) -> None:
     tensors = {key: matrix.T if key in maps.transposed else matrix for key, matrix in matrices.items()}
     layers = {"L_large": str(maps.layer_large), "L_small": str(maps.layer_small)}
     settings = {**layers, "alpha": repr(maps.alpha), "dtype": maps.dtype}
-    _write(path, tensors, {**maps.provenance, "format": MAP_FORMAT, **settings}, "transfer_map")
+    if maps.centring is None:
+        _write(path, tensors, {**maps.provenance, "format": MAP_FORMAT, **settings}, "transfer_map")
+        return
+    tensors |= dict(zip(MEANS, (maps.centring.large, maps.centring.small), strict=True))
+    settings |= {"format": CENTRED_MAP_FORMAT, "scale": repr(maps.centring.scale)}
+    _write(path, tensors, {**maps.provenance, **settings}, "transfer_map")
 
 
 def orthogonality_error(matrix: Floats32) -> float:
@@ -269,6 +298,14 @@ def _map(
         dtype=recorded["dtype"],
         provenance=provenance,
     )
+
+
+def _centring(tensors: dict[str, Floats32], maps: TransferMap, scale: float, name: str) -> Centring:
+    for key, width in zip(MEANS, maps.ridge.shape, strict=True):
+        if tensors[key].size != width:
+            message = "the mean has another width than the map"
+            raise FormatError(name, key, message, expected=[width], observed=list(tensors[key].shape))
+    return Centring(tensors["mean_large"], tensors["mean_small"], scale)
 
 
 def _values(file: TorchFile, key: str, name: str) -> Floats32:

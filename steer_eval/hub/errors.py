@@ -28,6 +28,10 @@ class RepoNotFoundError(HubError):
     """The Hub has no such repo, or does not show it to this user."""
 
 
+class WrongSizeError(HubError):
+    """A file that came with another size than the Hub lists."""
+
+
 @contextmanager
 def hub_errors(target: HubAddress | str, kind: Kind) -> Iterator[None]:
     """Give everything that the Hub and the network raise its own message.
@@ -66,6 +70,10 @@ def hub_errors(target: HubAddress | str, kind: Kind) -> Iterator[None]:
     except (HTTPError, InvalidURL) as error:
         raise _of_request(what, kind, error) from error
     except OSError as error:
+        if "Consistency check failed" in str(error):
+            message = f"a file of {what} came with another size than the Hub lists: {first_line(error)}"
+            fix = "run it again; if it stays so, the repo's authors have to push it again"
+            raise WrongSizeError(message, fix) from error
         fix = "look for room and rights in the cache, or set HF_HOME to another place"
         raise HubError(f"{what} can't be kept on this disk: {first_line(error)}", fix) from error
     except (ValueError, LookupError, TypeError, AssertionError) as error:

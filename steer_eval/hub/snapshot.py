@@ -18,7 +18,7 @@ from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.hub.address import HubAddress, Kind
 from steer_eval.hub.client import LIBRARY, api
 from steer_eval.hub.endpoint import web_page
-from steer_eval.hub.errors import RepoNotFoundError, hub_errors
+from steer_eval.hub.errors import RepoNotFoundError, WrongSizeError, hub_errors
 from steer_eval.hub.head import Head
 from steer_eval.hub.limits import limits
 from steer_eval.hub.listing import ListedFile, listing
@@ -102,18 +102,33 @@ def fetch(address: HubAddress, selection: Selection, *, cache: Path) -> Snapshot
     limits.get().check_bytes(address.uri, sum(files[path].size for path in wanted - here))
     left = sorted(files.keys() - wanted)
     if wanted - here:
-        with hub_errors(address, kind):
-            snapshot_download(
-                address.id,
-                repo_type=kind,
-                revision=address.revision,
-                ignore_patterns=[glob.escape(path) for path in left] or None,
-                library_name=LIBRARY,
-                library_version=__version__,
-            )
+        try:
+            with hub_errors(address, kind):
+                snapshot_download(
+                    address.id,
+                    repo_type=kind,
+                    revision=address.revision,
+                    ignore_patterns=[glob.escape(path) for path in left] or None,
+                    library_name=LIBRARY,
+                    library_version=__version__,
+                )
+        except WrongSizeError:
+            _one_by_one(address, kind, [path for path in sorted(wanted) if not (folder / path).is_file()])
     folder.mkdir(parents=True, exist_ok=True)
     _verify(address, folder, [files[path] for path in sorted(wanted)])
     return Snapshot(address, folder, {path: _left(address, files[path], cache) for path in left})
+
+
+def _one_by_one(address: HubAddress, kind: Kind, paths: Iterable[str]) -> None:
+    """Fetch what did not come, so that the file is named that does not come whole: its address says nothing of it."""
+    from huggingface_hub import hf_hub_download
+
+    for path in paths:
+        try:
+            with hub_errors(address, kind):
+                hf_hub_download(address.id, path, repo_type=kind, revision=address.revision)
+        except WrongSizeError as error:
+            raise WrongSizeError(f"{address}/{path}: {error.message}", error.fix) from error
 
 
 def _exists(address: HubAddress, kind: Kind) -> bool:

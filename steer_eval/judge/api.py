@@ -86,6 +86,7 @@ class ApiJudge:
         self._seen: dict[str, set[str]] = {"served_model": set(), "fingerprint": set()}
         self.retried = 0
         self._client: openai.AsyncOpenAI | None = None
+        self._locks: dict[str, asyncio.Lock] = {}
 
     def identity(self) -> dict[str, Any]:
         """Endpoint, model, and what was found out about them."""
@@ -100,13 +101,14 @@ class ApiJudge:
     def estimate(self, asks: Sequence[Ask], rubric: Rubric, protocol: ProtocolName) -> Estimate:
         """What answering questions takes beyond what is in the log."""
         capabilities = self.capabilities or Capabilities()
-        missing = []
+        missing: dict[str, Prompt] = {}
         for ask in asks:
             prompt = prompt_of(ask, rubric, protocol)
-            request = self._request(capabilities, prompt, rubric)
-            if self.log.peek(call_key(request, repeat=_tag(ask), attempt=0)) is None:
-                missing.append(prompt)
-        return estimate(len(asks), missing, max_tokens=capabilities.max_tokens, price=self.budget.price)
+            key = call_key(self._request(capabilities, prompt, rubric), repeat=_tag(ask), attempt=0)
+            if self.log.peek(key) is None:
+                # Cells with the same texts are one call.
+                missing[key] = prompt
+        return estimate(len(asks), missing.values(), max_tokens=capabilities.max_tokens, price=self.budget.price)
 
     def judge(
         self, asks: Sequence[Ask], rubric: Rubric, protocol: ProtocolName, advance: Callable[[int], None]
@@ -123,6 +125,7 @@ class ApiJudge:
     ) -> list[Judgement]:
         judgements: dict[int, Judgement] = {}
         waiting = iter(enumerate(asks))
+        self._locks = {}
         try:
             if self.capabilities is None and not self.log.is_replay:
                 self.capabilities = await self._find_out()
@@ -155,14 +158,16 @@ class ApiJudge:
         answer, raw = Answer(reason="not-in-replay"), None
         for attempt in range(ATTEMPTS):
             key = call_key(request, repeat=_tag(ask), attempt=attempt)
-            record = self.log.find(key)
-            if record is None and self.log.is_replay:
-                break
-            if record is None:
-                record, failure = await self._call(key, request, prompt_tokens(prompt))
-                if failure is not None:
-                    calls = tuple(keys)
-                    return Judgement(ask, {}, failure.reason, failure.detail, raw, attempts=len(keys), calls=calls)
+            # Cells with the same texts ask the same; the second waits for the first one's reply.
+            async with self._locks.setdefault(key, asyncio.Lock()):
+                record = self.log.find(key)
+                if record is None and self.log.is_replay:
+                    break
+                if record is None:
+                    record, failure = await self._call(key, request, prompt_tokens(prompt))
+                    if failure is not None:
+                        calls = tuple(keys)
+                        return Judgement(ask, {}, failure.reason, failure.detail, raw, attempts=len(keys), calls=calls)
             keys.append(key)
             reply = record["reply"]
             self._note(reply)

@@ -69,6 +69,22 @@ def open_case(target: str, data: str | None, study_file: str | None, rubric: Rub
     repositories = open_study(target, target) if is_run else open_target(target, data, study_file)
     if not isinstance(repositories, StudyRepositories):
         raise SteerEvalError(f"{target} has no study.yaml", "name the study with --study FILE|NAME")
+    return case_of(repositories, target, rubric, is_run=is_run)
+
+
+def case_of(repositories: StudyRepositories, name: str, rubric: Rubric, *, is_run: bool) -> Case:
+    """What is to be judged of repos that are open.
+
+    Args:
+        repositories: The study and its repos.
+        name: How the user named them.
+        rubric: Axes of published judges to read.
+        is_run: Whether they are a run directory.
+
+    Raises:
+        SteerEvalError: There is no cell with text.
+        FormatError: A published file of scores is bad.
+    """
     study, folder = repositories.study, repositories.data.folder
     results = load_results(study, model_repo=repositories.model.folder, data_repo=folder)
     rows = [row for sweep in results.sweeps.values() for row in sweep.rows]
@@ -78,11 +94,11 @@ def open_case(target: str, data: str | None, study_file: str | None, rubric: Rub
     )
     if not subjects:
         raise SteerEvalError(
-            f"{target} has no cell with text" + "".join(f"; {reason}" for reason in unusable),
+            f"{name} has no cell with text" + "".join(f"; {reason}" for reason in unusable),
             "run `steer-eval sweep` first, or name the dataset repo with --data",
         )
     return Case(
-        target,
+        name,
         study,
         repositories.model.folder,
         folder,

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from steer_eval.cells import Cell
+from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
-from steer_eval.formats.strict_json import write_json, write_jsonl
+from steer_eval.formats.containment import inside
+from steer_eval.formats.strict_json import read_jsonl, write_json, write_jsonl
 from steer_eval.judge.agreement import Agreement, compare
 from steer_eval.judge.checks import canaries, retest
 from steer_eval.judge.judge import Judge
@@ -132,6 +134,33 @@ def _protocol_of(published: RecordedJudge) -> str:
     return published.protocol or STUDY_PROTOCOL
 
 
+def check_place(folder: Path, judge: Judge, models: Sequence[str], protocol: ProtocolName, rubric: Rubric) -> None:
+    """Refuse to write over scores of somebody else, or of another protocol or rubric.
+
+    Args:
+        folder: Where files go.
+        judge: The judge.
+        models: Whose cells it judges.
+        protocol: The protocol.
+        rubric: The rubric.
+
+    Raises:
+        SteerEvalError: A file of that name holds other scores.
+        FormatError: It can't be read.
+    """
+    ours = (judge.name, judge.identity().get("model"), protocol, rubric.sha256)
+    for model in models:
+        file = f"judge_{judge.name}_{model}.jsonl"
+        if not (folder / file).exists():
+            continue
+        row = read_jsonl(inside(folder, file), schema="judge_row", name=file)[0].value
+        if tuple(row.get(key) for key in ("judge", "judge_model", "protocol", "rubric_sha256")) != ours:
+            raise SteerEvalError(
+                f"{folder / file} holds scores of another judge, protocol or rubric",
+                "give this judge another name with --name, or write elsewhere with --out",
+            )
+
+
 def write_judged(folder: Path, judged: Judged) -> list[str]:
     """Write what a judge said.
 
@@ -164,9 +193,11 @@ def write_judged(folder: Path, judged: Judged) -> list[str]:
 
 def provenance_of(judged: Judged) -> dict[str, Any]:
     """What every row of a judge says about where it comes from."""
+    validation = judged.identity.get("cross_validation")
     return {
         "judge": judged.name,
         "judge_model": judged.identity.get("model"),
+        **({"judge_accuracy": validation["accuracy"]} if validation else {}),
         "protocol": judged.protocol,
         "protocol_version": VERSIONS[judged.protocol],
         "rubric": judged.rubric.name,

@@ -63,12 +63,15 @@ class ProbeJudge:
         pairs: The study's contrast pairs.
         rubric: Says what each axis is learnt from.
         fluency: Scores fluency; None if no axis asks for it, or no model can be had.
+        name: What tables call the judge.
     """
 
-    checked = False
-    name = "probe"
+    checked: bool = False
 
-    def __init__(self, pairs: Sequence[ContrastPair], rubric: Rubric, fluency: Fluency | None) -> None:
+    def __init__(
+        self, pairs: Sequence[ContrastPair], rubric: Rubric, fluency: Fluency | None, *, name: str = "probe"
+    ) -> None:
+        self.name = name
         self._classes, texts, labels, groups = _training(pairs, rubric)
         self._fluency = fluency
         self._digest = sha256_value([texts, labels])

@@ -144,7 +144,8 @@ def score_row(score: CellScore, rubric: Rubric, provenance: Mapping[str, Any]) -
         row[MARGIN] = margin
     row["collapsed"] = False
     row["notes"] = score.notes
-    row |= evidence(score)
+    # A column of empty objects has no form in the tables that the Hub makes of such files.
+    row |= {key: value for key, value in evidence(score).items() if value != {}}
     return row | dict(provenance)
 
 

@@ -22,6 +22,7 @@ from steer_eval.judge.judge import Judge
 from steer_eval.judge.judging import (
     REPORT_SCHEMA,
     Judged,
+    check_place,
     compare_all,
     judge_cells,
     judge_report,
@@ -129,6 +130,9 @@ def run_judges(case: Case, against: Case | None, choice: Choice, log: CallLog, o
     for kind in choice.kinds:
         for judge in _judges(kind, against or case, choice, log, budget, tell):
             protocol = choice.protocol_of(kind)
+            if judge.name in [each.name for each in judged]:
+                raise SteerEvalError(f"two judges are called {judge.name}", "judge with one at a time, and --name")
+            check_place(out, judge, case.models, protocol, rubric)
             repeats = choice.repeats or DEFAULT_REPEATS[protocol]
             _check_limits(judge, [c for c in (against, case) if c], rubric, protocol, repeats, tell)
             if against is not None:
@@ -241,7 +245,7 @@ def _probe(case: Case, choice: Choice, log: CallLog, tell: Tell) -> Judge:
     fluency = None
     if any(axis.probe == FLUENCY for axis in choice.rubric.axes):
         fluency = load_fluency(case, choice.fluency_model, log, tell)
-    probe = ProbeJudge(case.pairs, choice.rubric, fluency)
+    probe = ProbeJudge(case.pairs, choice.rubric, fluency, name=choice.name or "probe")
     accuracy = probe.validation
     tell(
         f"probe: {100 * accuracy.accuracy:.1f} % of {sum(accuracy.texts.values())} texts in their class "

@@ -107,6 +107,9 @@ def _map(artifact: Artifact, carried: list[Artifact]) -> Iterator[Finding]:
         yield Finding("transfer-map", "error", artifact.file, "R", message, 0.0, error, "publish the map that was used")
     for other in carried:
         vectors: TransferredVectors = other.value
+        if vectors.provenance.get("map", artifact.path) != artifact.path:
+            # It says which map it was carried by, and that is another one.
+            continue
         if maps.ridge.shape != (vectors.source.size, vectors.native.size):
             message = f"the maps do not lead from the source to the small model of {other.path}"
             expected, observed = [vectors.source.size, vectors.native.size], list(maps.ridge.shape)

@@ -75,13 +75,14 @@ def sae_plan(value: Mapping[str, Any]) -> SaePlan:
     return SaePlan(
         **{
             **value,
-            "text": _text(value["text"]),
+            "text": text_source(value["text"]),
             "table": FeaturePlan(**{**table, "coefficient": float(table["coefficient"])}) if table else None,
         }
     )
 
 
-def _text(value: Mapping[str, Any]) -> TextSource:
+def text_source(value: Mapping[str, Any]) -> TextSource:
+    """A text source from its entry in `study.yaml`, which satisfies the schema."""
     match dict(value):
         case {"hub": settings}:
             return HubText(**settings)

@@ -1,4 +1,4 @@
-"""Text that SAEs are trained on: a Hub dataset, local files, or a sample that comes with a PyPI package.
+"""Text that SAEs and maps are fitted on: a Hub dataset, local files, or a sample that comes with a package.
 
 Invariant: a source yields the same documents in the same order every time, and its digest changes when they may have:
 a Hub dataset is pinned by its revision, files and the sample by their SHA-256. Documents are streamed.
@@ -15,6 +15,7 @@ from pathlib import Path
 from steer_eval.digest import sha256_file, sha256_value
 from steer_eval.errors import FormatError, SteerEvalError, first_line
 from steer_eval.formats.containment import inside
+from steer_eval.transfer import neutral
 
 WIKIPEDIA = "wikipedia-sample"
 _PACKAGE = "gensim"
@@ -62,7 +63,7 @@ class OfflineText:
 
     Args:
         name: Which one: `wikipedia-sample`, 106 articles of the English Wikipedia whose titles begin with A (CC BY-SA
-            3.0 and GFDL), from the test data of gensim.
+            3.0 and GFDL), from the test data of gensim; or `neutral-sentences`, 60 plain statements of our own.
     """
 
     name: str
@@ -86,6 +87,8 @@ def documents(source: TextSource, folder: Path) -> Iterator[str]:
             texts = _of_hub(source)
         case FileText():
             texts = _of_files(source, folder)
+        case OfflineText(name=neutral.NAME):
+            texts = neutral.sentences()
         case OfflineText():
             texts = _of_wikipedia(_wikipedia_file())
     return (text for text in texts if text.strip())
@@ -98,6 +101,8 @@ def source_digest(source: TextSource, folder: Path) -> str:
             pin: object = [source.id, source.revision, source.config, source.split, source.column]
         case FileText():
             pin = [[sha256_file(inside(folder, file)) for file in source.files], source.column]
+        case OfflineText(name=neutral.NAME):
+            pin = [source.name, sha256_file(neutral.FILE)]
         case OfflineText():
             pin = [source.name, _SHA256]
     return sha256_value({"kind": type(source).__name__, "pin": pin})

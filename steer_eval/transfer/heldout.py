@@ -6,18 +6,19 @@ baseline is the mean of the rows that were fitted on, which scores 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steer_eval.transfer.maps import Floats, LinearMap
-from steer_eval.transfer.similarity import svcca
+from steer_eval.transfer.maps import Fitter, Floats
+from steer_eval.transfer.similarity import leading_components, svcca
 
 FOLDS = 6
 
-Fit = Callable[[Floats, Floats], LinearMap]
+Pairing = NDArray[np.intp]
+"""For each source row the target row that it goes with, int `[rows]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +39,15 @@ class PairedRows:
         """Source and target of some rows."""
         return self.source[rows], self.target[rows]
 
-    def shuffled(self, random: np.random.Generator) -> PairedRows:
-        """The same rows, those of the source in random order: nothing is left to find."""
-        return PairedRows(self.source[random.permutation(len(self.source))], self.target, self.texts)
+    def paired(self, pairing: Pairing) -> PairedRows:
+        """The same rows, those of the target in another order."""
+        return PairedRows(self.source, self.target[pairing], self.texts)
+
+    def reduced(self, rank: int) -> PairedRows:
+        """Both sides in their leading principal components, which do not depend on the pairing."""
+        return PairedRows(
+            leading_components(self.source, rank=rank), leading_components(self.target, rank=rank), self.texts
+        )
 
 
 def splits(texts: NDArray[np.int64], *, seed: int, folds: int = FOLDS) -> Iterator[NDArray[np.bool_]]:
@@ -57,23 +64,47 @@ def splits(texts: NDArray[np.int64], *, seed: int, folds: int = FOLDS) -> Iterat
         yield np.isin(texts, part)
 
 
-def held_out_r2(rows: PairedRows, fit: Fit, *, seed: int) -> float:
+def held_out_r2(rows: PairedRows, fitter: Fitter, *, seed: int) -> float:
     """Share of the variance of left-out target rows that a map explains.
 
     `1 - sum |y - y^|^2 / sum |y - mean|^2`, both sums over all dimensions and folds, the mean that of the fitted rows.
 
     Args:
         rows: The rows.
-        fit: How the map is fitted.
+        fitter: How the map is fitted.
         seed: Decides the folds.
     """
-    missed, spread = 0.0, 0.0
+    return held_out_r2s(rows, fitter, [np.arange(len(rows.texts))], seed=seed)[0]
+
+
+def held_out_r2s(
+    rows: PairedRows,
+    fitter: Fitter,
+    pairings: Sequence[Pairing],
+    *,
+    seed: int,
+    on_fits: Callable[[int], None] = lambda _done: None,
+) -> list[float]:
+    """`held_out_r2` under several pairings of the same rows; each fold of the source is taken in once.
+
+    Args:
+        rows: The rows.
+        fitter: How the map is fitted.
+        pairings: The pairings.
+        seed: Decides the folds.
+        on_fits: Called with the number of maps just fitted.
+    """
+    missed, spread = np.zeros(len(pairings)), np.zeros(len(pairings))
     for left_out in splits(rows.texts, seed=seed):
-        fitted = fit(*rows.of(~left_out))
-        source, target = rows.of(left_out)
-        missed += float(((target - fitted.rows(source)) ** 2).sum())
-        spread += float(((target - fitted.target_mean) ** 2).sum())
-    return 1 - missed / spread
+        fit = fitter(rows.source[~left_out])
+        source = rows.source[left_out]
+        for number, pairing in enumerate(pairings):
+            target = rows.target[pairing]
+            fitted_on, measured_on = target[~left_out], target[left_out]
+            missed[number] += ((measured_on - fit(fitted_on).rows(source)) ** 2).sum()
+            spread[number] += ((measured_on - fitted_on.mean(axis=0)) ** 2).sum()
+            on_fits(1)
+    return [float(share) for share in 1 - missed / spread]
 
 
 def held_out_svcca(rows: PairedRows, *, rank: int, seed: int) -> float:

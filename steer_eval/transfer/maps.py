@@ -3,11 +3,14 @@
 Invariant: a map is fitted on centred rows and remembers both means, so a row is carried as
 `(x - source_mean) @ matrix + target_mean` and a direction, which has no place, as `v @ matrix`. Fitting uses nothing
 but the rows that it is given. All arithmetic is float64.
+
+Each kind of map is fitted in two steps, `..._from(source)(target)`: what depends on the source alone is done once,
+however many targets follow. A permutation null has hundreds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +28,8 @@ class LinearMap:
 
     Args:
         matrix: `[d_source, d_target]`.
-        source_mean: Mean of the source rows that it was fitted on, `[d_source]`.
-        target_mean: Mean of the target rows, `[d_target]`.
+        source_mean: What is taken from a source row: the mean of the rows that it was fitted on, or zero, `[d_source]`.
+        target_mean: What is added to a carried row: the mean of the target rows, or zero, `[d_target]`.
         settings: What was chosen in fitting, by name: the ridge penalty, the scale, the seed.
     """
 
@@ -46,63 +49,114 @@ class LinearMap:
         return carried
 
 
-def fit_ridge(source: Floats, target: Floats, *, alphas: Sequence[float] = ALPHAS) -> LinearMap:
+Prepared = Callable[[Floats], LinearMap]
+"""Fits a map to target rows `[rows, d_target]`."""
+
+Fitter = Callable[[Floats], Prepared]
+"""Takes in source rows `[rows, d_source]`."""
+
+
+def ridge_from(source: Floats, *, alphas: Sequence[float] = ALPHAS) -> Prepared:
     """Ridge regression, its penalty chosen by leave-one-out error (Hastie et al. 2009, section 7.10).
 
-    The left-out residuals follow from one decomposition of the `[rows, rows]` Gram matrix, so hundreds of dimensions
-    and penalties cost one fit.
+    The left-out residuals follow from one decomposition of the source rows, so hundreds of dimensions and penalties
+    cost one fit.
 
     Args:
         source: `[rows, d_source]`.
-        target: `[rows, d_target]`, row by row the same text.
         alphas: Penalties to choose from; with one, nothing is chosen.
     """
-    x, y, source_mean, target_mean = _centred(source, target)
+    x, source_mean = _centred(source)
     left, singular, right = np.linalg.svd(x, full_matrices=False)
-    projected = left.T @ y
+    shrinking = {alpha: singular**2 / (singular**2 + alpha) for alpha in alphas}
+    leverages = {alpha: (left**2 * shrunk).sum(axis=1) + 1 / len(x) for alpha, shrunk in shrinking.items()}
 
-    def left_out(alpha: float) -> float:
-        shrunk = singular**2 / (singular**2 + alpha)
-        leverage = (left**2 * shrunk).sum(axis=1) + 1 / len(x)
-        residuals = (y - left @ (shrunk[:, None] * projected)) / (1 - np.minimum(leverage, 1 - 1e-12))[:, None]
-        return float((residuals**2).sum())
+    def fit(target: Floats) -> LinearMap:
+        y, target_mean = _centred(target, rows=len(x))
+        projected = left.T @ y
 
-    alpha = min(alphas, key=left_out) if len(alphas) > 1 else alphas[0]
-    matrix = right.T @ ((singular / (singular**2 + alpha))[:, None] * projected)
-    return LinearMap(matrix, source_mean, target_mean, {"alpha": alpha})
+        def left_out(alpha: float) -> float:
+            residuals = y - left @ (shrinking[alpha][:, None] * projected)
+            weights = 1 / (1 - np.minimum(leverages[alpha], 1 - 1e-12)) ** 2
+            return float(weights @ np.einsum("rd,rd->r", residuals, residuals))
+
+        alpha = min(alphas, key=left_out) if len(alphas) > 1 else alphas[0]
+        matrix = right.T @ ((singular / (singular**2 + alpha))[:, None] * projected)
+        return LinearMap(matrix, source_mean, target_mean, {"alpha": alpha})
+
+    return fit
 
 
-def fit_procrustes(source: Floats, target: Floats) -> LinearMap:
+def procrustes_from(source: Floats) -> Prepared:
     """The rotation with one scale that brings centred rows closest (Schoenemann 1966; Gower 1975).
 
     Between spaces of different width the rotation is of the narrower one into the wider one.
 
     Args:
         source: `[rows, d_source]`.
-        target: `[rows, d_target]`.
     """
-    x, y, source_mean, target_mean = _centred(source, target)
-    left, singular, right = np.linalg.svd(x.T @ y, full_matrices=False)
-    rotation = left @ right
-    carried = x @ rotation
-    scale = float(singular.sum() / (carried**2).sum())
-    return LinearMap(scale * rotation, source_mean, target_mean, {"scale": scale})
+    x, source_mean = _centred(source)
+
+    def fit(target: Floats) -> LinearMap:
+        y, target_mean = _centred(target, rows=len(x))
+        rotation, overlap = _rotation(x, y)
+        scale = overlap / float(((x @ rotation) ** 2).sum())
+        return LinearMap(scale * rotation, source_mean, target_mean, {"scale": scale})
+
+    return fit
 
 
-def random_map(source: Floats, target: Floats, *, seed: int) -> LinearMap:
+def plain_procrustes_from(source: Floats) -> Prepared:
+    """The rotation that brings rows closest as they stand: neither centred nor scaled.
+
+    What is not centred spends its best direction on the common mean, which every row has; for comparison only.
+
+    Args:
+        source: `[rows, d_source]`.
+    """
+    x = source.astype(np.float64)
+
+    def fit(target: Floats) -> LinearMap:
+        _centred(target, rows=len(x))
+        rotation, _ = _rotation(x, target.astype(np.float64))
+        return LinearMap(rotation, np.zeros(x.shape[1]), np.zeros(target.shape[1]), {"scale": 1.0})
+
+    return fit
+
+
+def random_from(source: Floats, *, seed: int) -> Prepared:
     """A random rotation with the scale that fits best: what a map without information does.
 
     Args:
         source: `[rows, d_source]`.
-        target: `[rows, d_target]`.
         seed: Decides the rotation.
     """
-    x, y, source_mean, target_mean = _centred(source, target)
-    random = np.random.Generator(np.random.Philox(seed))
-    rotation = random_rotation(random, x.shape[1], y.shape[1])
-    carried = x @ rotation
-    scale = float((carried * y).sum() / (carried**2).sum())
-    return LinearMap(scale * rotation, source_mean, target_mean, {"scale": scale, "seed": seed})
+    x, source_mean = _centred(source)
+
+    def fit(target: Floats) -> LinearMap:
+        y, target_mean = _centred(target, rows=len(x))
+        random = np.random.Generator(np.random.Philox(seed))
+        rotation = random_rotation(random, x.shape[1], y.shape[1])
+        carried = x @ rotation
+        scale = float((carried * y).sum() / (carried**2).sum())
+        return LinearMap(scale * rotation, source_mean, target_mean, {"scale": scale, "seed": seed})
+
+    return fit
+
+
+def fit_ridge(source: Floats, target: Floats, *, alphas: Sequence[float] = ALPHAS) -> LinearMap:
+    """`ridge_from`, in one step."""
+    return ridge_from(source, alphas=alphas)(target)
+
+
+def fit_procrustes(source: Floats, target: Floats) -> LinearMap:
+    """`procrustes_from`, in one step."""
+    return procrustes_from(source)(target)
+
+
+def random_map(source: Floats, target: Floats, *, seed: int) -> LinearMap:
+    """`random_from`, in one step."""
+    return random_from(source, seed=seed)(target)
 
 
 def random_rotation(random: np.random.Generator, d_source: int, d_target: int) -> Floats:
@@ -113,9 +167,17 @@ def random_rotation(random: np.random.Generator, d_source: int, d_target: int) -
     return basis if d_source == wide else basis.T
 
 
-def _centred(source: Floats, target: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    if len(source) != len(target) or len(source) < 2:
-        raise ValueError(f"{len(source)} source rows and {len(target)} target rows; a map needs two pairs of rows")
-    x, y = source.astype(np.float64), target.astype(np.float64)
-    source_mean, target_mean = x.mean(axis=0), y.mean(axis=0)
-    return x - source_mean, y - target_mean, source_mean, target_mean
+def _rotation(x: Floats, y: Floats) -> tuple[Floats, float]:
+    """The rotation that brings rows closest, and the overlap that it reaches: the sum of singular values of `x.T @ y`."""
+    left, singular, right = np.linalg.svd(x.T @ y, full_matrices=False)
+    return left @ right, float(singular.sum())
+
+
+def _centred(values: Floats, *, rows: int | None = None) -> tuple[Floats, Floats]:
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} rows; a map needs two pairs of rows")
+    if rows not in (None, len(values)):
+        raise ValueError(f"{rows} source rows and {len(values)} target rows; a map is fitted on pairs")
+    wide = values.astype(np.float64)
+    mean: Floats = wide.mean(axis=0)
+    return wide - mean, mean

@@ -7,7 +7,10 @@ offered.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from steer_eval.transfer.maps import Floats
 
@@ -22,8 +25,20 @@ def debiased_cka(source: Floats, target: Floats) -> float:
         source: `[rows, d_source]`, at least 4 rows.
         target: `[rows, d_target]`.
     """
+    return debiased_ckas(source, target, [np.arange(len(source))])[0]
+
+
+def debiased_ckas(source: Floats, target: Floats, pairings: Sequence[NDArray[np.intp]]) -> list[float]:
+    """`debiased_cka` under several pairings of the same rows, from one Gram matrix of each side.
+
+    Args:
+        source: `[rows, d_source]`, at least 4 rows.
+        target: `[rows, d_target]`.
+        pairings: For each source row the target row that it goes with.
+    """
     first, second = (_hollow_gram(rows) for rows in (source, target))
-    return _hsic(first, second) / float(np.sqrt(_hsic(first, first) * _hsic(second, second)))
+    scale = float(np.sqrt(_hsic(first, first) * _hsic(second, second)))
+    return [_hsic(first, second[np.ix_(pairing, pairing)]) / scale for pairing in pairings]
 
 
 def _hollow_gram(rows: Floats) -> Floats:
@@ -76,6 +91,13 @@ def _whitening(rows: Floats, rank: int) -> tuple[Floats, Floats]:
     return mean, right[:kept].T / singular[:kept]
 
 
+def leading_components(rows: Floats, *, rank: int) -> Floats:
+    """Rows in their leading principal components, `[rows, rank]`, not whitened."""
+    left, singular, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    reduced: Floats = left[:, :rank] * singular[:rank]
+    return reduced
+
+
 def cosine(first: Floats, second: Floats) -> float:
     """Cosine of two vectors `[d]`."""
     return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
@@ -90,6 +112,11 @@ def retrieval(carried: Floats, native: Floats) -> float:
         carried: `[pairs, d]`.
         native: `[pairs, d]`.
     """
+    return float((nearest(carried, native) == np.arange(len(carried))).mean())
+
+
+def nearest(carried: Floats, native: Floats) -> NDArray[np.intp]:
+    """For each carried vector the index of its nearest native one, by cosine."""
     directions = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (carried, native)]
-    nearest = (directions[0] @ directions[1].T).argmax(axis=1)
-    return float((nearest == np.arange(len(carried))).mean())
+    found: NDArray[np.intp] = (directions[0] @ directions[1].T).argmax(axis=1)
+    return found

@@ -13,6 +13,7 @@ from tiny_study import Folders, invoke
 from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
 from steer_eval.judge.cache import FILE
+from steer_eval.judge.rubric import STUDY_AXES as AXES
 
 
 def judge(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -115,6 +116,29 @@ def test_an_unscored_cell_is_a_finding_and_is_left_out_of_the_scores(folders: Fo
     assert {(row["raw"], row["reason"]) for row in unscored} == {("", "empty")}
 
 
+def test_published_scores_are_never_written_over(folders: Folders, tmp_path: Path) -> None:
+    judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path))
+    file = tmp_path / "judge_probe_tiny.jsonl"
+    ours = file.read_bytes()
+    judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path))
+    assert file.read_bytes() == ours
+    published = [{key: row[key] for key in ("layer", "coef", *AXES)} for row in rows(file)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in published))
+
+    with pytest.raises(SteerEvalError, match="another judge"):
+        invoke("judge", str(folders.model), "--judge", "probe", "--out", str(tmp_path))
+    assert rows(file) == published
+    judge(str(folders.model), "--judge", "probe", "--name", "probe-2", "--out", str(tmp_path))
+    assert (tmp_path / "judge_probe-2_tiny.jsonl").exists()
+
+
+def test_judges_of_one_name_are_refused(folders: Folders, tmp_path: Path) -> None:
+    with serving(good) as stub:
+        arguments = ("--base-url", stub.url, "--model", "a/llama", "--model", "b/llama", "--out", str(tmp_path))
+        with pytest.raises(SteerEvalError, match="two judges are called llama"):
+            invoke("judge", str(folders.model), "--judge", "api", *arguments)
+
+
 @pytest.mark.parametrize(
     ("limit", "message"),
     [(("--max-calls", "3"), "max-calls"), (("--max-cost", "0.001", "--price-in", "9", "--price-out", "9"), "may cost")],
@@ -185,6 +209,46 @@ def test_drift_of_the_judge_and_of_the_texts_are_told_apart(folders: Folders, tm
     assert texts["cells"]
     assert {each["mean"] for each in texts["cells"]} == {0.0}
     assert (run / "judge_probe_tiny.jsonl").exists()
+
+
+def test_reproduce_judges_published_texts_and_then_its_own(folders: Folders, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with serving(good) as stub:
+        endpoint = ("--judge", "api", "--base-url", stub.url, "--judge-model", "stub")
+        answer = invoke("reproduce", str(folders.model), "--run", str(run), *endpoint)
+
+    report = json.loads((run / "judging.json").read_text())
+    schema.check(report, "judging", file="judging.json")
+    assert answer.exit_code in (0, 1)
+    assert "generation drift: stub on published and new texts" in answer.stdout
+    assert {each["exact"] for each in report["generation_drift"][0]["axes"]} == {1.0}
+    # Texts that came out the same are one question.
+    assert len(stub.requests) == len({json.dumps(body, sort_keys=True) for body in stub.requests})
+    assert json.loads((run / "report.json").read_text())["level"]["reached"] == "rerun"
+
+
+def test_reproduce_asks_nobody_unless_told(folders: Folders, tmp_path: Path) -> None:
+    invoke("reproduce", str(folders.model), "--run", str(tmp_path / "run"))
+
+    assert not (tmp_path / "run" / "judging.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--judge", "api", "--judge-model", "m"),
+        ("--judge", "api", "--base-url", "http://127.0.0.1:1/v1"),
+        ("--judge", "local"),
+        ("--judge", "probe", "--level", "recompute"),
+    ],
+)
+def test_reproduce_refuses_a_judge_that_can_not_be_asked(
+    folders: Folders, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    answer = invoke("reproduce", str(folders.model), "--run", str(tmp_path / "run"), *arguments)
+
+    assert answer.exit_code == 2
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_local_judge_that_does_not_answer_leaves_every_cell_unscored(folders: Folders, tmp_path: Path) -> None:

@@ -202,6 +202,21 @@ def test_a_damaged_file_is_named(hub, tmp_path):
     assert vector in mended["model"]["files"], "the damaged copy was not kept"
 
 
+def test_a_file_that_was_cut_short_on_the_server_is_named(hub, tmp_path):
+    put_study(hub, tmp_path / "source")
+    [vector] = [path for path in hub.files("lab/persona", "model", "main") if path.endswith("L3_caa.safetensors")]
+    content = hub.files("lab/persona", "model", "main")[vector]
+    stored = [path for path in Path(hub.root).rglob(hashlib.sha256(content).hexdigest()) if path.is_file()]
+    for path in stored:
+        path.chmod(0o644)
+        path.write_bytes(content[:-4])
+    [answer] = open_targets(hub.environment(tmp_path / "home"), "lab/persona")
+
+    assert stored
+    assert Path(vector).name in answer["error"]
+    assert "again" in answer["fix"]
+
+
 def test_a_cache_that_was_tampered_with_is_noticed(hub, tmp_path):
     put_study(hub, tmp_path)
     env = hub.environment(tmp_path / "home")

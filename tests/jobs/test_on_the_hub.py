@@ -24,6 +24,7 @@ from tiny_study import Folders, invoke
 
 from steer_eval.formats import schema
 from steer_eval.jobs.job import COMMAND, SCRIPT
+from steer_eval.jobs.worker import LAST_LINE
 
 CLAIMS = [
     claim("perplexity_ratio", "1.50", identity="ratio", layer=1, coef=2),
@@ -145,19 +146,18 @@ def test_a_job_opens_a_pull_request_with_its_run(hub: HubServer, study: OnDisk, 
     assert "claims" in answer.stderr
 
 
-def test_findings_are_results_too_and_those_of_a_private_study_are_private(
-    hub: HubServer, home: Path, tmp_path: Path
-) -> None:
-    wrong = build(tmp_path / "wrong", claims=[claim("perplexity_ratio", "1.6", identity="ratio", layer=1, coef=2)])
-    hub.upload("lab/persona-data", "dataset", wrong.data)
-    hub.upload("steer/persona", "model", wrong.model)
-    hub.set_private("steer/persona")
-    hub.job_runner = runner(hub, tmp_path / "machine")
-    answer = run_cli("reproduce", "steer/persona", *ON, env=hub.environment(home))
+def test_the_exit_code_is_the_one_that_the_log_ends_with(hub: HubServer, study: OnDisk, home: Path) -> None:
+    def work(job: Job) -> str:
+        job.print("\x1b[31m3 claims: 1 contradicted, 2 reproduced")
+        job.print(LAST_LINE + json.dumps({"exit_code": 1, "pull_request": "https://hub/1"}))
+        return "COMPLETED"
+
+    hub.job_runner = work
+    answer = run_cli("reproduce", "lab/persona", *ON, env=hub.environment(home))
 
     assert answer.returncode == 1, answer.stderr
-    assert "/discussions/" in answer.stderr
-    assert hub.repository("steer/persona-reproductions", "dataset").private
+    assert answer.stderr.endswith("\nresults: https://hub/1\n")
+    assert "\x1b" not in answer.stderr
 
 
 def test_a_base_model_that_moved_stops_the_job(hub: HubServer, study: OnDisk, home: Path, tmp_path: Path) -> None:
@@ -184,13 +184,16 @@ def test_a_job_runs_the_models_again(hub: HubServer, folders: Folders, home: Pat
     study.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     assert invoke("card", str(folders.model)).exit_code == 0
     hub.upload("lab/tiny-base", "model", folders.model.parent / "base")
-    hub.upload("lab/tiny", "model", folders.model)
+    hub.upload("steer/tiny", "model", folders.model)
+    hub.set_private("steer/tiny")
     hub.upload("lab/tiny-data", "dataset", folders.data)
     hub.job_runner = runner(hub, tmp_path / "machine")
-    answer = run_cli("reproduce", "lab/tiny", *ON, "--level", "rerun", "--json", env=hub.environment(home))
+    answer = run_cli("reproduce", "steer/tiny", *ON, "--level", "rerun", "--json", env=hub.environment(home))
     submitted = json.loads(answer.stdout)["submitted"]
     assert submitted["stage"] == "COMPLETED", answer.stderr
 
+    # A private study has private results.
+    assert hub.repository("steer/tiny-reproductions", "dataset").private
     number = submitted["pull_request"].rpartition("/")[2]
     offered = hub.files("steer/tiny-reproductions", "dataset", f"refs/pr/{number}")
     [report] = [json.loads(content) for path, content in offered.items() if path.endswith("/report.json")]

@@ -248,6 +248,22 @@ def test_a_finished_run_is_judged_again_for_nothing(tmp_path: Path) -> None:
     assert again.scores == first.scores
 
 
+def test_cells_with_the_same_texts_are_one_call(tmp_path: Path) -> None:
+    def slow(body: Body, _count: int) -> Answer:
+        return Answer(good(body).content, delay=0.05)
+
+    [cell] = subjects(1)
+    twin = type(cell)(type(cell.cell)("m", "zero", 3, 0.0), cell.samples)
+    with serving(slow) as stub, judge_on(stub, tmp_path, concurrency=8) as judge:
+        asks = planned(judge, [cell, twin], RUBRIC, "paper-cell", repeats=1)
+        what = judge.estimate(asks, RUBRIC, "paper-cell")
+        judgements = judge.judge(asks, RUBRIC, "paper-cell", lambda _: None)
+
+    assert all(each.scored for each in judgements)
+    distinct = {json.dumps(body, sort_keys=True) for body in stub.judged}
+    assert len(stub.judged) == len(distinct) == what.calls < what.asks
+
+
 def test_a_replay_needs_no_network_and_no_key(tmp_path: Path) -> None:
     with serving(good) as stub:
         first = judged_on(stub, tmp_path / "first")

@@ -10,13 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from judge.cases import judged_on, subjects
 from judge.stub_server import Answer, Body, good, serving
 
 from steer_eval.judge.cache import FILE
 
 PROGRAM = """
-import sys
+import signal, sys
+# Whoever starts the tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from judge.cases import judged_on, subjects
@@ -28,7 +31,8 @@ judged_on(stub, Path(sys.argv[3]), subjects(12), protocol="sample", concurrency=
 CALLS = 12 * 3 * 3
 
 
-def test_a_killed_run_resumes_without_a_repeated_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_stopped_resumes_without_a_repeated_call(tmp_path: Path, how: signal.Signals) -> None:
     def slow(body: Body, _count: int) -> Answer:
         return Answer(good(body).content, delay=0.02)
 
@@ -38,8 +42,8 @@ def test_a_killed_run_resumes_without_a_repeated_call(tmp_path: Path) -> None:
         deadline = time.monotonic() + 60
         while len(stub.judged) < 20 and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        os.kill(process.pid, how)
+        process.wait(timeout=30)
         asked = len(stub.judged)
         kept = kept_calls(tmp_path)
         judged = judged_on(stub, tmp_path, subjects(12), protocol="sample", concurrency=2)

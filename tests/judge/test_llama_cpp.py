@@ -24,7 +24,7 @@ from steer_eval.judge.subjects import ProtocolName, Subject, subjects_of
 from steer_eval.results_files import row_from_json
 
 pytestmark = pytest.mark.slow
-PROMPTS = 2
+PROMPTS = 1
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def judged(address: str, folder: Path, cells: list[Subject], protocol: ProtocolN
 def test_every_cell_ends_scored_or_unscored_and_replays(
     address: str, cells: list[Subject], tmp_path: Path, protocol: ProtocolName
 ) -> None:
-    # One text is enough calls for the protocol that asks about each text and axis alone.
-    what = cells if protocol == "paper-cell" else [Subject(each.cell, each.samples[:1]) for each in cells[:1]]
+    # One cell is enough calls for the protocol that asks about each axis alone.
+    what = cells if protocol == "paper-cell" else cells[:1]
     first = judged(address, tmp_path / "first", what, protocol)
 
     assert [score.cell for score in first.scores] == [subject.cell for subject in what]

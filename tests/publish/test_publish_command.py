@@ -17,6 +17,7 @@ import pytest
 import studies
 from hub_fixtures import cli_command, run_cli
 from hub_server import HubServer
+from publish_staging import staged
 
 from steer_eval.formats import schema
 from steer_eval.formats.pin import DataPin, data_pin
@@ -44,6 +45,12 @@ class Author:
         process = self.run("--yes", "--json", *arguments, folder=folder)
         assert process.returncode == 0, process.stderr
         return document(process)
+
+    def published_before(self) -> None:
+        """Put the study on the Hub as a publication leaves it, without running one."""
+        made = staged(self.place.model.parent / "before", self.place.model, to=TO)
+        made.pin(self.hub.upload(DATA, "dataset", made.data.folder))
+        self.hub.upload(TO, "model", made.model.folder)
 
     def plain(self, kind: str = "model", revision: str = "main") -> dict[str, bytes]:
         files = self.hub.files(TO if kind == "model" else DATA, kind, revision)
@@ -120,7 +127,9 @@ def test_from_an_empty_hub_to_a_second_version(author, hub, tmp_path):
 
     # A third without that file: it is deleted, because it was published from here; the other one stays.
     (author.place.data / "notes.md").unlink()
-    third = author.publish()
+    third = author.publish("--collection", collection["slug"])
+    assert third["collection"] == collection["slug"]
+    assert len(collection["items"]) == 2
     assert actions(third)["dataset"]["notes.md"] == "deleted"
     assert author.plain("dataset").keys() >= {"thanks.txt"}
     assert "notes.md" not in author.plain("dataset")
@@ -200,7 +209,7 @@ def test_secrets_and_errors_are_refused_before_the_hub_is_asked(author, hub):
 
 
 def test_pull_requests_pin_each_other_and_are_not_made_twice(author, hub):
-    author.publish()
+    author.published_before()
     heads = hub.head(TO), hub.head(DATA, "dataset")
     (author.place.data / "notes.md").write_text("More.\n")
 
@@ -259,7 +268,7 @@ def test_without_rights_nothing_is_written(hub, tmp_path, who):
 
 @pytest.mark.parametrize("stage", ["refused", "cut"])
 def test_a_model_repo_that_is_refused_after_the_data_went_is_finished_by_running_again(author, hub, stage):
-    author.publish()
+    author.published_before()
     old = hub.head(TO)
     (author.place.data / "notes.md").write_text("More.\n")
     commit = r"^/api/models/.*/commit/"
@@ -283,7 +292,7 @@ def test_a_model_repo_that_is_refused_after_the_data_went_is_finished_by_running
 
 @pytest.mark.parametrize("kind", ["dataset", "model"])
 def test_what_somebody_pushed_in_between_is_not_overwritten(author, hub, kind):
-    author.publish()
+    author.published_before()
     (author.place.data / "notes.md").write_text("More.\n")
     repo = DATA if kind == "dataset" else TO
 
@@ -303,7 +312,7 @@ def test_what_somebody_pushed_in_between_is_not_overwritten(author, hub, kind):
 
 
 def test_what_comes_back_damaged_is_named_and_not_tagged(author, hub):
-    author.publish()
+    author.published_before()
     vector = "vectors/tiny_L1_caa.safetensors"
     (author.place.data / "notes.md").write_text("More.\n")
     hub.after("POST", r"^/api/models/.*/commit/", lambda _request: hub.corrupt(TO, "model", vector))
@@ -319,7 +328,7 @@ def test_what_comes_back_damaged_is_named_and_not_tagged(author, hub):
 
 
 def test_trusted_publishing_asks_for_a_token_for_each_repo(author, hub):
-    author.publish()
+    author.published_before()
     (author.place.data / "notes.md").write_text("More.\n")
     for resource in (TO, f"datasets/{DATA}"):
         hub.trust(resource, "job")
@@ -356,7 +365,7 @@ def test_bad_usage_is_refused(tmp_path, arguments):
 
 def test_what_is_on_the_hub_can_be_published_again_from_a_plain_copy(author, hub, tmp_path):
     """What another person downloads is the same study: publishing it elsewhere needs nothing but the two folders."""
-    author.publish()
+    author.published_before()
     for kind, name in (("model", "model"), ("dataset", "data")):
         for path, content in author.plain(kind).items():
             place = tmp_path / "copy" / name / path

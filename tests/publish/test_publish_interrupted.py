@@ -16,11 +16,9 @@ import pytest
 import studies
 from hub_fixtures import cli_command, run_cli
 from hub_server import HubServer, Request
-from publish_staging import content
+from publish_staging import content, staged
 
-from steer_eval.publish.belongs import Choice
-from steer_eval.publish.stage import Staged, stage
-from steer_eval.repository import open_target
+from steer_eval.publish.stage import Staged
 
 pytestmark = pytest.mark.slow
 
@@ -36,12 +34,6 @@ def author(folder: Path, words: str) -> studies.OnDisk:
     (place.model / "study.yaml").write_text(text)
     (place.data / "notes.md").write_text(f"{words}\n")
     return place
-
-
-def staged(place: studies.OnDisk, scratch: Path, to: str) -> Staged:
-    scratch.mkdir(parents=True)
-    target = open_target(str(place.model))
-    return stage(target, scratch, to=to, data_to=f"{to}-data", licence=None, choice=Choice())
 
 
 def files(hub: HubServer, repo: str, kind: str, revision: str = "main") -> Files | None:
@@ -89,7 +81,7 @@ def test_of_six_racing_publishers_one_wins_and_five_are_told(tmp_path, hub, star
         if process.returncode:
             assert f"somebody pushed to the dataset repo {data}" in process.stderr
             assert "run it again" in process.stderr
-    version = staged(places[winner], tmp_path / "winner", to)
+    version = staged(tmp_path / "winner", places[winner].model, to=to)
     assert files(hub, data, "dataset") == content(version.data.folder)
     assert files(hub, to, "model") == pinned(version, hub.head(data, "dataset"))
     assert len(hub.commits(data, "dataset")) == commits + 1
@@ -159,7 +151,7 @@ def test_killed_at_any_moment_each_repo_is_one_version_and_running_again_finishe
     known: list[Files | None] = [None, {}]
     # Large files that have not changed are not sent again.
     if moments().index(moment) % 2 == 0 and "create" not in moment.path and "lfs" not in moment.path:
-        before = staged(author(tmp_path / "old", "The old version."), tmp_path / "staged-old", to)
+        before = staged(tmp_path / "staged-old", author(tmp_path / "old", "The old version.").model, to=to)
         (before.data.folder / "stale.md").write_text("Only in the old version.\n")
         at = hub.upload(data, "dataset", before.data.folder)
         before.pin(at)
@@ -167,7 +159,7 @@ def test_killed_at_any_moment_each_repo_is_one_version_and_running_again_finishe
         known = [content(before.model.folder)]
     old_data: list[Files | None] = [None, {}] if before is None else [content(before.data.folder)]
     place = author(tmp_path / "new", "The new version.")
-    version = staged(place, tmp_path / "staged-new", to)
+    version = staged(tmp_path / "staged-new", place.model, to=to)
 
     ended = killed(hub, place, to, moment, tmp_path / "home")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.fact import AXES, Fact, Facts
 from steer_eval.claims.measures.measure import Case, Evidence, Measure, NotCheckable, Observation
-from steer_eval.claims.measures.published import facts_in
+from steer_eval.claims.measures.published import conflict_of, facts_in
 from steer_eval.claims.measures.rule import comparisons
 
 _PUBLISHED: frozenset[Evidence] = frozenset({"published data"})
@@ -67,8 +67,12 @@ def _only_judge(facts: Facts, model: str) -> str | None:
     return next(iter(judges), None)
 
 
-def _best(case: Case) -> tuple[list[_Cell], list[_Cell]]:
-    """The cells of the highest margin among those that pass the claim's rule, and all that do."""
+def best_cells(case: Case) -> tuple[list[_Cell], list[_Cell]]:
+    """The cells of the highest margin among those that pass the claim's rule, and all that do.
+
+    Raises:
+        NotCheckable: No such cell was judged, or the claim leaves open what is meant.
+    """
     rule = comparisons(case.select.rule, _COMPARED)
     passing = [cell for cell in _cells(case, judged=True) if all(each.holds(cell.facts) for each in rule)]
     if not passing:
@@ -78,14 +82,20 @@ def _best(case: Case) -> tuple[list[_Cell], list[_Cell]]:
 
 
 def _is_best(case: Case) -> Observation:
-    best, passing = _best(case)
+    best, passing = best_cells(case)
     chosen = (case.select.layer, case.select.coef)
     mine = next((cell for cell in passing if (cell.layer, cell.coef) == chosen), None)
+    cell = str(Selector(layer=case.select.layer, coef=case.select.coef)) or "the selected cell"
+    note = _ties(best)
     if mine is None:
-        cell = str(Selector(layer=case.select.layer, coef=case.select.coef)) or "the selected cell"
-        raise NotCheckable(f"no text of {cell} was judged" + (" or passes the rule" if case.select.rule else ""))
+        # A stated rule that leaves a cell out says that it is not the best one.
+        judged = [each for each in _cells(case, judged=True) if (each.layer, each.coef) == chosen]
+        if not judged:
+            raise NotCheckable(f"no text of {cell} was judged")
+        [mine] = judged
+        note = f"{cell} does not pass {case.select.rule}; {note}"
     fact = mine.facts["margin"]
-    return Observation(mine in best, fact.file, fact.where, note=_ties(best))
+    return Observation(mine in best, fact.file, fact.where, conflict=conflict_of([fact]), note=note)
 
 
 def _ties(best: list[_Cell]) -> str:
@@ -96,15 +106,17 @@ def _ties(best: list[_Cell]) -> str:
 
 
 def _highest_margin(case: Case) -> Observation:
-    best, _ = _best(case)
-    fact = best[0].facts["margin"]
-    return Observation(fact.value, fact.file, fact.where, note=_ties(best))
+    best, _ = best_cells(case)
+    margins = [cell.facts["margin"] for cell in best]
+    fact = margins[0]
+    return Observation(fact.value, fact.file, fact.where, conflict=conflict_of(margins), note=_ties(best))
 
 
 def _tied(case: Case) -> Observation:
-    best, _ = _best(case)
-    fact = best[0].facts["margin"]
-    return Observation(len(best), fact.file, fact.where, note=_ties(best))
+    best, _ = best_cells(case)
+    margins = [cell.facts["margin"] for cell in best]
+    fact = margins[0]
+    return Observation(len(best), fact.file, fact.where, conflict=conflict_of(margins), note=_ties(best))
 
 
 def _passing(case: Case) -> Observation:
@@ -118,7 +130,26 @@ def _passing(case: Case) -> Observation:
     measure = next(each.measure for each in rule)
     shown = next(cell.facts[measure] for cell in cells if measure in cell.facts)
     note = f"of {len(cells)} {'judged cells' if judged else 'cells'}"
-    return Observation(len(passing), shown.file, f"{len(cells)} rows", note=note)
+    compared = [cell.facts[each.measure] for cell in cells for each in rule if each.measure in cell.facts]
+    return Observation(len(passing), shown.file, f"{len(cells)} rows", conflict=conflict_of(compared), note=note)
+
+
+def _always(_select: Selector) -> bool:
+    return True
+
+
+def _rule_is_judged(select: Selector) -> bool:
+    return any(score in (select.rule or "") for score in _SCORES)
+
+
+def ties_of(case: Case) -> str:
+    """Which cells share the highest margin, in words; empty where only one has it.
+
+    Raises:
+        NotCheckable: As `best_cells`.
+    """
+    best, _ = best_cells(case)
+    return _ties(best) if len(best) > 1 else ""
 
 
 MEASURES = (
@@ -129,6 +160,7 @@ MEASURES = (
         "truth value",
         _is_best,
         evidence=_PUBLISHED,
+        is_judged=_always,
     ),
     Measure(
         "tied_best_cells",
@@ -136,6 +168,7 @@ MEASURES = (
         "count",
         _tied,
         evidence=_PUBLISHED,
+        is_judged=_always,
     ),
     Measure(
         "highest_margin",
@@ -143,6 +176,7 @@ MEASURES = (
         "score",
         _highest_margin,
         evidence=_PUBLISHED,
+        is_judged=_always,
     ),
     Measure(
         "cells_passing",
@@ -151,5 +185,6 @@ MEASURES = (
         "count",
         _passing,
         evidence=_PUBLISHED,
+        is_judged=_rule_is_judged,
     ),
 )

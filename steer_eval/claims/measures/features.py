@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.fact import Fact
 from steer_eval.claims.measures.measure import Case, Evidence, Measure, NotCheckable, Observation
-from steer_eval.claims.measures.published import facts_in
+from steer_eval.claims.measures.published import conflict_of, facts_in
 from steer_eval.claims.measures.rule import comparisons
 
 _PUBLISHED: frozenset[Evidence] = frozenset({"published data"})
@@ -43,13 +43,14 @@ def _table(case: Case) -> dict[int, Mapping[str, Fact]]:
 def _ranked_by_delta(case: Case) -> Observation:
     """Whether the places in a table are those by delta with its sign."""
     table = _table(case)
+    conflict = conflict_of(row["feature_delta"] for row in table.values() if "feature_delta" in row)
     for feature, row in table.items():
         place = row["feature_rank"]
         if row["feature_rank_by_delta"].value != place.value:
             delta = float(row["feature_delta"].value)
             note = f"{place.note}; feature {feature} in place {place.value:g} has delta {delta:.3g}"
-            return Observation(False, place.file, place.where, note=note)
-    return Observation(True, next(iter(table.values()))["feature_rank"].file, "top_features")
+            return Observation(False, place.file, place.where, conflict=conflict, note=note)
+    return Observation(True, next(iter(table.values()))["feature_rank"].file, "top_features", conflict=conflict)
 
 
 def _passing(case: Case) -> Observation:
@@ -62,7 +63,8 @@ def _passing(case: Case) -> Observation:
     where = ", ".join(row["feature_rank"].where for row in passing.values()) or "top_features"
     named = [f"feature {feature} ({float(row[rule[0].measure].value):.3g})" for feature, row in passing.items()]
     note = f"of {len(table)} listed features" + (f": {', '.join(named)}" if named else "")
-    return Observation(len(passing), file, where, note=note)
+    compared = [row[each.measure] for row in table.values() for each in rule if each.measure in row]
+    return Observation(len(passing), file, where, conflict=conflict_of(compared), note=note)
 
 
 MEASURES = (

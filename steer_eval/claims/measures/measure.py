@@ -111,6 +111,7 @@ class Measure:
         observe: Takes the measure; raises `NotCheckable`.
         needs: What a re-run must measure for it; raises `NotCheckable`.
         evidence: Which evidence it can use.
+        is_judged: Whether it rests on the scores of a judge, so that on new generations only that judge can check it.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Measure:
     observe: Callable[[Case], Observation]
     needs: Callable[[Study, Selector], Needs] = field(default=lambda _study, _select: Needs())
     evidence: frozenset[Evidence] = frozenset({"published data", "re-run"})
+    is_judged: Callable[[Selector], bool] = field(default=lambda _select: False)
 
     @property
     def exact(self) -> bool:

@@ -6,7 +6,7 @@ is not checkable, never one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from steer_eval.claims.claim import Selector
@@ -73,7 +73,9 @@ def _look_up(measure: str) -> Callable[[Case], Observation]:
             raise NotCheckable(f"the data has no {quantity(measure)} of {subject(case.select)}")
         if len({fact.value for fact in found}) > 1:
             raise NotCheckable(f"the selector {str(case.select)!r} fits {len(found)} numbers, not one")
-        return _observation(found[0])
+        # Of a row that stands twice, the one that is found fault with.
+        fact = next((fact for fact in found if fact.conflict), found[0])
+        return Observation(fact.value, fact.file, fact.where, conflict=conflict_of([fact]), note=fact.note)
 
     return observe
 
@@ -95,20 +97,30 @@ def _highest_mature_anger(case: Case) -> Observation:
     if len(scored) > len(found):
         left_out = ", ".join(str(fact.select.variant) for fact in scored if fact.imputed)
         note += f"; left out, having a score and no text: {left_out}"
-    return Observation(highest.value, highest.file, highest.where, note=note)
+    # Any of them may be the highest in truth.
+    return Observation(highest.value, highest.file, highest.where, conflict=conflict_of(found), note=note)
 
 
-def _observation(fact: Fact) -> Observation:
-    return Observation(fact.value, fact.file, fact.where, note=fact.note)
+def conflict_of(facts: Iterable[Fact]) -> str:
+    """How the data contradicts itself about some facts, each row with its place; empty if it does not."""
+    return "; ".join(dict.fromkeys(f"{fact.where}: {fact.conflict}" for fact in facts if fact.conflict))
+
+
+def _is_score(unit: str) -> Callable[[Selector], bool]:
+    return lambda _select: unit == "score"
 
 
 MEASURES = (
-    *(Measure(name, DEFINITIONS[name], unit, _look_up(name), evidence=_PUBLISHED) for name, unit in _UNITS.items()),
+    *(
+        Measure(name, DEFINITIONS[name], unit, _look_up(name), evidence=_PUBLISHED, is_judged=_is_score(unit))
+        for name, unit in _UNITS.items()
+    ),
     Measure(
         "highest_mature_anger",
         "highest score of the wanted persona among variants with text whose labels fit a pattern",
         "score",
         _highest_mature_anger,
         evidence=_PUBLISHED,
+        is_judged=_is_score("score"),
     ),
 )

@@ -1,0 +1,84 @@
+"""Our side of the speed comparisons: `python benchmarks/ours.py FOLDER [DTYPE]`, run as a worker."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from serving import serve, threads, work
+
+from steer_eval.evaluation.corpus import TokenisedCorpus, Window
+from steer_eval.evaluation.generation import Request
+from steer_eval.evaluation.grid_generation import generate_grid
+from steer_eval.evaluation.grid_perplexity import perplexity_grid
+from steer_eval.extract import TokenisedPair, extract_tokens
+from steer_eval.model import LanguageModel, load_model
+from steer_eval.steering.interventions import Add, Intervention
+
+
+class Ours:
+    """The handlers.
+
+    Args:
+        folder: Where the work is.
+        dtype: Precision.
+    """
+
+    def __init__(self, folder: str, dtype: str) -> None:
+        self.given = work(folder)
+        self.lm: LanguageModel = load_model(Path(self.given["model"]), dtype=dtype)
+        self.vectors = {int(layer): torch.tensor(values) for layer, values in self.given["vectors"].items()}
+
+    def intervention(self, cell: int) -> Intervention:
+        layer, coefficient = self.given["cells"][cell]
+        return (Add(layer, self.vectors[layer], coefficient),)
+
+    def sweep(self, cells: list[int], prompts: int, tokens: int) -> tuple[float, Any]:
+        """Texts of some cells on the first prompts, as tokens, with the gaps between the two largest logits."""
+        rows = [(cell, prompt) for cell in cells for prompt in range(prompts)]
+        requests = [Request(tuple(self.given["prompts"][prompt]), self.intervention(cell)) for cell, prompt in rows]
+        texts = dict(generate_grid(self.lm, requests, max_new_tokens=tokens))
+        result = [[*rows[index], text.ids, text.tie_at] for index, text in texts.items()]
+        return sum(len(text.gaps) for text in texts.values()), result
+
+    def perplexity(self, cells: list[int]) -> tuple[float, Any]:
+        """Mean negative log-likelihood of the corpus in some cells."""
+        windows = tuple(
+            Window((), tuple(ids), torch.zeros(len(ids) - 1, dtype=torch.long).numpy()) for ids in self.given["windows"]
+        )
+        scores = dict(perplexity_grid(self.lm, TokenisedCorpus(windows, 1), list(map(self.intervention, cells))))
+        return len(cells), [float(scores[place].mean()) for place in range(len(cells))]
+
+    def extract(self, pairs: int) -> tuple[float, Any]:
+        """Vectors of all layers from the first pairs."""
+        tokens = [
+            TokenisedPair(tuple(prompt), (tuple(positive), tuple(negative)))
+            for prompt, positive, negative in self.given["pairs"][:pairs]
+        ]
+        vectors = extract_tokens(self.lm, tokens, sorted(self.vectors))
+        return pairs, {layer: vector.tolist() for layer, vector in vectors.items()}
+
+    def shapes(self, kind: str, **request: Any) -> tuple[float, Any]:
+        """Products `[rows, inputs, outputs]` of the linear layers, in the order in which a piece of work does them."""
+        seen: list[tuple[int, int, int]] = []
+
+        def note(layer: torch.nn.Linear, inputs: tuple[torch.Tensor], _output: torch.Tensor) -> None:
+            seen.append((inputs[0].numel() // layer.in_features, layer.in_features, layer.out_features))
+
+        handles = [
+            layer.register_forward_hook(note)
+            for layer in self.lm.module.modules()
+            if isinstance(layer, torch.nn.Linear)
+        ]
+        getattr(self, kind)(**request)
+        for handle in handles:
+            handle.remove()
+        return len(seen), seen
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(threads())
+    ours = Ours(*sys.argv[1:2], *(sys.argv[2:] or ["float32"]))
+    serve({"sweep": ours.sweep, "perplexity": ours.perplexity, "extract": ours.extract, "shapes": ours.shapes})

@@ -1,0 +1,91 @@
+"""Published scores as cards show them: who gave them, how, and how far judges agree.
+
+Invariant: a card says of every table of scores which judge, protocol and rubric stand behind it, as far as its rows say
+so themselves; nothing about a judge is typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from steer_eval.cells import Cell
+from steer_eval.errors import FormatError
+from steer_eval.formats.containment import inside
+from steer_eval.formats.kinds import kind_of
+from steer_eval.formats.manifest import repo_files
+from steer_eval.formats.strict_json import scan_jsonl
+from steer_eval.judge.agreement import Agreement, compare
+from steer_eval.judge.rubric import MARGIN, STUDY_AXES, load_rubric
+
+
+@dataclass(frozen=True, eq=False)
+class JudgeTable:
+    """A file of scores of one model's cells.
+
+    Args:
+        judge: Who gave them, as the file is called.
+        model: Whose cells they are of.
+        file: The file.
+        rows: Its good rows.
+    """
+
+    judge: str
+    model: str
+    file: str
+    rows: tuple[Mapping[str, Any], ...]
+
+    def said(self, key: str) -> Any:
+        """What all rows say of where they come from; None where they don't, or not the same."""
+        values = [row.get(key) for row in self.rows]
+        return values[0] if values and all(value == values[0] for value in values) else None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Columns of scores."""
+        return (*STUDY_AXES, MARGIN)
+
+    @cached_property
+    def has_intervals(self) -> bool:
+        """Whether margins have an interval."""
+        return any(MARGIN in row.get("intervals", {}) for row in self.rows)
+
+    def scores(self) -> dict[Cell, dict[str, float]]:
+        """Scores by cell and axis; those of collapsed cells, which have no text, are left out."""
+        return {
+            Cell(self.model, "steered", row["layer"], float(row["coef"])): {axis: float(row[axis]) for axis in STUDY_AXES}
+            for row in self.rows
+            if not row.get("collapsed")
+        }
+
+
+def judge_tables(data_repo: Path, models: Collection[str]) -> tuple[JudgeTable, ...]:
+    """The tables of scores of a dataset repo; a bad row is left out, and is a finding elsewhere.
+
+    Args:
+        data_repo: The dataset repo.
+        models: Models of the study.
+    """
+    from steer_eval.claims.facts import judge_of
+
+    found = []
+    for path in repo_files(data_repo):
+        named = judge_of(path, models) if kind_of(path) == "judge" else None
+        if named is not None:
+            scanned = scan_jsonl(inside(data_repo, path), schema="judge_row", name=path)
+            rows = tuple(row.value for row in scanned if not isinstance(row, FormatError))
+            found.append(JudgeTable(named[0], named[1], path, rows))
+    return tuple(table for table in found if table.rows)
+
+
+def agreements(first: JudgeTable, tables: Collection[JudgeTable]) -> dict[str, list[Agreement]]:
+    """Agreement of a judge with each other judge of the same model, by the other's name."""
+    rubric = load_rubric()
+    return {
+        other.judge: compare(first.scores(), other.scores(), rubric)
+        for other in tables
+        if other is not first and other.model == first.model
+    }
