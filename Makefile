@@ -49,6 +49,8 @@ $(INTEROP)/%/.installed: tests/interop/requirements/%.txt
 study: install
 	$(BIN)/steer-eval extract $(STUDY)
 	$(BIN)/steer-eval sweep $(STUDY)
+	$(BIN)/steer-eval judge $(STUDY) --judge probe --out runs/probe
+	cp runs/probe/judge_probe_*.jsonl $(STUDY)-data/
 	$(BIN)/steer-eval card $(STUDY)
 
 # Side-by-side benchmarks; NAMES chooses some of them. Two libraries that they are held to need environments of their own.

@@ -1,6 +1,6 @@
 """The other end of `workers.py`: answers requests on standard input, in whatever environment it is run.
 
-Invariant: standard output carries answers and nothing else, whatever libraries print.
+Invariant: standard output carries answers and nothing else, whatever libraries print once this is imported.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+_ANSWERS = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 Handler = Callable[..., tuple[float, Any]]
 """Takes a request's fields, and returns how many units it did and what came out."""
@@ -30,13 +33,11 @@ def threads() -> int:
 
 def serve(handlers: Mapping[str, Handler]) -> None:
     """Answer until standard input ends. A request's field `do` names the handler."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
         request = json.loads(line)
         handler = handlers[request.pop("do")]
         start = time.perf_counter()
         units, result = handler(**request)
         seconds = time.perf_counter() - start
-        answers.write(json.dumps({"seconds": seconds, "units": units, "result": result}) + "\n")
-        answers.flush()
+        _ANSWERS.write(json.dumps({"seconds": seconds, "units": units, "result": result}) + "\n")
+        _ANSWERS.flush()

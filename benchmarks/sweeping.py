@@ -22,7 +22,7 @@ INTEROP = _HERE.parent / ".interop"
 LIBRARIES = ("steering-vectors", "repeng")
 ROUNDS = 3
 SAMPLE = 6
-EXTRACT_SAMPLE = 10
+EXTRACT_SAMPLE = 6
 
 
 def prepared(folder: Path) -> dict[str, Any]:
@@ -34,7 +34,8 @@ def prepared(folder: Path) -> dict[str, Any]:
 
 def sample(count: int, size: int = SAMPLE) -> list[int]:
     """So many of the first numbers, from all parts alike."""
-    return [(2 * number + 1) * count // (2 * size) for number in range(min(size, count))]
+    size = min(size, count)
+    return [(2 * number + 1) * count // (2 * size) for number in range(size)]
 
 
 def _side(script: str, folder: Path, *arguments: str, python: str = sys.executable) -> Command:

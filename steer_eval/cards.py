@@ -144,7 +144,9 @@ def _render(template: str, study: Study, results: Results, front_matter: str) ->
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(line=markdown.line, cell=markdown.table_cell, paragraphs=markdown.paragraphs)
+    environment.filters.update(
+        line=markdown.line, cell=markdown.table_cell, paragraphs=markdown.paragraphs, inert=markdown.inert
+    )
     return environment.get_template(template).render(
         front_matter=front_matter,
         study=study,

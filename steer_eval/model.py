@@ -132,11 +132,22 @@ class LanguageModel:
 
         Returns:
             Logits `[rows, tokens, vocabulary]`.
+
+        Raises:
+            SteerEvalError: The head reads something else than what `final_hidden` returns.
         """
         unused = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
-        with replaced(self.module, self.module.base_model_prefix, _BackboneOutput(hidden)):
-            logits: Tensor = self.module(input_ids=unused, use_cache=False).logits
-        return logits
+        # OPT's head reaches through its backbone to the decoder in it.
+        for parent, name in ((self.module, self.module.base_model_prefix), (self._backbone, "decoder")):
+            if hasattr(parent, name):
+                with replaced(parent, name, _BackboneOutput(hidden)) as backbone:
+                    logits: Tensor = self.module(input_ids=unused, use_cache=False).logits
+                if backbone.asked:
+                    return logits
+        raise SteerEvalError(
+            f"{type(self.module).__name__} does not get its logits from its {self.module.base_model_prefix}",
+            "report the architecture",
+        )
 
     @property
     def _backbone(self) -> Any:

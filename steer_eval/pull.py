@@ -43,13 +43,15 @@ class Origin:
         repo: Hub id of the repo.
         kind: `model` or `dataset`.
         revision: The commit.
-        files: SHA-256 of each file of that commit, by path.
+        files: SHA-256 of each file of that commit, by path, or as it was last published from the folder.
+        published: The commit that was last published from the folder, after it was brought here; None for none.
     """
 
     repo: str
     kind: str
     revision: str
     files: Mapping[str, str]
+    published: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -59,6 +61,7 @@ class Origin:
             "kind": self.kind,
             "revision": self.revision,
             "files": dict(self.files),
+            **({"published": self.published} if self.published else {}),
         }
 
 
@@ -138,7 +141,17 @@ def read_origin(folder: Path) -> Origin | None:
         schema.check(record, "pulled", file=f"{folder}/{_RECORD}")
     except FormatError:
         return None
-    return Origin(record["repo"], record["kind"], record["revision"], record["files"])
+    return Origin(record["repo"], record["kind"], record["revision"], record["files"], record.get("published"))
+
+
+def record(folder: Path, origin: Origin) -> None:
+    """Write down where a folder was brought from.
+
+    Args:
+        folder: The folder.
+        origin: Where from.
+    """
+    write_json(folder / _RECORD, origin.to_json())
 
 
 def _folders(opened: Repositories | StudyRepositories, to: Path) -> list[tuple[Repository, Path]]:
@@ -237,7 +250,7 @@ def _apply(what: Plan) -> Plan:
         dropped = [path for path in what.clash if path not in what.origin.files]
         for path in (*what.remove, *dropped):
             inside(what.folder, path).unlink(missing_ok=True)
-        write_json(what.folder / _RECORD, what.origin.to_json())
+        record(what.folder, what.origin)
         shutil.rmtree(incoming)
     done = {"write": (*what.write, *clashing), "remove": (*what.remove, *dropped), "clash": ()}
     return Plan(what.source, what.folder, what.origin, **done, kept=what.kept, unchanged=what.unchanged)

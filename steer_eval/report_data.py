@@ -7,6 +7,7 @@ beside others and named. Of equal repos and equal runs the values are equal, whe
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from steer_eval.claims.ties import tie_warnings
 from steer_eval.claims.verdict import WORDS, judge
 from steer_eval.claims.verdict import Verdict as Judged
 from steer_eval.environment import Environment
-from steer_eval.errors import FormatError
+from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.findings import SEVERITIES, Finding
 from steer_eval.formats import schema
 from steer_eval.formats.containment import inside
@@ -40,6 +41,7 @@ from steer_eval.study import Study, load_study
 from steer_eval.validate import validate
 
 PAGE_SCHEMA = "steer-eval/report-page/1"
+_TITLE = re.compile(r"^# (?P<words>.{1,200})$", re.MULTILINE)
 PUBLISHED, RERUN = "published data", "re-run"
 
 
@@ -150,18 +152,21 @@ class _Gathered:
     inventories: Mapping[str, Inventory]
 
 
-def load_page(target: str, data: str | None = None) -> Page:
+def load_page(target: str, data: str | None = None, study: str | None = None) -> Page:
     """Read what a page on a target shows.
 
     Args:
         target: A run directory, or a model repo as a folder or on the Hub.
         data: Dataset repo; for a run directory the published one, which is then shown beside the run.
+        study: Study file, or the name of one that ships, for a model repo that has none.
 
     Raises:
-        SteerEvalError: The target can't be read.
+        SteerEvalError: The target can't be read, or a study is named for a run, which has its own.
     """
     if not is_run(Path(target)):
-        return _page(_of_repo(open_target(target, data)))
+        return _page(_of_repo(open_target(target, data, study)))
+    if study is not None:
+        raise SteerEvalError(f"{target} is a run, which is of its own study", "leave out --study")
     return load_run(Path(target), [open_repository(data, "dataset")] if data else [])
 
 
@@ -208,8 +213,9 @@ def _of_run(folder: Path, published: Sequence[Repository]) -> _Gathered:
         Fact("same machine class", ("" if same is None else "yes" if same else "no",)),
     ]
     findings = [Finding(**finding) for finding in report["findings"]]
-    title = study.title if study else report["repo"].rstrip("/").rsplit("/", 1)[-1]
     inventories = _inventories(roots)
+    named = _heading(inventories[PUBLISHED]) if PUBLISHED in inventories else ""
+    title = study.title if study else named or report["repo"].rstrip("/").rsplit("/", 1)[-1]
     found = [finding for inventory in inventories.values() for finding in file_findings(inventory)]
     return _Gathered(title, study, facts, _claims(report["verdicts"]), [*findings, *_new(findings, found)], inventories)
 
@@ -223,7 +229,8 @@ def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
     if isinstance(target, StudyRepositories):
         published = published_results(target, validation)
         verdicts = judge(target.study, published, None)
-        findings += tie_warnings(verdicts, target.study, published, f"{model.name}/{STUDY_FILE}")
+        place = STUDY_FILE if target.words else f"{model.name}/{STUDY_FILE}"
+        findings += tie_warnings(verdicts, target.study, published, place)
     of_words = not isinstance(target, StudyRepositories) or target.words
     if of_words and (card := validation.inventory.named(CARD, "card")) is not None:
         # Without a study of its own, the claims of a repo are those of its card's words.
@@ -243,9 +250,16 @@ def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
         Fact("numbers of the card", (coverage,)),
         *_machines("published data measured on", recorded),
     ]
-    title = study.title if study else model.title
+    title = study.title if study else _heading(validation.inventory) or model.title
     values = [verdict.to_json() for verdict in verdicts]
     return _Gathered(title, study, facts, _claims(values), findings, {PUBLISHED: validation.inventory})
+
+
+def _heading(inventory: Inventory) -> str:
+    """What a repo's card is headed, without markup; empty where there is none."""
+    card = inventory.named(CARD, "card")
+    heading = _TITLE.search(card.value) if card is not None and isinstance(card.value, str) else None
+    return re.sub(r"[`*]", "", heading["words"]).strip() if heading else ""
 
 
 def _claims(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -161,7 +161,9 @@ def reproduce(
                 rerun = Rerun(again, _same_machine_class(environments, dict(published.environments)))
         why_no_rerun = NO_RERUN[level == "rerun"]
         verdicts = judge(study, published, rerun, why_no_rerun=why_no_rerun) if level != "check" else ()
-        findings += tie_warnings(verdicts, study, published, f"{repositories.model.name}/{STUDY_FILE}")
+        # The study of a repo that has none stands in the run directory.
+        place = STUDY_FILE if repositories.words else f"{repositories.model.name}/{STUDY_FILE}"
+        findings += tie_warnings(verdicts, study, published, place)
         if audit:
             verdicts += judge_text(audit.verdicts, study, published, rerun, why_no_rerun=why_no_rerun)
         if repositories.words:
@@ -258,7 +260,7 @@ def _rerun(
     wanted = needs(study, study.claims)
     chosen = {name: _chosen(repositories, name, wanted, cells) for name in study.models}
     records: dict[str, dict[str, Any]] = {}
-    left_out = _left_out(study, published, chosen, budget)
+    left_out = _left_out(repositories, published, chosen, budget)
     findings = list(left_out.values())
     for name, reference in study.models.items():
         if name in left_out:
@@ -274,8 +276,11 @@ def _rerun(
     return {name: Environment.from_json(record) for name, record in records.items()}, findings
 
 
-def _left_out(study: Study, published: Results, chosen: Mapping[str, _Chosen], budget: _Budget) -> dict[str, Finding]:
+def _left_out(
+    repositories: StudyRepositories, published: Results, chosen: Mapping[str, _Chosen], budget: _Budget
+) -> dict[str, Finding]:
     """Models that this machine can't run in the time there is, smallest first; tells what each of them needs."""
+    study = repositories.study
     flops, memory = machine_flops(), machine_gigabytes()
     estimates = [
         estimate(study, study.models[name], what.cells, what.text, published, flops=flops)
@@ -288,7 +293,7 @@ def _left_out(study: Study, published: Results, chosen: Mapping[str, _Chosen], b
         reason = why_left_out(wanted, minutes_left=left, gigabytes=memory)
         budget.tell(f"{wanted}{f': left out, {reason}' if reason else ''}")
         if reason:
-            fix = f"run it with --max-minutes {total} on a machine with enough memory" if wanted.minutes else ""
+            fix = f"on a machine with enough memory: {_command(repositories, total)}" if wanted.minutes else ""
             message = f"{wanted.base_model} was not run: {reason}"
             findings[wanted.model] = Finding("model-left-out", "warning", wanted.model, "", message, fix=fix)
         else:
@@ -296,6 +301,13 @@ def _left_out(study: Study, published: Results, chosen: Mapping[str, _Chosen], b
     if any(REGISTRY[claim.measure].unit == "score" for claim in study.claims if claim.measure in REGISTRY):
         budget.tell("judges: no calls; their published scores are checked, not made again")
     return findings
+
+
+def _command(repositories: StudyRepositories, minutes: int) -> str:
+    """The command that runs all models of a study again."""
+    study = f" --study {repositories.study.name}" if repositories.words else ""
+    where = f"{repositories.model.name} --data {repositories.data.name}{study}"
+    return f"steer-eval reproduce {where} --max-minutes {minutes}"
 
 
 @dataclass(frozen=True)

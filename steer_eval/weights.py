@@ -74,7 +74,8 @@ def fetch(reference: ModelReference, *, study_folder: Path) -> Weights:
             if not (folder / "config.json").is_file():
                 raise SteerEvalError(
                     f"model {reference.name}: no config.json in {source.path}",
-                    f"put the model's folder there, or mend models.{reference.name}.source.local.path in study.yaml",
+                    f"put the model's folder there, mend models.{reference.name}.source.local.path in study.yaml, or "
+                    "give a repo of the Hub there, which everybody has",
                 )
             return Weights(folder, "local", _weights_digest(folder))
 

@@ -30,7 +30,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_carries_schemas_and_templates(installed: Path) -> None:
-    for name in ("schemas", "cards", "rubrics"):
+    for name in ("schemas", "cards", "rubrics", "tasks"):
         shipped = {path.name for path in (installed / "steer_eval" / "_data" / name).iterdir()}
         assert shipped == {path.name for path in (ROOT / name).iterdir()}
 

@@ -174,7 +174,7 @@ def test_a_card_alone_is_enough(tmp_path: Path) -> None:
     page = load_page(str(tmp_path))
 
     assert page.sweeps == ()
-    assert page.title == tmp_path.name
+    assert page.title == "A card"
     assert [fact.term for fact in page.facts] == ["model repo", "level", "numbers of the card", "page made by"]
 
 

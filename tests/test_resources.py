@@ -10,7 +10,9 @@ from steer_eval.resources import folder
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("name", "pattern"), [("schemas", "*.schema.json"), ("cards", "*.jinja"), ("rubrics", "*")])
+@pytest.mark.parametrize(
+    ("name", "pattern"), [("schemas", "*.schema.json"), ("cards", "*.jinja"), ("rubrics", "*"), ("tasks", "*")]
+)
 def test_the_data_beside_the_package_is_the_one_at_the_top(name, pattern):
     files = {path.name: path.read_bytes() for path in folder(name).glob(pattern)}
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from steer_eval.claims.claim import Selector
+from steer_eval.claims.measures import REGISTRY
+from steer_eval.claims.verdict import NO_JUDGE, NO_RERUN, judge
 from steer_eval.cli.main import cli
 from steer_eval.errors import SteerEvalError
+from steer_eval.published import published_results
+from steer_eval.report_data import load_page
 from steer_eval.repository import Repositories, StudyRepositories, open_target, shipped_studies
 from steer_eval.rules.claims import check_claims
 from steer_eval.study import load_study
+from steer_eval.validate import validate
 
 SEED = "qwen35-mature-anger"
 STUDIES = shipped_studies()
@@ -97,6 +104,38 @@ def test_the_seeds_claims_hold_on_its_published_data(upstream: Path, tmp_path: P
     ]
     coverage = report["coverage"]
     assert coverage["understood"] == coverage["numbers"] == len(card) - coverage["places"]
+    ties = [finding for finding in report["findings"] if finding["rule"] == "best-cell-tie"]
+    assert [tie["where"].partition(": ")[2] for tie in ties if tie["file"] == "study.yaml"] == [
+        "small-best",
+        "xlarge-best",
+    ]
+    page = load_page(str(upstream / "model"), str(upstream / "dataset"), SEED)
+    assert {(claim.id, claim.verdict) for claim in page.verdicts} >= {(each["id"], each["verdict"]) for each in own}
+
+
+EDITS = {
+    "judge_deepseek_large.jsonl": ("large-margin", '"layer": 14, "coef": 1.0', "mature_anger", "large-ratio"),
+    "judge_phase_i.jsonl": ("anchor-mature-anger", '"prompt_only"', "juvenile_rage", "large-margin"),
+}
+"""By file: a claim, what its row has, the field to change, and a claim on other rows."""
+
+
+@pytest.mark.parametrize("file", EDITS)
+def test_a_row_that_contradicts_itself_supports_no_claim_of_a_study(file: str, upstream: Path, tmp_path: Path) -> None:
+    claim, row, field, other = EDITS[file]
+    data = shutil.copytree(upstream / "dataset", tmp_path / "data", copy_function=shutil.copyfile)
+    data.chmod(0o755)
+    lines = (data / file).read_text().splitlines()
+    changed = [json.loads(line) | {field: 2.0} if row in line else json.loads(line) for line in lines]
+    (data / file).write_text("".join(f"{json.dumps(each)}\n" for each in changed))
+    target = open_target(str(upstream / "model"), str(data), SEED)
+    assert isinstance(target, StudyRepositories)
+    validation = validate(target)
+
+    verdicts = {each.claim.id: each for each in judge(target.study, published_results(target, validation), None)}
+    assert verdicts[claim].word == "contradicted"
+    assert "margin" in verdicts[claim].checks[0].reason
+    assert verdicts[other].word == "reproduced"
 
 
 def test_a_rerun_names_what_it_needs_and_what_it_leaves_out(upstream: Path, tmp_path: Path) -> None:
@@ -109,3 +148,10 @@ def test_a_rerun_names_what_it_needs_and_what_it_leaves_out(upstream: Path, tmp_
     assert "tokens" in answer.stderr
     assert "judges: no calls" in answer.stderr
     assert report["level"] == {"requested": "rerun", "reached": "recompute"}
+    again = {
+        (REGISTRY[verdict["measure"]].is_judged(Selector()), check["reason"])
+        for verdict in report["verdicts"]
+        for check in verdict["checks"]
+        if check["evidence"] == "re-run"
+    }
+    assert again == {(True, NO_JUDGE), (False, NO_RERUN[1])}

@@ -100,11 +100,15 @@ def opened_answers(folder: Path) -> Iterator[Journal]:
         folder: A run directory, or where results are written; it is created if need be.
 
     Raises:
-        SteerEvalError: Another process works there, or the folder can't be written.
+        SteerEvalError: Another process works there, the folder holds something else, or it can't be written.
         FormatError: The journal is damaged.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / LOCK).exists():
+            raise SteerEvalError(
+                f"{folder} is not empty and no run directory", "give a new or an empty folder with --run"
+            )
         lock = FileLock(folder / LOCK, timeout=0)
         lock.acquire()
     except Timeout:

@@ -86,7 +86,9 @@ def compare(
         return Comparison(_mean(a), _mean(b), _mean(b - a), None, len(shared))
     values = _value(aggregate, first), _value(aggregate, second)
     draws = np.random.default_rng(0).integers(0, len(shared), size=(RESAMPLES, len(shared)))
-    drawn = np.array([[_value(aggregate, [side[index] for index in draw]) for side in (first, second)] for draw in draws])
+    drawn = np.array(
+        [[_value(aggregate, [side[index] for index in draw]) for side in (first, second)] for draw in draws]
+    )
     with np.errstate(all="ignore"):
         spread = [
             float(np.std(each, ddof=1)) if len(shared) > 1 else math.nan
@@ -97,12 +99,6 @@ def compare(
     return Comparison(
         Estimate.of(values[0], spread[0]), Estimate.of(values[1], spread[1]), difference, ratio, len(shared)
     )
-
-
-def estimate(items: Sequence[Any], aggregate: Aggregate, *, is_mean: bool) -> Estimate:
-    """A metric under one condition."""
-    by_document = dict(enumerate(items))
-    return compare(by_document, by_document, aggregate, is_mean=is_mean, is_perplexity=False).base
 
 
 def pooled(parts: Sequence[tuple[Estimate, int]], whole: float | None) -> Estimate:
@@ -129,7 +125,8 @@ def pooled(parts: Sequence[tuple[Estimate, int]], whole: float | None) -> Estima
 def _mean(values: NDArray[np.float64]) -> Estimate:
     if not len(values):
         return Estimate(None, None)
-    stderr = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    with np.errstate(all="ignore"):
+        stderr = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
     return Estimate.of(float(values.mean()), stderr)
 
 

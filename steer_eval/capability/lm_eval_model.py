@@ -80,10 +80,9 @@ class SteeredLM(HFLM):  # type: ignore[misc]
             condition = one_condition(source, layer, float(coef))
             lm = source.load(device=device).lm
             intervention = condition.intervention
-        # lm-eval gives a tokenizer a padding token where it has none; the one that we were given stays as it is.
         super().__init__(
             pretrained=lm.module,
-            tokenizer=copy.deepcopy(lm.tokenizer),
+            tokenizer=_own_tokenizer(lm),
             batch_size=batch_size,
             enable_thinking=False,
             **others,
@@ -164,11 +163,13 @@ class SteeredLM(HFLM):  # type: ignore[misc]
         whole = torch.tensor([ids], device=self.device)
         logits = self._model_call(whole[:, :-1])[0]
         targets = whole[0, 1:]
-        chunks = [
-            (chunk.double().log_softmax(-1).gather(1, wanted[:, None])[:, 0].cpu(), (chunk.argmax(-1) == wanted).cpu())
-            for chunk, wanted in zip(logits.split(_LOGIT_ROWS), targets.split(_LOGIT_ROWS), strict=True)
-        ]
-        return torch.cat([scores for scores, _ in chunks]), torch.cat([greedy for _, greedy in chunks])
+        scores = []
+        greedy = []
+        for start in range(0, len(targets), _LOGIT_ROWS):
+            chunk, wanted = logits[start : start + _LOGIT_ROWS], targets[start : start + _LOGIT_ROWS]
+            scores.append(chunk.double().log_softmax(-1).gather(1, wanted[:, None])[:, 0].cpu())
+            greedy.append((chunk.argmax(-1) == wanted).cpu())
+        return torch.cat(scores), torch.cat(greedy)
 
 
 def register() -> None:
@@ -178,6 +179,15 @@ def register() -> None:
 
     if MODEL_TYPE not in model_registry:
         model_registry.register(MODEL_TYPE, target=SteeredLM)
+
+
+def _own_tokenizer(lm: LanguageModel) -> Any:
+    """A copy of the model's tokenizer, to which lm-eval adds the special tokens that it can't do without."""
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    if tokenizer.eos_token_id is None:
+        ends = sorted(lm.eos_ids)
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0]) if ends else tokenizer.pad_token
+    return tokenizer
 
 
 def _is_given(request: Any) -> bool:

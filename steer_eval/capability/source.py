@@ -270,10 +270,15 @@ def _claimed_cells(source: Source, *, measure: str | None = None) -> list[tuple[
 
 def _best_cells(source: Source) -> list[tuple[int, float]]:
     """Cells claimed to be best, and those with a judge's highest margin, all ties included."""
+    if source.study is None or source.data is None:
+        return []
+    from steer_eval.claims.facts import facts_of
+    from steer_eval.claims.names import model_names
+    from steer_eval.inventory import Root, take_inventory
     from steer_eval.legacy.best import judgements
 
-    facts = source.results.facts if source.results is not None else None
-    judged = judgements(facts, [source.reference.name]) if facts is not None else []
+    inventory = take_inventory([Root(source.data, "", "dataset", source.study.chosen_names)])
+    judged = judgements(facts_of(inventory, model_names(inventory)), [source.reference.name])
     best = [(score.layer, score.coef) for judgement in judged for score in judgement.best]
     return list(dict.fromkeys([*_claimed_cells(source, measure="best_cell"), *best]))
 
@@ -292,8 +297,12 @@ def steered(source: Source, layer: int, coef: float) -> Condition:
     origin = layer if source.layer is None else source.layer
     if origin not in source.vectors:
         known = ", ".join(map(str, sorted(source.vectors))) or "none"
+        why = ""
+        if source.results is not None:
+            why = source.results.unusable.get(source.results.vector_file(source.reference.name, layer), "")
         raise SteerEvalError(
-            f"there is no vector of {source.reference.name} for layer {layer}; there are layers {known}",
+            f"there is no vector of {source.reference.name} for layer {layer}; there are layers {known}"
+            + (f" ({why})" if why else ""),
             "choose among them, or make a vector file the target to add it at any layer",
         )
     return _adding("steered", source.vectors[origin].values, layer, coef, source.files[origin])

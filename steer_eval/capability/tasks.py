@@ -167,5 +167,7 @@ def parse_metadata(text: str | None) -> dict[str, Any]:
 
     value = parse(text, "--metadata", "") if text else {}
     if not isinstance(value, dict):
-        raise FormatError("--metadata", "", "no JSON object", expected="object", observed=type(value).__name__)
+        observed = type(value).__name__
+        fix = "give an object, for example '{\"max_seq_lengths\": [512]}'"
+        raise FormatError("--metadata", "", "no JSON object", expected="object", observed=observed, fix=fix)
     return value

@@ -28,8 +28,8 @@ TASK = "steer_eval_token_perplexity"
 METRIC = "token_perplexity"
 _MAX_BYTES = 64 * 2**20
 _FIX = (
-    "give --metadata '{\"corpus\": \"FILE.txt\", \"tokenizer\": \"FOLDER OR REPO\"}', or run `steer-eval capability` on "
-    "a study with a corpus"
+    'give --metadata \'{"corpus": "FILE.txt", "tokenizer": "FOLDER OR REPO"}\', or run `steer-eval capability` on a '
+    "study with a corpus"
 )
 
 
@@ -82,6 +82,8 @@ def _dataset(**metadata: Any) -> dict[str, datasets.Dataset]:
     if not corpus or not tokenizer:
         raise SteerEvalError(f"the task {TASK} needs a corpus and a tokenizer", _FIX)
     text = read_text(Path(corpus), str(corpus), limit=_MAX_BYTES)
+    # As a study's corpus is read: a line end at the end of the file is no part of the text.
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     protocol = PerplexityProtocol(
         str(corpus), int(metadata.get("window", 512)), beyond=metadata.get("beyond", "windows")
     )
@@ -111,7 +113,7 @@ def sentence_documents(
         if sum(len(document["continuation_ids"]) for document in made) < len(window.ids) - 1:
             raise SteerEvalError(
                 f"window {number} of the corpus has other tokens when its text is tokenised by itself",
-                "use the model type steer-eval with \"token_ids\": true in the metadata, or \"beyond\": \"truncate\"",
+                'use the model type steer-eval with "token_ids": true in the metadata, or "beyond": "truncate"',
             )
         documents += made
     return documents
@@ -122,10 +124,10 @@ def _documents(window: Window, lm: LanguageModel, *, reads_ids: bool) -> Iterato
     start = 1
     for end in ends:
         pair = window.ids[:start], window.ids[start:end]
-        context, continuation = (lm.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            for ids in pair
-        )
-        if reads_ids or _is_read_back(lm, context, continuation, pair):
+        context, continuation = (_text(lm, ids) for ids in pair)
+        # What is cut here must be readable as the next sentence's context too.
+        last = end == len(window.ids)
+        if reads_ids or (_is_read_back(lm, context, continuation, pair) and (last or _ends_well(lm, window.ids[:end]))):
             yield {
                 "context": context,
                 "continuation": continuation,
@@ -133,6 +135,10 @@ def _documents(window: Window, lm: LanguageModel, *, reads_ids: bool) -> Iterato
                 "continuation_ids": list(pair[1]),
             }
             start = end
+
+
+def _text(lm: LanguageModel, ids: Sequence[int]) -> str:
+    return str(lm.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _is_read_back(
@@ -145,6 +151,12 @@ def _is_read_back(
     return bool(stripped) and all(
         tuple(lm.text_ids(text, special_tokens=not _starts_special(lm, ids))) == ids for text, ids in texts
     )
+
+
+def _ends_well(lm: LanguageModel, ids: Sequence[int]) -> bool:
+    """Whether a context does not end in the spaces that lm-eval gives to the continuation."""
+    text = _text(lm, ids)
+    return text == text.rstrip()
 
 
 def _starts_special(lm: LanguageModel, ids: Sequence[int]) -> bool:

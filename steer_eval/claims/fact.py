@@ -54,6 +54,7 @@ DEFINITIONS = {
     "row_count": "rows of a file",
     "cell_count": "steered cells of a sweep",
     "collapsed_cells": "steered cells of a sweep that collapse",
+    "largest_coefficient_without_collapse": "largest positive coefficient of a layer that does not collapse",
     "contrast_pair_count": "number of contrast pairs",
     "prompt_count": "number of evaluation prompts",
     "prompts_per_cell": "number of evaluation prompts that each cell of a sweep was given",

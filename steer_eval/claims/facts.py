@@ -6,7 +6,7 @@ there. Claims of a card are looked up here, so that a verdict can always show it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from steer_eval.claims.claim import Selector
@@ -16,6 +16,7 @@ from steer_eval.claims.transfer_facts import transfer_facts
 from steer_eval.claims.variant_facts import scores, variant_facts
 from steer_eval.formats.features import FeatureRow, FeatureTable
 from steer_eval.inventory import TABLES, Artifact, Inventory
+from steer_eval.results import SweepRow
 from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of, model_called, sweep_files
 from steer_eval.rules.vector_files import vectors_by_model
 
@@ -48,7 +49,6 @@ def _sweeps(sweeps: Mapping[str, SweepFile]) -> Iterator[Fact]:
     ratio = collapse_ratio_of(sweeps)
     for model, sweep in sweeps.items():
         file = sweep.artifact.file
-        steered = [row for row in sweep.rows if row.cell.label == "steered"]
         for row in sweep.rows:
             select = Selector(model, row.cell.label, row.cell.layer, row.cell.coef)
             where = f"line {row.line}"
@@ -59,12 +59,26 @@ def _sweeps(sweeps: Mapping[str, SweepFile]) -> Iterator[Fact]:
                 ("collapsed", row.collapsed),
             ):
                 yield Fact(measure, select, value, file, where)
-        yield Fact("cell_count", Selector(model), len(steered), file, f"{len(steered)} rows")
-        collapsed = sum(row.ppl_ratio > ratio for row in steered)
         note = f"above {ratio:g} times the unsteered perplexity"
-        yield Fact("collapsed_cells", Selector(model), collapsed, file, f"{len(steered)} rows", note)
+        labels = ["steered", *sorted({row.cell.label for row in sweep.rows} - {"steered"})]
+        for label in labels:
+            rows = [row for row in sweep.rows if row.cell.label == label]
+            kind, where = Selector(model, label), f"{len(rows)} rows"
+            yield Fact("cell_count", kind, len(rows), file, where)
+            yield Fact("collapsed_cells", kind, sum(row.ppl_ratio > ratio for row in rows), file, where, note)
+            yield from _largest_coefficients(rows, kind, ratio, file)
         for count in sorted({len(row.generations) for row in sweep.rows if row.generations}):
             yield Fact("prompts_per_cell", Selector(model), count, file, f"{len(sweep.rows)} rows")
+
+
+def _largest_coefficients(rows: Sequence[SweepRow], kind: Selector, ratio: float, file: str) -> Iterator[Fact]:
+    """Of each layer the largest positive coefficient whose ratio does not lie above the collapse ratio."""
+    for layer in sorted({row.cell.layer for row in rows if row.cell.layer is not None}):
+        standing = [row for row in rows if row.cell.layer == layer and row.cell.coef > 0 and row.ppl_ratio <= ratio]
+        if standing:
+            row = max(standing, key=lambda row: row.cell.coef)
+            select = replace(kind, layer=layer)
+            yield Fact("largest_coefficient_without_collapse", select, row.cell.coef, file, f"line {row.line}")
 
 
 def judge_of(name: str, models: Iterable[str]) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.conflicts import Conflicts
 from steer_eval.claims.extract.extracted import Extracted
 from steer_eval.claims.extract.file_rows import names_file
+from steer_eval.claims.extract.stated import NEEDS_RERUN
 from steer_eval.claims.facts import Fact, Facts
 from steer_eval.claims.printed import Printed
 from steer_eval.claims.verdict import Check, Word
@@ -38,6 +39,9 @@ _OF_TRANSFER = frozenset(
 )
 """Measures of two models, which no model, cell or judge in the words can select."""
 
+_OF_KINDS = frozenset({"cell_count", "collapsed_cells", "largest_coefficient_without_collapse"})
+"""Measures of all cells of a kind: the steered ones, unless the words say another."""
+
 
 def check(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tuple[Check, tuple[Finding, ...]]:
     """Compare one claim with the published data.
@@ -54,6 +58,8 @@ def check(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tuple[Che
         return _not_checkable(extracted.reason), ()
     if extracted.claim.measure == "best_cell":
         return _best_cell(extracted, facts, conflicts)
+    if extracted.claim.measure in NEEDS_RERUN:
+        return _not_checkable("needs a re-run"), ()
     special = _SPECIAL.get(extracted.claim.measure)
     return (special or _number)(extracted, facts, conflicts), ()
 
@@ -107,6 +113,8 @@ def _number(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
 def _reduced(claim: Claim) -> Selector:
     """The parts of a claim's selector that its measure has."""
     select = claim.select
+    if claim.measure in _OF_KINDS and select.label is None:
+        return replace(select, label="steered")
     between_layers = (select.variant or "").startswith("L=")
     if claim.measure in _OF_TRANSFER or (claim.measure == "cosine" and not between_layers):
         return Selector(feature=select.feature, variant=select.variant, file=select.file)
@@ -251,6 +259,28 @@ def _scores(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
     return _made(extreme, holds, "" if holds else f"a score is {float(extreme.value):g}", bound, conflicts)
 
 
+def _collapse_ratio(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
+    """The ratio above which cells are called collapsed: the marks of all of them are as it says."""
+    expected = extracted.claim.expected
+    marks = {(fact.file, fact.where): fact for fact in facts.find("collapsed", Selector()) if fact.select.label}
+    ratios = [fact for fact in facts.find("perplexity_ratio", Selector()) if (fact.file, fact.where) in marks]
+    if not ratios or isinstance(expected, bool):
+        return _not_checkable("the data has no marks of collapse")
+    wrong = [
+        fact
+        for fact in ratios
+        if (float(fact.value) > expected.value) is not marks[fact.file, fact.where].value
+        and not conflicts.against(fact)
+    ]
+    if not wrong:
+        between = f"the marks of {len(ratios)} cells are as it says"
+        return _made(ratios[0], True, between, "exact", conflicts, observed=expected.value)
+    shown = wrong[0]
+    mark = "is" if marks[shown.file, shown.where].value else "is not"
+    reason = f"a cell with ratio {float(shown.value):.6g} {mark} marked as collapsed"
+    return _made(shown, False, reason, "exact", conflicts)
+
+
 def _listed(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
     """A feature stands in a table."""
     select = extracted.claim.select
@@ -318,6 +348,7 @@ _SPECIAL: dict[str, Callable[[Extracted, Facts, Conflicts], Check]] = {
     "artifact_layer": _count_of_files,
     "prompt_count": _prompts,
     "feature_rank_by_delta": _place_by_delta,
+    "collapse_ratio": _collapse_ratio,
     "scores_from": _scores,
     "scores_to": _scores,
     "feature_listed": _listed,

@@ -27,7 +27,7 @@ NO_RERUN = ("needs a re-run", "no model was run, see the findings")
 NO_JUDGE = "no judge"
 """Why a score is not checked on new generations: only the judge who gave it can do that."""
 
-_BOUNDS = frozenset("<>≤≥")
+_BOUNDS = ("<", ">", "≤", "≥")
 
 FAILING: frozenset[Word] = frozenset({"contradicted", "drifted", "inconclusive"})
 
@@ -140,9 +140,8 @@ def judge_text(
         measure = REGISTRY.get(verdict.claim.measure)
         again: tuple[Check, ...] = ()
         # A bound is no number that a re-run could give, and what is not understood is not checked on anything.
-        if measure is not None and not any(
-            check.tolerance[:1] in _BOUNDS for check in verdict.checks if check.tolerance
-        ):
+        bounded = any(check.tolerance.startswith(_BOUNDS) for check in verdict.checks)
+        if measure is not None and not bounded:
             again = _again(verdict.claim, measure, study, published, rerun, why_no_rerun)
         found.append(replace(verdict, checks=(*verdict.checks, *again)))
     return tuple(found)

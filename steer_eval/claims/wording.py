@@ -216,6 +216,14 @@ _SENTENCES: Mapping[str, Callable[[Selector, str, str], str]] = {
     "prompt_count": lambda _select, number, _noun: f"there are {number} evaluation prompts",
     "cell_count": lambda select, number, _: f"the sweep of {subject(select)} has {number} cells",
     "collapsed_cells": lambda select, number, _: f"{number} cells of {subject(select)} collapse",
+    "collapse_ratio": lambda _select, number, _noun: f"cells with a ratio above {number} are marked as collapsed",
+    "largest_coefficient_without_collapse": lambda select, number, _: (
+        f"the largest coefficient of {subject(select)} that does not collapse is {number}"
+    ),
+    "identical_generations": lambda select, number, _: f"{number} texts of {subject(select)} come out the same again",
+    "vector_cosine": lambda select, number, _: (
+        f"cosine of the vector of {subject(select)} and the one derived again is {number}"
+    ),
     "scores_from": lambda select, number, _: f"no score{_by(select)} is below {number}",
     "scores_to": lambda select, number, _: f"no score{_by(select)} is above {number}",
     "cosine": lambda select, number, _: f"cosine of {_pair(select)} is {number}",

@@ -55,10 +55,10 @@ def print_difference(difference: Difference) -> None:
         click.echo(f"no differences in {difference.unchanged} files")
     else:
         counts = Counter(change.paths.word for change in difference.artifacts)
-        said = ", ".join(f"{counts[word]} {word}" for word in _SIGNS if counts[word]) or "no"
+        said = ", ".join(f"{counts[word]} {word}" for word in _SIGNS if counts[word]) or "none changed"
         click.echo(
-            f"{said} artifacts ({difference.unchanged} the same), {len(difference.numbers)} numbers of cards, "
-            f"{len(difference.claims)} claims differ"
+            f"artifacts: {said}, {difference.unchanged} the same; numbers of cards that differ: "
+            f"{len(difference.numbers)}; claims that differ: {len(difference.claims)}"
         )
 
 

@@ -87,7 +87,7 @@ def command(ctx: click.Context, /, target: str, kinds: tuple[str, ...], json: bo
     from steer_eval.judge.cache import opened_log
     from steer_eval.judge.cases import default_folder, open_case
     from steer_eval.judge.judging import has_findings, write_report
-    from steer_eval.judge.session import Choice, run_judges
+    from steer_eval.judge.judging_run import Choice, run_judges
 
     choice = Choice.of(kinds, options)
     case = open_case(target, options["data"], options["study_file"], choice.rubric)

@@ -84,8 +84,8 @@ def judge_rerun(run: Path, published: StudyRepositories, options: Mapping[str, A
     from steer_eval.judge.cache import opened_log
     from steer_eval.judge.cases import case_of, open_case
     from steer_eval.judge.judging import write_report
+    from steer_eval.judge.judging_run import Choice, run_judges
     from steer_eval.judge.rubric import load_rubric
-    from steer_eval.judge.session import Choice, run_judges
 
     kind, model = options["judge"], options["judge_model"]
     rubric = load_rubric()

@@ -54,7 +54,8 @@ def _print_judge(console: Console, judge: Mapping[str, Any], rubric: Mapping[str
     from rich.text import Text
 
     console.print(Text(printable(f"{judge['name']} ({judge['protocol']})"), "bold"))
-    table = _table("cell", [*rubric["axes"], *(["margin", "95 % interval"] if rubric["margin"] else [])], ["unscored"])
+    margin = ["margin", "95 % of its mean"] if rubric["margin"] else []
+    table = _table("cell", [*rubric["axes"], *margin], ["unscored"])
     for score in judge["scores"]:
         where = "" if score["layer"] is None else f" L={score['layer']} c={score['coef']:+g}"
         values = [_number(score["scores"].get(axis)) for axis in rubric["axes"]]

@@ -27,6 +27,8 @@ COMMANDS = {
     "sweep": "Measure a study's cells.",
     "judge": "Score the texts of a study's cells on a rubric.",
     "sae": "Train sparse autoencoders, and rank their features by what steering does to them.",
+    "transfer": "Carry vectors from one model or layer to another, and measure how far that can be believed.",
+    "capability": "Run lm-eval's tasks on the steered and the unsteered model, paired by document.",
     "generate": "Try vectors on a prompt, beside the unsteered answer.",
     "convert": "Convert a model repo of PyTorch files to safe formats, bit for bit.",
     "export": "Write vectors or an SAE as another tool loads them.",
@@ -109,10 +111,8 @@ def main(shown: Callable[[str], str] = printable) -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(
-            "\nInterrupted. Rows of a sweep or re-run that were finished are kept: the same command goes on from here.",
-            err=True,
-        )
+        # True of all: rows of a sweep, files of a pull and repos of a publication are each whole or not there.
+        click.echo("\nInterrupted. What was finished is kept: the same command goes on from there.", err=True)
         sys.exit(INTERRUPTED)
 
 

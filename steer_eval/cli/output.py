@@ -85,13 +85,13 @@ def _print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
     from rich.text import Text
 
     from steer_eval.audit import says_where
-    from steer_eval.claims.verdict import NO_RERUN, WORDS
+    from steer_eval.claims.verdict import NO_JUDGE, NO_RERUN, WORDS
 
     console.print(verdict_table(verdicts))
     claims = [verdict for verdict in verdicts if not says_where(verdict)]
     for verdict in claims:
         # What holds for every claim alike is not said of each that was checked otherwise.
-        known = () if verdict.word == "not-checkable" else NO_RERUN
+        known = () if verdict.word == "not-checkable" else (*NO_RERUN, NO_JUDGE)
         reasons = [check.reason for check in verdict.checks if check.reason and check.reason not in known]
         if reasons:
             line = Text.assemble(
@@ -101,6 +101,11 @@ def _print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
     counts = Counter(verdict.word for verdict in claims)
     summary = ", ".join(f"{counts[word]} {word}" for word in WORDS if word in counts)
     console.print(f"{len(claims)} claims: {summary}" if claims else "no claims")
+    again = [check for verdict in claims for check in verdict.checks if check.evidence == "re-run"]
+    why = Counter(check.reason for check in again if check.verdict == "not-checkable")
+    if why and set(why) != {NO_RERUN[0]}:
+        listed = "; ".join(f"{count} not-checkable: {reason}" for reason, count in why.most_common())
+        console.print(f"of {len(again)} that a re-run can check, {listed}", soft_wrap=True, highlight=False)
 
 
 def _place(verdict: Verdict) -> str:

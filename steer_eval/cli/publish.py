@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +14,7 @@ from steer_eval.cli.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from steer_eval.findings import Finding
+    from steer_eval.findings import Finding, Severity
     from steer_eval.publish.plan import Action, Change, RepoPlan
     from steer_eval.publish.publication import Plan, Publication, Wishes
     from steer_eval.publish.stage import Staged
@@ -31,7 +30,7 @@ _WORDS = {
 
 
 @click.command("publish")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--to", required=True, metavar="NS/NAME", help="Hub id of the model repo.")
 @click.option(
     "--data",
@@ -101,32 +100,58 @@ def command(
     from steer_eval import __version__
     from steer_eval.findings import worst
     from steer_eval.publish.belongs import Choice
+    from steer_eval.publish.origin import behind, remember
     from steer_eval.publish.publication import Wishes, make_plan
+    from steer_eval.publish.scratch import scratch_folder
     from steer_eval.publish.stage import stage
+    from steer_eval.publish.unchecked import is_unchecked
     from steer_eval.repository import Repositories, open_target
 
     title = message or f"Publish {to.rpartition('/')[2]} with steer-eval {__version__}"
     wishes = Wishes(title, create_pr, private, tag, collection, delete)
+    _check_folder(folder)
     target = open_target(str(folder), data)
     if licence and not isinstance(target, Repositories):
         raise click.UsageError(f"--license is for repos without study.yaml; {folder} has one.", ctx)
-    with TemporaryDirectory(prefix="steer-eval-publish-") as scratch:
-        staged = stage(target, Path(scratch), to=to, data_to=data_to, licence=licence, choice=Choice(exclude, allow))
+    with scratch_folder() as scratch:
+        staged = stage(target, scratch, to=to, data_to=data_to, licence=licence, choice=Choice(exclude, allow))
         findings = list(staged.findings)
         if worst(findings) == "error":
             _end(ctx, "refused", folder, findings, json=json)
         plan = make_plan(staged, wishes)
         findings += plan.findings
+        folders = [(plan.model, target.model.folder), *([(plan.data, target.data.folder)] if target.data else [])]
+        # A pull request is looked at before it changes anything, and what was pushed can be of a run that was killed.
+        severity: Severity = "warning" if create_pr or is_unchecked(to, data_to) else "error"
+        for repo, place in folders:
+            findings += behind(repo, place, severity)
         if worst(findings) == "error":
             _end(ctx, "refused", folder, findings, plan, json=json)
         if dry_run:
             _end(ctx, "planned", folder, findings, plan, json=json)
-        if not plan.changes_files and not any(repo.needs_tag for repo in plan.repos) and not collection:
+        if not plan.is_to_be_checked and not collection:
             _end(ctx, "unchanged", folder, findings, plan, json=json)
         if not json:
             _show(findings, plan)
         published = _publish(ctx, plan, staged, wishes, yes=yes)
+        for repo, place in folders:
+            pushed = published.model if repo.kind == "model" else published.data
+            if not pushed.request:
+                remember(repo, place, staged.model if repo.kind == "model" else staged.data, pushed.commit)
     _finish(ctx, published, folder, findings, json=json)
+
+
+def _check_folder(folder: Path) -> None:
+    from steer_eval.errors import SteerEvalError
+    from steer_eval.hub.address import parse_address
+
+    if folder.is_dir():
+        return
+    text = str(folder)
+    if parse_address(text) is not None:
+        message = f"{text} is no folder here, and what is published comes from folders"
+        raise SteerEvalError(message, f"bring it here first, if it is a repo of the Hub: steer-eval pull {text}")
+    raise SteerEvalError(f"there is no folder {text}", "give the folder of the model repo")
 
 
 def _check_id(ctx: click.Context, option: str, value: str) -> None:
@@ -223,6 +248,8 @@ def _show(findings: Sequence[Finding], plan: Plan | None) -> None:
 
 
 def _lines(repo: RepoPlan) -> list[str]:
+    from steer_eval.publish.plan import bytes_said
+
     state = "new, private" if repo.is_new and repo.private else "new" if repo.is_new else f"at {repo.remote.head}"
     lines = [f"{repo.kind} {repo.repo} ({state})"]
     width = max((len(change.path) for change in repo.changes), default=0)
@@ -234,7 +261,7 @@ def _lines(repo: RepoPlan) -> list[str]:
         ]
     unchanged = [change for change in repo.changes if change.action == "unchanged"]
     if unchanged:
-        size = _bytes(sum(change.size or 0 for change in unchanged))
+        size = bytes_said(sum(change.size or 0 for change in unchanged))
         lines.append(f"  = {len(unchanged)} file{'s' * (len(unchanged) > 1)} unchanged, {size}")
     if repo.needs_tag:
         lines.append(f"  tag {repo.tag}")
@@ -242,24 +269,17 @@ def _lines(repo: RepoPlan) -> list[str]:
 
 
 def _size(change: Change) -> str:
+    from steer_eval.publish.plan import bytes_said
+
     match change.action:
         case "added":
-            return _bytes(change.size)
+            return bytes_said(change.size or 0)
         case "changed":
-            return f"{_bytes(change.size)}, was {_bytes(change.was)}"
+            return f"{bytes_said(change.size or 0)}, was {bytes_said(change.was or 0)}"
         case "deleted":
-            return f"deleted, was {_bytes(change.was)}"
+            return f"deleted, was {bytes_said(change.was or 0)}"
         case _:
-            return f"{_bytes(change.size)}, not published by steer-eval: kept"
-
-
-def _bytes(size: int | None) -> str:
-    value = float(size or 0)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
+            return f"{bytes_said(change.size or 0)}, not published by steer-eval: kept"
 
 
 def _print_json(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from steer_eval.cli.options import json_option, tell_which
+from steer_eval.cli.options import json_option, study_option, tell_which
 
 
 @click.command("report")
@@ -23,8 +23,9 @@ from steer_eval.cli.options import json_option, tell_which
     type=click.Path(path_type=Path, dir_okay=False),
     help="The page; by default report.html, in the run directory if TARGET is one.",
 )
+@study_option
 @json_option
-def command(target: str, data: str | None, out: Path | None, json: bool) -> None:
+def command(target: str, data: str | None, out: Path | None, study_file: str | None, json: bool) -> None:
     """Write one self-contained HTML page about a study: verdicts, findings, heat maps, curves, features and texts.
 
     TARGET is a run directory that `steer-eval reproduce` left, or a model repo: a folder, or a Hub repo as
@@ -45,13 +46,13 @@ def command(target: str, data: str | None, out: Path | None, json: bool) -> None
     from steer_eval.repository import open_repository
 
     if json and out is None:
-        print_json(load_page(target, data).to_json())
+        print_json(load_page(target, data, study_file).to_json())
         return
     try:
-        if out is None and is_run(Path(target)):
+        if out is None and study_file is None and is_run(Path(target)):
             out = write_report(Path(target), [open_repository(data, "dataset")] if data else [])
         else:
-            page = load_page(target, data)
+            page = load_page(target, data, study_file)
             out = out or Path(FILE)
             write_text(out, render(page))
             if json:

@@ -195,6 +195,7 @@ def append_rows(mine: Any, theirs: Any) -> None:
         ):
             setattr(mine, attribute, dict(getattr(theirs, attribute)))
         mine.device, mine.dtype = theirs.device, theirs.dtype
+    if not isinstance(mine, DynamicLayer):
         return
     if not mine.is_initialized:
         mine.lazy_initialization(theirs.keys, theirs.values)

@@ -5,11 +5,68 @@ Invariant: a table that is read satisfies `schemas/features.schema.json`; its ro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steer_eval.formats.schema import check
 from steer_eval.formats.strict_json import scan_json
+
+
+CHANGES = ("delta", "forced_delta", "random_delta", "random_forced_delta")
+"""The changes that a row may have with their intervals and q-values; schemas/features.schema.json says what each is."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A change of one feature, with its noise.
+
+    Args:
+        delta: The change.
+        low: Lower end of its interval.
+        high: Its upper end.
+        q: Its p-value, after control of the false discovery rate.
+    """
+
+    delta: float
+    low: float
+    high: float
+    q: float
+
+
+@dataclass(frozen=True)
+class RowStatistics:
+    """What rows of `steer-eval sae features` have beside what all rows have.
+
+    Args:
+        decoder_norm: Norm of the feature's decoder row.
+        effect: `|delta| * decoder_norm`.
+        steered_token_freq: Share of tokens on which it fires with steering.
+        base_token_freq: The same without.
+        changes: Changes, by their names in `CHANGES`.
+    """
+
+    decoder_norm: float
+    effect: float
+    steered_token_freq: float
+    base_token_freq: float
+    changes: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class TableStatistics:
+    """What tables of `steer-eval sae features` have beside what all tables have.
+
+    Args:
+        n_features: Features of the SAE.
+        tokens: Tokens of the texts, `base` and `steered`.
+        discoveries: Features with a q-value up to 0.05, by change.
+    """
+
+    n_features: int
+    tokens: Mapping[str, int]
+    discoveries: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -23,6 +80,7 @@ class FeatureRow:
         base_mean: Mean activation without.
         steered_freq: Share of prompts on which it fires at least once with steering.
         base_freq: The same without.
+        statistics: More, where the table has it.
     """
 
     feature: int
@@ -31,6 +89,7 @@ class FeatureRow:
     base_mean: float
     steered_freq: float
     base_freq: float
+    statistics: RowStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +102,7 @@ class FeatureTable:
         coefficient: Steering coefficient.
         n_prompts: Prompts that the means were taken over.
         rows: The features.
+        statistics: More, where the table has it.
     """
 
     model: str
@@ -50,6 +110,7 @@ class FeatureTable:
     coefficient: float
     n_prompts: int
     rows: tuple[FeatureRow, ...]
+    statistics: TableStatistics | None = None
 
 
 def read_features(path: Path, *, name: str | None = None) -> FeatureTable:
@@ -75,7 +136,28 @@ def read_features(path: Path, *, name: str | None = None) -> FeatureTable:
             row["base_mean"],
             row["steered_freq"],
             row["base_freq"],
+            _row_statistics(row) if "format" in document else None,
         )
         for row in document["top_features"]
     )
-    return FeatureTable(document["model"], document["layer"], float(document["coef"]), document["n_prompts"], rows)
+    return FeatureTable(
+        document["model"],
+        document["layer"],
+        float(document["coef"]),
+        document["n_prompts"],
+        rows,
+        TableStatistics(document["n_features"], document["n_tokens"], document["discoveries"])
+        if "format" in document
+        else None,
+    )
+
+
+def _row_statistics(row: Mapping[str, Any]) -> RowStatistics:
+    changes = {
+        name: Interval(row[name], *row[f"{name}_interval"], row[f"{name}_q"])
+        for name in CHANGES
+        if {name, f"{name}_interval", f"{name}_q"} <= row.keys()
+    }
+    return RowStatistics(
+        row["decoder_norm"], row["effect"], row["steered_token_freq"], row["base_token_freq"], changes
+    )

@@ -109,8 +109,7 @@ def _of_request(what: str, kind: Kind, error: Exception) -> HubError:
 
     match error:
         case GatedRepoError():
-            fix = f"accept its terms at {web_page(error.repo_id or '', kind)}, then {LOGIN}"
-            return HubError(f"{what} is gated: its authors let in who accepts their terms", fix)
+            return _gated(what, f"accept its terms at {web_page(error.repo_id or '', kind)}")
         case DisabledRepoError():
             return HubError(f"{what} was disabled by the Hub or its authors", "ask its authors")
         case RevisionNotFoundError():
@@ -123,6 +122,14 @@ def _of_request(what: str, kind: Kind, error: Exception) -> HubError:
         case HfHubHTTPError():
             return _of_answer(what, error)
     return _no_network(what, error)
+
+
+def _gated(what: str, accept: str) -> HubError:
+    """A repo whose files are for those who accepted its terms."""
+    if not _has_token():
+        return HubError(f"{what} is gated, and nobody is logged in", f"{accept}, then {LOGIN}")
+    fix = f"{accept} with that account (`hf auth whoami`), and wait where its authors let people in one by one"
+    return HubError(f"{what} is gated, and the account of this token is not let in", fix)
 
 
 def _not_shown(what: str, error: Exception) -> HubError:

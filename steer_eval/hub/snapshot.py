@@ -62,7 +62,11 @@ def resolve(address: HubAddress, kind: Kind) -> HubAddress:
         return address
     try:
         with hub_errors(address, kind):
-            revision = api().resolve_revision(address.id, repo_type=kind, revision=address.revision)
+            from huggingface_hub import constants
+
+            revision = api().resolve_revision(
+                address.id, repo_type=kind, revision=address.revision, local_files_only=constants.HF_HUB_OFFLINE
+            )
     except RepoNotFoundError as error:
         other = _OTHER[kind]
         if not _exists(address, other):

@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from steer_eval.judge.cache import CallLog, call_key
 from steer_eval.judge.capabilities import Capabilities, probe_request, usable, weaker
 from steer_eval.judge.estimate import Budget, Estimate, estimate, prompt_tokens
 from steer_eval.judge.protocol import Prompt, prompt_of, reply_schema
-from steer_eval.judge.reply import Answer, Reply, read_reply
+from steer_eval.judge.reply import Answer, Reply, completion_to_json, encodable, read_reply
 from steer_eval.judge.rubric import Rubric
 from steer_eval.judge.subjects import Ask, Judgement, ProtocolName
 
@@ -166,6 +167,7 @@ class ApiJudge:
                 if record is None:
                     record, failure = await self._call(key, request, prompt_tokens(prompt))
                     if failure is not None:
+                        raw = failure.body if failure.body is not None else raw
                         calls = tuple(keys)
                         return Judgement(ask, {}, failure.reason, failure.detail, raw, attempts=len(keys), calls=calls)
             keys.append(key)
@@ -177,26 +179,25 @@ class ApiJudge:
                 break
         return Judgement(ask, answer.scores, answer.reason, answer.detail, raw, answer.notes, len(keys), tuple(keys))
 
-    async def _call(self, key: str, request: dict[str, Any], tokens_in: int) -> tuple[dict[str, Any], Answer | None]:
-        """Make a call and keep it; an `Answer` says why there is none."""
+    async def _call(self, key: str, request: dict[str, Any], tokens_in: int) -> tuple[dict[str, Any], _Failure | None]:
+        """Make a call and keep it, or say why there is no reply."""
         self._connected()
         import openai
 
         limit = request["body"].get("max_tokens") or request["body"]["max_completion_tokens"]
         reserved = self.budget.reserve(tokens_in, limit)
         if reserved is None:
-            return {}, Answer(reason="not-asked")
+            return {}, _Failure("not-asked")
         used = (0, 0)
         try:
             reply = await self._send(request)
             used = (reply["usage"].get("prompt_tokens") or tokens_in, reply["usage"].get("completion_tokens") or limit)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise self._refused(error) from error
-        except (openai.OpenAIError, ValueError) as error:
-            detail = _described(error)
-            record = {"kind": "failure", "request": request, "detail": detail, "body": _body(error)}
-            self.log.add(f"{key}-failed", record)
-            return {}, Answer(reason="transport", detail=detail)
+        except (openai.OpenAIError, NoCompletionError) as error:
+            detail, sent = _described(error), _body(error)
+            self.log.add(f"{key}-failed", {"kind": "failure", "request": request, "detail": detail, "body": sent})
+            return {}, _Failure("transport", detail, sent)
         finally:
             self.budget.settle(reserved, *used)
         record = {"kind": "call", "request": request, "reply": reply}
@@ -208,33 +209,21 @@ class ApiJudge:
 
         Raises:
             openai.OpenAIError: It failed, retries included.
-            ValueError: What came back is no chat completion.
+            NoCompletionError: What came back is no chat completion.
         """
         start = time.monotonic()
         body = dict(request["body"])
         extra = body.pop("extra_body", None)
         answer = await self._connected().chat.completions.with_raw_response.create(**body, extra_body=extra)
         self.retried += answer.retries_taken
-        completion = answer.parse()
-        choices = getattr(completion, "choices", None)
-        if not choices:
-            raise ValueError("the endpoint sent no chat completion")
-        choice = choices[0]
-        message = choice.message
-        usage = completion.usage
-        reasoning = getattr(message, "reasoning_content", None)
-        return {
-            "content": message.content,
-            "finish": choice.finish_reason,
-            "refusal": message.refusal,
-            "reasoning_characters": len(reasoning) if isinstance(reasoning, str) else 0,
-            "served_model": completion.model,
-            "fingerprint": completion.system_fingerprint,
-            "usage": {} if usage is None else {k: v for k, v in usage.model_dump().items() if isinstance(v, int)},
-            "retries": answer.retries_taken,
-            "seconds": round(time.monotonic() - start, 3),
-            "body": answer.http_response.text[:MAX_BODY],
-        }
+        text = encodable(answer.http_response.text[:MAX_BODY])
+        try:
+            reply = completion_to_json(answer.parse())
+        # The SDK builds its objects from whatever JSON comes, and finds out when they are used.
+        except (ValueError, AttributeError, TypeError, LookupError) as error:
+            raise NoCompletionError(text) from error
+        seconds = round(time.monotonic() - start, 3)
+        return {**reply, "retries": answer.retries_taken, "seconds": seconds, "body": text}
 
     async def _find_out(self) -> Capabilities:
         """Find out what the endpoint can do, from the most to the least."""
@@ -326,6 +315,19 @@ class ApiJudge:
         return SteerEvalError(f"{self.base_url} refuses {self.model}: {_described(error)}", fix)
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """Why there is no reply, and what was sent instead."""
+
+    reason: str
+    detail: str = ""
+    body: str | None = None
+
+
+class NoCompletionError(Exception):
+    """What an endpoint sent is no chat completion; the message is what it sent."""
+
+
 class ProbeRefusedError(Exception):
     """The endpoint refused a probe; the message is its own."""
 
@@ -348,11 +350,14 @@ def _is_refusal(detail: str) -> bool:
 
 
 def _described(error: Exception) -> str:
+    if isinstance(error, NoCompletionError):
+        return "the endpoint sent no chat completion"
     status = getattr(error, "status_code", None)
     return f"HTTP {status}: {first_line(error)[:300]}" if status else first_line(error)[:300]
 
 
 def _body(error: Exception) -> str | None:
-    response = getattr(error, "response", None)
-    text = getattr(response, "text", None)
-    return text[:MAX_BODY] if isinstance(text, str) else None
+    text = (
+        str(error) if isinstance(error, NoCompletionError) else getattr(getattr(error, "response", None), "text", None)
+    )
+    return encodable(text[:MAX_BODY]) if isinstance(text, str) else None

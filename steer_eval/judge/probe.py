@@ -8,6 +8,7 @@ apart. What it tells apart is wording: it does not know what a text means.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,18 @@ BACKGROUND = "negative"
 
 INVERSE_PENALTY = 10.0
 DECIMALS = 6
+_CONTRACTIONS = (
+    (re.compile(r"\bcan't\b", re.IGNORECASE), "can not"),
+    (re.compile(r"\bwon't\b", re.IGNORECASE), "will not"),
+    (re.compile(r"n't\b", re.IGNORECASE), " not"),
+    (re.compile(r"\b(it|that|what|there|here|he|she|who)'s\b", re.IGNORECASE), r"\1 is"),
+    (re.compile(r"'m\b", re.IGNORECASE), " am"),
+    (re.compile(r"'re\b", re.IGNORECASE), " are"),
+    (re.compile(r"'ve\b", re.IGNORECASE), " have"),
+    (re.compile(r"'ll\b", re.IGNORECASE), " will"),
+    (re.compile(r"'d\b", re.IGNORECASE), " would"),
+)
+"""Whoever writes "I'm" is no angrier than who writes "I am"; but the texts of one class may well do so more often."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,8 @@ class ProbeJudge:
             dict.fromkeys(sample.text for ask in asks for sample in ask.samples if sample.text not in self._known)
         )
         if new:
-            self._known |= dict(zip(new, self._pipeline.predict_proba(new), strict=True))
+            probabilities = self._pipeline.predict_proba([expanded(text) for text in new])
+            self._known |= dict(zip(new, probabilities, strict=True))
         if self._fluency is not None:
             self._fluency.prepare([(sample.prompt, sample.text) for ask in asks for sample in ask.samples])
         judgements = []
@@ -130,6 +144,14 @@ class ProbeJudge:
                 share = above_chance(self._known[sample.text], self._classes.index(source or ""))
             scores[axis] = round(rubric.low + (rubric.high - rubric.low) * share, DECIMALS)
         return Judgement(ask, scores, attempts=1)
+
+
+def expanded(text: str) -> str:
+    """A text with its contractions written out."""
+    text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    for pattern, words in _CONTRACTIONS:
+        text = pattern.sub(words, text)
+    return text
 
 
 def above_chance(probabilities: NDArray[np.float64], index: int) -> float:
@@ -167,7 +189,7 @@ def _training(pairs: Sequence[ContrastPair], rubric: Rubric) -> tuple[list[str],
             chosen = probe_texts(rubric, source)
             start = max(groups, default=0) + len(pairs) + 1
             numbers = list(range(start, start + len(chosen)))
-        texts += chosen
+        texts += [expanded(text) for text in chosen]
         labels += [label] * len(chosen)
         groups += numbers
     if len(classes) < 2:

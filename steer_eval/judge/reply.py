@@ -51,6 +51,41 @@ class _NoJsonError(ValueError):
     """Text that is no strict JSON."""
 
 
+def completion_to_json(completion: Any) -> dict[str, Any]:
+    """What is kept of a chat completion.
+
+    Args:
+        completion: As the SDK has it; its parts may be of any type, or absent.
+
+    Raises:
+        ValueError: It is none.
+        AttributeError, TypeError, LookupError: A part of it is absent.
+    """
+    choice = completion.choices[0]
+    content, reasoning = choice.message.content, getattr(choice.message, "reasoning_content", None)
+    if content is not None and not isinstance(content, str):
+        raise ValueError("the content is no text")
+    usage = completion.usage.model_dump() if completion.usage is not None else {}
+    return {
+        "content": None if content is None else encodable(content),
+        "finish": _text(choice.finish_reason),
+        "refusal": _text(getattr(choice.message, "refusal", None)),
+        "reasoning_characters": len(reasoning) if isinstance(reasoning, str) else 0,
+        "served_model": _text(completion.model),
+        "fingerprint": _text(getattr(completion, "system_fingerprint", None)),
+        "usage": {key: value for key, value in usage.items() if isinstance(value, int) and value >= 0},
+    }
+
+
+def encodable(text: str) -> str:
+    """A text that UTF-8 can say: JSON can hold halves of characters, and a file can't."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(value: Any) -> str | None:
+    return encodable(value) if isinstance(value, str) else None
+
+
 def read_reply(reply: Reply, prompt: Prompt, ask: Ask, rubric: Rubric) -> Answer:
     """Read a reply.
 
@@ -96,7 +131,7 @@ def _scores(value: dict[str, Any], prompt: Prompt, rubric: Rubric) -> Answer:
             return Answer(reason="off-scale", detail=f"{key} is {score}")
         scores[axis] = float(score)
     notes = value.get(NOTES)
-    return Answer(scores, notes=notes if isinstance(notes, str) else "")
+    return Answer(scores, notes=_text(notes) or "")
 
 
 def _objects(text: str) -> list[tuple[dict[str, Any], str]]:

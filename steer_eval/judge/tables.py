@@ -38,10 +38,28 @@ class JudgeTable:
     file: str
     rows: tuple[Mapping[str, Any], ...]
 
-    def said(self, key: str) -> Any:
+    def said(self, key: str) -> str | None:
         """What all rows say of where they come from; None where they don't, or not the same."""
+        value = self._shared(key)
+        return value if isinstance(value, str) else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Cross-validated accuracy of a judge that is a classifier, from 0 to 1; None where the rows name none."""
+        value = self._shared("judge_accuracy")
+        return value if isinstance(value, float | int) and 0 <= value <= 1 else None
+
+    def interval(self, row: Mapping[str, Any]) -> tuple[float, float] | None:
+        """Interval of the mean margin that a row has."""
+        intervals = row.get("intervals")
+        ends = intervals.get(MARGIN) if isinstance(intervals, dict) else None
+        if not isinstance(ends, list) or len(ends) != 2 or not all(isinstance(end, float | int) for end in ends):
+            return None
+        return float(ends[0]), float(ends[1])
+
+    def _shared(self, key: str) -> Any:
         values = [row.get(key) for row in self.rows]
-        return values[0] if values and all(value == values[0] for value in values) else None
+        return values[0] if all(value == values[0] for value in values) else None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -51,12 +69,14 @@ class JudgeTable:
     @cached_property
     def has_intervals(self) -> bool:
         """Whether margins have an interval."""
-        return any(MARGIN in row.get("intervals", {}) for row in self.rows)
+        return any(self.interval(row) is not None for row in self.rows)
 
     def scores(self) -> dict[Cell, dict[str, float]]:
         """Scores by cell and axis; those of collapsed cells, which have no text, are left out."""
         return {
-            Cell(self.model, "steered", row["layer"], float(row["coef"])): {axis: float(row[axis]) for axis in STUDY_AXES}
+            Cell(self.model, "steered", row["layer"], float(row["coef"])): {
+                axis: float(row[axis]) for axis in STUDY_AXES
+            }
             for row in self.rows
             if not row.get("collapsed")
         }

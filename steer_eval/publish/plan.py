@@ -102,6 +102,16 @@ class RepoPlan:
         }
 
 
+def bytes_said(size: int) -> str:
+    """A number of bytes, for people."""
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
 def plan_repo(
     staged: StagedRepo, remote: Remote, *, delete: Sequence[str] = (), private: bool = False, tag: str | None = None
 ) -> RepoPlan:

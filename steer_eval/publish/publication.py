@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from steer_eval.findings import Finding, worst
 from steer_eval.hub.address import HubAddress
 from steer_eval.publish import push as pushing
-from steer_eval.publish.plan import RepoPlan, compared, plan_repo
+from steer_eval.publish import unchecked
+from steer_eval.publish.plan import RepoPlan, bytes_said, compared, plan_repo
 from steer_eval.publish.push import Pushed
 from steer_eval.publish.remote import look
 from steer_eval.publish.stage import Staged, StagedRepo
@@ -64,6 +65,12 @@ class Plan:
     def changes_files(self) -> bool:
         """Whether there is anything to commit."""
         return any(repo.changes_files for repo in self.repos)
+
+    @property
+    def is_to_be_checked(self) -> bool:
+        """Whether what is on the Hub afterwards is downloaded and checked."""
+        tagged = any(repo.needs_tag for repo in self.repos)
+        return self.changes_files or tagged or unchecked.is_unchecked(self.model.repo, self.data.repo)
 
 
 @dataclass(frozen=True)
@@ -118,8 +125,10 @@ def carry_out(plan: Plan, staged: Staged, wishes: Wishes, *, on_step: Callable[[
         OvertakenError: Somebody pushed since the plan was made.
         HubError: The Hub refuses it, or can't be reached.
     """
+    pair = plan.model.repo, plan.data.repo
     if plan.changes_files:
         pushing.check_heads(*plan.repos)
+        unchecked.begin(*pair)
     data = _pushed(plan.data, staged.data, wishes, "", on_step)
     staged.pin(data.commit)
     changes = tuple(compared(staged.model, plan.model.remote, wishes.delete))
@@ -129,12 +138,15 @@ def carry_out(plan: Plan, staged: Staged, wishes: Wishes, *, on_step: Callable[[
         description += f", of the pull request {data.request}: merge that one first."
     model = _pushed(plan.model, staged.model, wishes, description, on_step)
     published = Publication(plan, data, model)
-    if plan.changes_files or any(repo.needs_tag for repo in plan.repos):
+    if plan.is_to_be_checked:
         on_step("download what was pushed, and check it")
-        at = HubAddress(plan.model.repo, "model", model.commit), HubAddress(plan.data.repo, "dataset", data.commit)
-        published = replace(published, verification=verify(*at))
-        if worst(published.verification.findings if published.verification else ()) == "error":
+        verification = verify(
+            HubAddress(plan.model.repo, "model", model.commit), HubAddress(plan.data.repo, "dataset", data.commit)
+        )
+        published = replace(published, verification=verification)
+        if worst(verification.findings) == "error":
             return published
+        unchecked.checked(*pair)
     for repo, pushed in zip(plan.repos, (data, model), strict=True):
         if repo.needs_tag:
             on_step(f"tag {repo.repo} {repo.tag}")
@@ -160,5 +172,6 @@ def _pushed(
             return earlier
     files = [change for change in plan.changes if change.action in ("added", "changed", "deleted")]
     size = sum(change.size or 0 for change in files)
-    on_step(f"push {len(files)} files, {size / 1e6:.1f} MB, to the {plan.kind} repo {plan.repo}")
+    count = f"{len(files)} file{'s' * (len(files) != 1)}"
+    on_step(f"push {count}, {bytes_said(size)}, to the {plan.kind} repo {plan.repo}")
     return pushing.push(plan, staged, message=wishes.message, description=description, create_pr=wishes.create_pr)

@@ -18,7 +18,7 @@ from steer_eval.formats.manifest import FILE as MANIFEST
 from steer_eval.formats.strict_json import read_json
 from steer_eval.hub.address import Kind
 from steer_eval.hub.client import api
-from steer_eval.hub.errors import RepoNotFoundError, hub_errors
+from steer_eval.hub.errors import HubError, RepoNotFoundError, hub_errors
 
 _RESOURCE = "HF_OIDC_RESOURCE"
 
@@ -68,6 +68,10 @@ def look(repo: str, kind: Kind) -> Remote:
         HubError: The Hub can't be asked.
         SteerEvalError: The repo has another name now.
     """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise HubError(f"HF_HUB_OFFLINE forbids asking the Hub what {repo} has", "unset it to publish")
     hub = api()
     try:
         with rights_for(repo, kind), hub_errors(repo, kind):

@@ -4,7 +4,7 @@ Invariant: every file is searched, whatever it is: texts and small binary files 
 their headers, where all their words are. A secret is never shown whole, not even in a finding about it.
 
 The forms of tokens are those that their issuers document: a prefix and a length, so that checksums, which studies are
-full of, are no secrets.
+full of, are no secrets. What has no form of its own is known by the word before it: `api_key`, `password`, `Bearer`.
 """
 
 from __future__ import annotations
@@ -87,6 +87,37 @@ TOKENS: tuple[Pattern, ...] = (
         ),
         ("API_KEY", "SECRET", "TOKEN", "PASSW"),
     ),
+    Pattern(
+        "a secret in a variable",
+        # Words of ordinary sentences and settings stand here too, so that more is asked of the value.
+        re.compile(
+            r"(?:(?<![A-Za-z])token|(?:auth|access|api|hub|bot)[_-]?token|(?:api|account|access)[_-]?key|private_key_id"
+            r"|secret|password|passwd)\\?[\"']?[ \t]{0,4}[=:][ \t]{0,4}\\?[\"']?"
+            r"(?P<secret>(?=[A-Za-z0-9+/=_-]{0,40}[0-9])(?=[0-9]{0,40}[A-Za-z])[A-Za-z0-9+/=_-]{20,256})(?![\w.(\[])",
+            re.IGNORECASE | re.ASCII,
+        ),
+        ("token", "key", "Key", "secret", "passw"),
+    ),
+    Pattern(
+        "a token in a header",
+        re.compile(r"[Bb]earer[ \t]{1,4}(?P<secret>(?=[A-Za-z._~+/-]{0,40}[0-9])[A-Za-z0-9._~+/-]{20,2000})"),
+        ("earer ",),
+    ),
+    Pattern(
+        "a password of .netrc",
+        re.compile(r"machine\s{1,4}\S{1,200}\s{1,4}login\s{1,4}\S{1,64}\s{1,4}password\s{1,4}(?P<secret>\S{8,256})"),
+        ("machine",),
+    ),
+    Pattern(
+        "the address of a webhook",
+        re.compile(r"hooks\.slack\.com/services/(?P<secret>T[A-Z0-9]{5,20}/B[A-Z0-9]{5,20}/[A-Za-z0-9]{16,64})"),
+        ("hooks.slack.com",),
+    ),
+    Pattern(
+        "the address of a webhook",
+        re.compile(r"discord(?:app)?\.com/api/webhooks/[0-9]{10,24}/(?P<secret>[A-Za-z0-9_-]{40,128})"),
+        ("/api/webhooks/",),
+    ),
 )
 
 _SLASH, _BACKSLASH = r"\\?/", r"\\{1,4}"
@@ -94,9 +125,13 @@ _NAME = r"(?P<secret>[^\W_][\w.-]{0,63})"
 HOMES: tuple[Pattern, ...] = (
     Pattern(
         "the path of a home folder",
-        re.compile(rf"(?<![\w.~-])(?:{_SLASH}mnt{_SLASH}[a-z])?{_SLASH}(?:home|Users){_SLASH}{_NAME}"),
+        re.compile(
+            rf"(?<![\w.~-])(?:{_SLASH}mnt{_SLASH}[a-z]|{_SLASH}(?:mnt|nfs|data|export|gpfs|lustre|scratch))?"
+            rf"{_SLASH}(?:home|Users){_SLASH}{_NAME}"
+        ),
         ("home", "Users"),
     ),
+    Pattern("the path of a home folder", re.compile(rf"(?<![\w.~/-]){_SLASH}root{_SLASH}{_NAME}"), ("root",)),
     Pattern(
         "the path of a home folder",
         re.compile(rf"(?<![A-Za-z0-9])[A-Za-z]:{_BACKSLASH}(?:Users|Documents and Settings){_BACKSLASH}{_NAME}"),
@@ -107,7 +142,9 @@ _NOBODY = frozenset(
     {"all", "default", "jovyan", "me", "name", "public", "runner", "runneradmin", "shared", "user", "username", "you"}
 )
 """Names of home folders that are nobody's: of examples, and of machines that everybody is given."""
-_PLACEHOLDER = re.compile(r"(.)\1{5}|example|your|placeholder|redacted|dummy|changeme|\.\.\.", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"(.)\1{5}|example|your|placeholder|redacted|dummy|changeme|\.\.\.|os\.environ|getenv", re.IGNORECASE
+)
 MIN_DIFFERENT = 6
 """Different characters that a secret has at least; `xxxxxxxx` is none."""
 

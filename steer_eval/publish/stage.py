@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from steer_eval.publish.study_names import renamed
 from steer_eval.repository import Repositories, Repository, StudyRepositories
 from steer_eval.results_files import load_results
 from steer_eval.study import FILE as STUDY_FILE
-from steer_eval.study import MAX_BYTES, load_study
+from steer_eval.study import MAX_BYTES, LocalSource, Study, load_study
 from steer_eval.validate import validate
 
 
@@ -144,7 +144,7 @@ def stage(
         folders = Repository(model.name, model.folder), Repository(data.name, data.folder)
         staged: Repositories | StudyRepositories
         if isinstance(target, StudyRepositories):
-            staged = _of_study(*folders, to, data_to)
+            staged = _of_study(*folders, to, data_to, findings)
         else:
             staged = _without_study(*folders, Asked(to, data_to, licence), findings)
         advance(1)
@@ -194,17 +194,29 @@ def _put(source: Path, place: Path, name: str) -> None:
         raise SteerEvalError(f"{name} can't be copied: {error.strerror}", fix) from error
 
 
-def _of_study(model: Repository, data: Repository, to: str, data_to: str) -> StudyRepositories:
+def _of_study(model: Repository, data: Repository, to: str, data_to: str, findings: list[Finding]) -> StudyRepositories:
     """Render a study under the names that it is published with."""
     name = f"{model.name}/{STUDY_FILE}"
     place = inside(model.folder, STUDY_FILE, name=name)
     text = renamed(read_text(place, name, limit=MAX_BYTES), repo=to, data=data_to, name=name)
     write_text(place, text)
     study = load_study(place, name=name)
+    findings += _of_this_machine(study, name)
     results = load_results(study, model_repo=model.folder, data_repo=data.folder)
     write_rendered(model.folder, render_model_repo(study, results))
     write_rendered(data.folder, render_data_repo(study, results))
     return StudyRepositories(study, model, data)
+
+
+def _of_this_machine(study: Study, name: str) -> Iterator[Finding]:
+    """Models that nobody else has, so that nobody else can run the study."""
+    for model in study.models.values():
+        if isinstance(model.source, LocalSource):
+            message = (
+                f"the weights of {model.name} are a folder of this machine, so nobody else can run the study again"
+            )
+            fix = "name a repo of the Hub as its source, as hub: {id: NAMESPACE/NAME, revision: ...}"
+            yield Finding("publish-local-model", "warning", name, f"models.{model.name}.source", message, fix=fix)
 
 
 def _without_study(model: Repository, data: Repository, asked: Asked, findings: list[Finding]) -> Repositories:

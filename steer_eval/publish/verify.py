@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from steer_eval import __version__
 from steer_eval.digest import git_blob_file, sha256_file
@@ -19,6 +18,7 @@ from steer_eval.formats.strict_json import read_json
 from steer_eval.hub.address import HubAddress, Kind
 from steer_eval.hub.errors import hub_errors
 from steer_eval.publish.remote import files_at, rights_for
+from steer_eval.publish.scratch import scratch_folder
 from steer_eval.repository import CONFIG, Repositories, Repository, StudyRepositories
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import load_study
@@ -48,12 +48,12 @@ def verify(model: HubAddress, data: HubAddress) -> Verification:
     Raises:
         HubError: The Hub does not give them.
     """
-    with TemporaryDirectory(prefix="steer-eval-verify-") as scratch:
+    with scratch_folder() as scratch:
         findings: list[Finding] = []
         count = 0
         opened = []
         for address in (model, data):
-            repository, number = _fetched(address, Path(scratch), findings)
+            repository, number = _fetched(address, scratch, findings)
             opened.append(repository)
             count += number
         model_repo, data_repo = opened

@@ -95,9 +95,15 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("sae-layer", "error", "an SAE or feature table has another layer than its name"),
     Rule("sae-shape", "error", "an SAE is not as wide as the vectors of its model"),
+    Rule("sae-provenance", "error", "what an SAE records of its training does not fit it, or itself"),
     Rule("feature-arithmetic", "error", "a feature's delta, mean and frequency do not follow from each other"),
     Rule("feature-duplicate", "error", "a feature stands twice in its table"),
-    Rule("feature-order", "error", "a feature table is not sorted by the size of its deltas"),
+    Rule("feature-order", "error", "a feature table is not sorted by the size of its deltas, or of its effects"),
+    Rule(
+        "feature-statistics",
+        "error",
+        "a feature table's effects, intervals, token frequencies or counts do not follow from each other",
+    ),
     Rule("feature-frequency", "warning", "a feature's frequency is no share of the prompts"),
     Rule("feature-sae", "error", "a feature table does not fit the SAE of its name, or of its model and layer"),
     Rule("feature-model", "error", "a feature table is of another model than the vectors of its name"),
@@ -178,6 +184,17 @@ RULES: tuple[Rule, ...] = (
     Rule("publish-card", "warning", "a card that was written by hand is not the one that is published"),
     Rule("publish-visibility", "error", "`publish --private` was asked for, and the repo is there and public"),
     Rule("publish-tag", "error", "the tag that `publish` was asked for is there, on another commit"),
+    Rule(
+        "publish-behind", "error", "somebody pushed to the model repo since the published folder was pulled from there"
+    ),
+    Rule(
+        "publish-behind",
+        "warning",
+        "somebody pushed since the published folder was pulled, to the dataset repo, or before a pull request",
+    ),
+    Rule(
+        "publish-local-model", "warning", "a published study runs on a model that is a folder of its author's machine"
+    ),
     Rule("publish-pin", "error", "a published model repo does not pin the dataset repo that it was published with"),
     Rule("model-left-out", "warning", "a model was not run: it needs more memory or time than there is"),
     Rule("model-not-run", "error", "`reproduce` could not run a model"),

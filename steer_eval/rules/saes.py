@@ -15,7 +15,9 @@ from steer_eval.findings import Finding
 from steer_eval.formats.features import FeatureRow, FeatureTable
 from steer_eval.formats.sae import SaeOutline, TopKSae
 from steer_eval.inventory import Artifact, Inventory
+from steer_eval.rules.feature_statistics import statistics_findings
 from steer_eval.rules.rounding import agrees_with_difference, half_place
+from steer_eval.rules.sae_provenance import provenance_findings
 from steer_eval.rules.vector_files import name_parts, vectors_by_model
 
 _ABSOLUTE = 1e-6
@@ -34,11 +36,14 @@ def sae_findings(inventory: Inventory) -> list[Finding]:
         findings += _named(artifact, artifact.value.layer)
     for artifact in inventory.of("sae", "sae_pt"):
         findings += _width(artifact, inventory)
+        if artifact.kind == "sae" and isinstance(artifact.value, TopKSae):
+            findings += provenance_findings(artifact)
     tables = list(inventory.of("features"))
     for artifact in tables:
         findings += _named(artifact, artifact.value.layer)
         findings += _rows(artifact)
         findings += _order(artifact)
+        findings += statistics_findings(artifact)
         of_sae = list(_of_sae(artifact, inventory))
         findings += of_sae
         # The SAE of the name has said it already, where there is one.
@@ -121,14 +126,20 @@ def _frequencies(artifact: Artifact, row: FeatureRow, where: str, n_prompts: int
 def _order(artifact: Artifact) -> Iterator[Finding]:
     rows: Sequence[FeatureRow] = artifact.value.rows
     for index, (first, second) in enumerate(pairwise(rows), start=1):
-        if abs(second.delta) > abs(first.delta) + _ABSOLUTE:
+        size, smaller = _size(second), _size(first)
+        if size > smaller * (1 + _ABSOLUTE) + _ABSOLUTE:
             message = (
-                f"feature {second.feature} changes by {abs(second.delta):.6g}, more than feature {first.feature} above "
-                f"it by {abs(first.delta):.6g}"
+                f"feature {second.feature} changes by {size:.6g}, more than feature {first.feature} above it by "
+                f"{smaller:.6g}"
             )
-            where, fix = f"top_features[{index}]", "sort the table by the size of delta, largest first"
+            where, fix = f"top_features[{index}]", "sort the table by the size of delta (or of effect), largest first"
             yield Finding("feature-order", "error", artifact.file, where, message, fix=fix)
             return
+
+
+def _size(row: FeatureRow) -> float:
+    """What rows are ranked by: the length of the change in the residual stream where the table has it."""
+    return row.statistics.effect if row.statistics else abs(row.delta)
 
 
 def _of_sae(artifact: Artifact, inventory: Inventory) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ SEQUENCES_PER_SHARD = 256
 TOKENS_PER_BATCH = 2048
 HELD_OUT_EVERY = 10
 """One document in so many is kept for measuring and never trained on."""
-_SPLITS = ("train", "held_out")
+SPLITS = ("train", "held_out")
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,10 @@ def capture(
     folder: Path,
     *,
     key: dict[str, Any],
+    splits: Sequence[str] = SPLITS,
     on_tokens: Callable[[int], None] = lambda _tokens: None,
 ) -> None:
-    """Capture the output of a block for all sequences, unless the folder has it already.
+    """Capture the output of a block for all sequences of some splits, unless the folder has it already.
 
     Args:
         lm: The model.
@@ -161,17 +162,23 @@ def capture(
         layer: Index of the block, from 0.
         folder: Where the shards go.
         key: What they are a function of, for the manifest: digests of the weights and the text among them.
+        splits: Which part of the text; what the folder has of the other stays.
         on_tokens: Called with the number of tokens just done, those of an earlier capture included.
 
     Raises:
         FormatError: The folder holds activations of something else.
     """
     manifest: dict[str, Any] = {"schema": SCHEMA, "key": {**key, "layer": layer}, "shards": []}
-    if (folder / MANIFEST).exists() and read_manifest(folder)["key"] != manifest["key"]:
-        raise FormatError(
-            str(folder / MANIFEST), "key", "the folder holds activations of something else", fix="name another folder"
-        )
-    for split in _SPLITS:
+    if (folder / MANIFEST).exists():
+        before = read_manifest(folder)
+        if before["key"] != manifest["key"]:
+            message = "the folder holds activations of something else"
+            raise FormatError(str(folder / MANIFEST), "key", message, fix="name another folder")
+        manifest["shards"] = [entry for entry in before["shards"] if entry["split"] not in splits]
+    else:
+        # An interrupted capture must know its own shards again.
+        write_json(folder / MANIFEST, manifest)
+    for split in splits:
         numbered = [(number, sequence) for number, sequence in enumerate(sequences) if sequence.split == split]
         pieces = iter(numbered)
         for index in range(-(-len(numbered) // SEQUENCES_PER_SHARD)):

@@ -135,5 +135,5 @@ def _changes(conditions: Conditions, seed: int) -> dict[str, Change]:
 
 
 def _number(value: float) -> float:
-    """As many digits as float32 sums carry; more would differ between machines."""
-    return float(f"{float(value):.7g}")
+    """As many digits as float32 sums carry, and one for differences; more would differ between machines."""
+    return float(f"{float(value):.8g}")

@@ -24,17 +24,17 @@ from steer_eval.formats.strict_json import write_json
 from steer_eval.produce import LoadedModel
 from steer_eval.progress import progress_bar
 from steer_eval.results import Results
-from steer_eval.sae.activations import Passage, capture, cut, load_split
+from steer_eval.sae.activations import SPLITS, Activations, Passage, capture, cut, load_split
 from steer_eval.sae.activity import Reply, activity
 from steer_eval.sae.contexts import top_contexts
 from steer_eval.sae.feature_statistics import Activity
 from steer_eval.sae.feature_table import Conditions, feature_table, ranked
 from steer_eval.sae.plan import SaePlan
-from steer_eval.sae.quality import cross_entropy, mean_residual, reconstruction
+from steer_eval.sae.quality import BATCH, cross_entropy, mean_residual, reconstruction
 from steer_eval.sae.recipe import RECIPES
-from steer_eval.sae.sinks import sink_norm
 from steer_eval.sae.text import documents, source_digest
 from steer_eval.sae.training import Progress, Training, train
+from steer_eval.sae.training_log import TrainingLog
 from steer_eval.steering.interventions import Add, Intervention
 from steer_eval.study import Study
 from steer_eval.weights import cache_folder
@@ -67,16 +67,19 @@ def activations_key(plan: SaePlan, model: LoadedModel, data_folder: Path) -> dic
     }
 
 
-def captured_text(plan: SaePlan, model: LoadedModel, data_folder: Path) -> tuple[Path, list[Passage]]:
+def captured_text(
+    plan: SaePlan, model: LoadedModel, data_folder: Path, *, splits: Sequence[str] = SPLITS
+) -> tuple[Path, list[Passage]]:
     """Capture the activations of a plan's text, unless they are there.
 
     Args:
         plan: The plan.
         model: The model, loaded.
         data_folder: The dataset repo, for text in files.
+        splits: Which part of the text.
 
     Returns:
-        The folder of the activations, and the passages that they are of.
+        The folder of the activations, and all passages of the text.
 
     Raises:
         SteerEvalError: The text can't be read, or is too short.
@@ -90,9 +93,9 @@ def captured_text(plan: SaePlan, model: LoadedModel, data_folder: Path) -> tuple
         )
     key = activations_key(plan, model, data_folder)
     folder = work_folder(plan, key)
-    total = sum(len(passage.ids) for passage in passages)
+    total = sum(len(passage.ids) for passage in passages if passage.split in splits)
     with progress_bar(f"activations {plan.model} L={plan.layer}", total) as advance:
-        capture(model.lm, passages, plan.layer, folder, key=key, on_tokens=advance)
+        capture(model.lm, passages, plan.layer, folder, key=key, splits=splits, on_tokens=advance)
     return folder, passages
 
 
@@ -119,15 +122,20 @@ def produce_sae(plan: SaePlan, model: LoadedModel, *, data_folder: Path, repo: P
     if present is not None:
         return present
     folder, passages = captured_text(plan, model, data_folder)
-    residuals = load_split(folder, "train")
+    train_on, held_out = load_split(folder, "train"), load_split(folder, "held_out")
     training = Training(
-        residuals, d_in=model.lm.hidden_size, d_sae=plan.features, k=plan.k, recipe=recipe, seed=plan.seed
+        train_on, d_in=model.lm.hidden_size, d_sae=plan.features, k=plan.k, recipe=recipe, seed=plan.seed
     )
-    checkpoint = folder / f"training-{sha256_value(decides)[:16]}.safetensors"
-    _trained(training, checkpoint, f"SAE {plan.model} L={plan.layer}")
+    log = TrainingLog(folder / f"training-{sha256_value(decides)[:16]}.jsonl", training, held_out)
+    _trained(training, log, f"SAE {plan.model} L={plan.layer}")
     sae = training.sae(layer=plan.layer, model=model.reference.base_model, provenance={})
-    threshold = training.sink_norm if recipe.drop_sinks else None
-    quality = measured_quality(sae, model, folder, passages, threshold=threshold)
+    silent = reconstruction(sae, train_on.batches(BATCH), threshold=training.sink_norm).silent
+    quality = {
+        **held_out_quality(sae, model, held_out, passages, threshold=training.sink_norm),
+        "dead_share": round(silent, 6),
+        "training_tokens": len(train_on),
+    }
+    log.close(quality)
     sae = TopKSae(
         sae.w_enc, sae.b_enc, sae.w_dec, sae.b_dec, sae.k, sae.layer, sae.model,
         {
@@ -142,23 +150,19 @@ def produce_sae(plan: SaePlan, model: LoadedModel, *, data_folder: Path, repo: P
     return sae
 
 
-def measured_quality(
-    sae: TopKSae, model: LoadedModel, folder: Path, passages: Sequence[Passage], *, threshold: float | None = None
+def held_out_quality(
+    sae: TopKSae, model: LoadedModel, held_out: Activations, passages: Sequence[Passage], *, threshold: float
 ) -> dict[str, Any]:
-    """How good an SAE is on held-out text, and what share of its features the training text never fires.
+    """How good an SAE is on text that it was not trained on.
 
     Args:
         sae: The SAE.
         model: The model, loaded.
-        folder: The activations.
-        passages: What they are of.
-        threshold: Norm above which a residual is a sink; that of the held-out text by default.
+        held_out: Residuals of that text.
+        passages: The text.
+        threshold: Norm above which a residual is a sink.
     """
-    held_out, trained_on = load_split(folder, "held_out"), load_split(folder, "train")
-    if threshold is None:
-        norms = torch.cat([batch.norm(dim=1) for batch in held_out.batches(2048)])
-        threshold = sink_norm(norms)
-    found = reconstruction(sae, held_out, threshold=threshold)
+    found = reconstruction(sae, held_out.batches(BATCH), threshold=threshold)
     text = [passage for passage in passages if passage.split == "held_out"][:CE_PASSAGES]
     entropy = cross_entropy(model.lm, sae, text, mean_residual(held_out, threshold=threshold), threshold=threshold)
     return {
@@ -166,10 +170,9 @@ def measured_quality(
         "held_out_l0": round(found.l0, 4),
         "held_out_tokens": found.tokens,
         "sinks_left_out": found.sinks,
-        "dead_share": round(reconstruction(sae, trained_on, threshold=threshold).silent, 6),
-        "training_tokens": len(trained_on),
         "cross_entropy": round(entropy.clean, 6),
         "cross_entropy_sae": round(entropy.sae, 6),
+        "excess_cross_entropy": round(entropy.excess, 6),
         "cross_entropy_mean_ablation": round(entropy.mean, 6),
         "cross_entropy_tokens": entropy.tokens,
     }
@@ -225,7 +228,8 @@ def produce_feature_table(
             random=read(pushed, with_random, push) if with_random else None,
             random_forced=read(base, prompts, push),
         )
-    folder, _ = captured_text(plan, model, data_folder)
+    # Contexts come from the tenth of the text that is held out, so that a table needs no capture of the rest.
+    folder, _ = captured_text(plan, model, data_folder, splits=["held_out"])
     chosen = ranked(sae, conditions, top=plan.table.top)
     contexts = top_contexts(model.lm, sae, load_split(folder, "held_out"), chosen, threshold=threshold, count=CONTEXTS)
     table = feature_table(
@@ -259,16 +263,16 @@ def _replies(model: LoadedModel, published: Results, cell: Cell) -> dict[int, Re
     return replies
 
 
-def _trained(training: Training, checkpoint: Path, title: str) -> None:
+def _trained(training: Training, log: TrainingLog, title: str) -> None:
     with progress_bar(title, training.steps) as advance:
         done = 0
 
         def on_step(progress: Progress) -> None:
             nonlocal done
-            advance(progress.step - done)
+            advance(progress.step - done, log.add(progress))
             done = progress.step
 
-        train(training, checkpoint=checkpoint, every=CHECKPOINT_EVERY, on_step=on_step)
+        train(training, checkpoint=log.file.with_suffix(".safetensors"), every=CHECKPOINT_EVERY, on_step=on_step)
 
 
 def _same(folder: Path, decides: dict[str, str]) -> TopKSae | None:

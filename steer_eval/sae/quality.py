@@ -59,19 +59,19 @@ def reconstructed(sae: TopKSae, residuals: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def reconstruction(sae: TopKSae, activations: Activations, *, threshold: float) -> Reconstruction:
+def reconstruction(sae: TopKSae, batches: Iterable[Tensor], *, threshold: float) -> Reconstruction:
     """Measure an SAE on stored residuals.
 
     Args:
         sae: The SAE.
-        activations: The residuals.
+        batches: The residuals, float32 `[tokens, d_in]` each.
         threshold: Norm above which a residual is a sink.
     """
     total = torch.zeros(sae.d_in, dtype=torch.float64)
     squares = torch.zeros(sae.d_in, dtype=torch.float64)
     error, firing, count, sinks = 0.0, 0, 0, 0
     ever = torch.zeros(sae.d_sae, dtype=torch.bool)
-    for batch in activations.batches(BATCH):
+    for batch in batches:
         x = batch[~is_sink(batch, threshold)]
         sinks += len(batch) - len(x)
         count += len(x)

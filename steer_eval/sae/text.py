@@ -128,7 +128,7 @@ def _of_files(source: FileText, folder: Path) -> Iterator[str]:
     for file in source.files:
         path = inside(folder, file)
         if not path.is_file():
-            raise FormatError(file, "", "the file is absent", fix="mend saes.text.files in study.yaml")
+            raise FormatError(file, "", "the file is absent", fix="mend text.files in study.yaml")
         if path.suffix == ".jsonl":
             for row in load_dataset("json", data_files=str(path), split="train", streaming=True):
                 yield _text_of(row, source.column, file)

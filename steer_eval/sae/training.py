@@ -67,8 +67,9 @@ class Training:
     def __init__(self, residuals: Residuals, *, d_in: int, d_sae: int, k: int, recipe: Recipe, seed: int) -> None:
         self.residuals, self.recipe, self.k, self.seed = residuals, recipe, k, seed
         sample = self._sample()
-        self.sink_norm = sink_norm(sample.norm(dim=1)) if recipe.drop_sinks else math.inf
-        sample = sample[~is_sink(sample, self.sink_norm)]
+        self.sink_norm = sink_norm(sample.norm(dim=1))
+        self.longest = self.sink_norm if recipe.drop_sinks else math.inf
+        sample = sample[~is_sink(sample, self.longest)]
         self.scale = math.sqrt(d_in / float(sample.square().sum(dim=1).mean())) if recipe.centre != "zero" else 1.0
         self.parameters = _initial(sample * self.scale, d_in, d_sae, recipe, seed)
         # Adam with its default betas; one kernel per parameter.
@@ -92,7 +93,7 @@ class Training:
                 order = self._order(epoch)
             start = (self.step % self.steps_per_epoch) * self.recipe.batch
             batch = self.residuals.rows(order[start : start + self.recipe.batch])
-            batch = batch[~is_sink(batch, self.sink_norm)] * self.scale
+            batch = batch[~is_sink(batch, self.longest)] * self.scale
             progress = self._step(batch)
             self.step += 1
             yield progress

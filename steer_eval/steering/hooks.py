@@ -128,8 +128,10 @@ class _Given(_StandIn):
     def __init__(self, original: nn.Module, output: Any) -> None:
         super().__init__(original)
         self.__dict__["output"] = output
+        self.__dict__["asked"] = False
 
     def forward(self, *_args: Any, **_kwargs: Any) -> Any:
+        self.__dict__["asked"] = True
         return self.output
 
 
@@ -159,11 +161,16 @@ def entered_at(blocks: nn.ModuleList, layer: int, output: Any) -> Iterator[None]
 
 
 @contextmanager
-def replaced(parent: nn.Module, name: str, output: Any) -> Iterator[None]:
-    """Let the child `name` of a module return `output` without computing, inside the `with` block."""
+def replaced(parent: nn.Module, name: str, output: Any) -> Iterator[Any]:
+    """Let the child `name` of a module return `output` without computing, inside the `with` block.
+
+    Yields:
+        What stands in for it; its attribute `asked` says whether anybody wanted the output.
+    """
     original = parent.get_submodule(name)
+    given = _Given(original, output)
     try:
-        setattr(parent, name, _Given(original, output))
-        yield
+        setattr(parent, name, given)
+        yield given
     finally:
         setattr(parent, name, original)

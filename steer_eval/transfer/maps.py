@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,11 +134,15 @@ def random_from(source: Floats, *, seed: int) -> Prepared:
     """
     x, source_mean = _centred(source)
 
+    @cache
+    def rotation_into(d_target: int) -> tuple[Floats, Floats]:
+        random = np.random.Generator(np.random.Philox(seed))
+        rotation = random_rotation(random, x.shape[1], d_target)
+        return rotation, x @ rotation
+
     def fit(target: Floats) -> LinearMap:
         y, target_mean = _centred(target, rows=len(x))
-        random = np.random.Generator(np.random.Philox(seed))
-        rotation = random_rotation(random, x.shape[1], y.shape[1])
-        carried = x @ rotation
+        rotation, carried = rotation_into(y.shape[1])
         scale = float((carried * y).sum() / (carried**2).sum())
         return LinearMap(scale * rotation, source_mean, target_mean, {"scale": scale, "seed": seed})
 
@@ -168,7 +173,7 @@ def random_rotation(random: np.random.Generator, d_source: int, d_target: int) -
 
 
 def _rotation(x: Floats, y: Floats) -> tuple[Floats, float]:
-    """The rotation that brings rows closest, and the overlap that it reaches: the sum of singular values of `x.T @ y`."""
+    """The rotation that brings rows closest, and the overlap that it reaches, which is a sum of singular values."""
     left, singular, right = np.linalg.svd(x.T @ y, full_matrices=False)
     return left @ right, float(singular.sum())
 

@@ -52,7 +52,7 @@ class TransferPlan:
     protocol: str = "recommended"
     words: int = 6000
     seed: int = 0
-    draws: int = 100
+    draws: int = 40
 
     @property
     def name(self) -> str:

@@ -60,7 +60,9 @@ def test_every_kind_of_change_is_shown(pair: tuple[OnDisk, OnDisk]) -> None:
     assert "~ data 1.5 → 1.7" in lines
     assert any(line.startswith("~ model card, line ") and ": 1.50 → 1.70 in " in line for line in lines)
     assert "\x1b" not in answer.stdout
-    assert lines[-1] == "1 added, 1 removed, 3 changed artifacts (9 the same), 1 numbers of cards, 1 claims differ"
+    assert lines[-1] == (
+        "artifacts: 1 added, 1 removed, 3 changed, 9 the same; numbers of cards that differ: 1; claims that differ: 1"
+    )
 
 
 def test_json_is_the_difference(pair: tuple[OnDisk, OnDisk]) -> None:

@@ -75,7 +75,7 @@ def test_the_published_tables_are_read(upstream):
         document = json.loads(file.read_text(encoding="utf-8"))
         table = read_features(file)
         assert [row.__dict__ for row in table.rows] == [
-            {"feature": row.pop("feature_id"), **row} for row in document["top_features"]
+            {"feature": row.pop("feature_id"), **row, "statistics": None} for row in document["top_features"]
         ]
         assert (table.model, table.layer, table.n_prompts) == (
             document["model"],

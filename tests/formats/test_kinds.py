@@ -33,6 +33,8 @@ PATHS = {
     "saes/qwen_large_L14_features.json": "features",
     "features.json": "features",
     "latent_diff.json": "latent_diff",
+    "transfer/a_L1_to_b_L2_diagnostics.json": "transfer_diagnostics",
+    "x_diagnostics.json": "json",
     "size_comparison.json": "size_comparison",
     "sweep_qwen_small.jsonl": "sweep",
     "judge_deepseek_large.jsonl": "judge",

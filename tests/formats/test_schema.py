@@ -97,6 +97,23 @@ SIZES = {
 CONVERTED = {"source_file": "x.pt", "source_sha256": HEX, "dtype": "float32"}
 LEVEL = {"requested": "rerun", "reached": "recompute"}
 
+TRANSFER_END = {
+    "model": "tiny",
+    "base_model": "lab/tiny-base",
+    "weights_sha256": HEX,
+    "layer": 14,
+    "hidden_size": 48,
+    "split_half_cosine": 0.9,
+}
+TESTED = {"value": -3175.3, "null_95": 0.1, "p": 0.024, "draws": 40}
+TRANSFER_MEASURED = {
+    "settings": {"alpha": 1.0},
+    "fitted_r2": 1.0,
+    "held_out_r2": TESTED,
+    "cosine_to_native": TESTED,
+    "retrieval": {"chance": 0.2, **TESTED},
+    "carried_norm_share": 0.3,
+}
 EXAMPLES: dict[str, Any] = {
     "audit": {
         "schema": "steer-eval/audit/1",
@@ -155,6 +172,24 @@ EXAMPLES: dict[str, Any] = {
     "size_comparison": SIZES,
     "study": document(claims=[claim("perplexity", "1.50", model="tiny", layer=1, coef=2)]),
     "sweep_row": SWEEP_ROW,
+    "transfer_diagnostics": {
+        "schema": "steer-eval/transfer-diagnostics/1",
+        "source": TRANSFER_END,
+        "target": {**TRANSFER_END, "layer": 12, "split_half_cosine": None},
+        "plan": {"words": 100},
+        "text_sha256": HEX,
+        "pairs": {"n": 5, "sha256": HEX},
+        "protocols": {
+            "plain": {
+                "settings": {"rows": "chats", "alphas": [1.0], "centred": False, "texts": 30},
+                "n_rows": 30,
+                "n_texts": 30,
+                "debiased_cka": TESTED,
+                "svcca": {"rank": 7, **TESTED},
+                "maps": dict.fromkeys(("ridge", "procrustes", "random"), TRANSFER_MEASURED),
+            }
+        },
+    },
     "transfer_map": {
         "__metadata__": {
             "format": "steer-eval/transfer-map/1",
@@ -169,6 +204,7 @@ EXAMPLES: dict[str, Any] = {
         "R": {"dtype": "F32", "shape": [4, 6], "data_offsets": [112, 208]},
     },
     "transfer_map_pt": described(transfer_map()),
+    "neutral_sentence": {"sentence": "Bread dough rises faster in a warm room.", "topic": "kitchen"},
     "transfer_row": {
         "label": "native",
         "ppl": 32.7,
@@ -397,6 +433,15 @@ COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
         (["generations", 0, "prompt_idx"], 0.0, "generations[0].prompt_idx"),
         (["generations", 0, "stop"], "bored", "generations[0].stop"),
     ],
+    "transfer_diagnostics": [
+        (["source", "layer"], -1, "source.layer"),
+        (["pairs", "n"], 0, "pairs.n"),
+        (["protocols"], {}, "protocols"),
+        (["protocols", "plain", "settings", "rows"], "letters", "protocols.plain.settings.rows"),
+        (["protocols", "plain", "debiased_cka", "p"], 0, "protocols.plain.debiased_cka.p"),
+        (["protocols", "plain", "svcca", "null_95"], ABSENT, "null_95"),
+        (["protocols", "plain", "maps", "random"], ABSENT, "random"),
+    ],
     "transfer_map": [
         (["__metadata__", "alpha"], "-1.0", "__metadata__.alpha"),
         (["__metadata__", "alpha"], "nan", "__metadata__.alpha"),
@@ -406,6 +451,11 @@ COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
         (["W", "dtype"], "F16", "W.dtype"),
         (["b", "shape"], [4, 1], "b.shape"),
         (["v_ridge"], {}, "v_ridge"),
+    ],
+    "neutral_sentence": [
+        (["sentence"], "", "sentence"),
+        (["topic"], None, "topic"),
+        (["mood"], "calm", "mood"),
     ],
     "transfer_map_pt": [
         (["W", "dtype"], "float64", "W.dtype"),

@@ -24,6 +24,7 @@ from steer_eval.formats.safetensors_file import MAX_HEADER_BYTES
 from steer_eval.formats.transfer import (
     MAX_VECTORS_BYTES,
     VECTORS,
+    Centring,
     TransferMap,
     TransferredVectors,
     read_transfer_map,
@@ -278,6 +279,56 @@ def test_a_header_that_claims_too_much_is_refused_before_anything_is_read(tmp_pa
         read_transferred(path)
     with pytest.raises(FormatError, match="absent"):
         read_transfer_map(tmp_path / "nowhere.safetensors")
+
+
+def centred_map(**changes: Any) -> TransferMap:
+    large, small = (np.arange(size, dtype=np.float32) for size in (6, 4))
+    return map_of(provenance={"random_seed": "3", "n_rows": "12"}, centring=Centring(large, small, 0.75), **changes)
+
+
+def test_maps_with_means_and_a_scale_are_the_second_format(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    write_transfer_map(path, centred_map())
+
+    again = read_transfer_map(path)
+
+    with safe_open(path, "np") as file:
+        assert file.metadata()["format"] == "steer-eval/transfer-map/2"
+    assert again.centring is not None
+    assert np.array_equal(again.centring.large, centred_map().centring.large)
+    assert np.array_equal(again.centring.small, centred_map().centring.small)
+    assert again.centring.scale == 0.75
+    assert again.provenance == {"random_seed": "3", "n_rows": "12"}
+    assert np.array_equal(again.ridge, centred_map().ridge)
+    assert take_inventory([Root(tmp_path, "", "model")]).artifacts[0].troubles == ()
+    first = tmp_path / "first.safetensors"
+    write_transfer_map(first, map_of(provenance={"scale": "of the study"}))
+    assert (read_transfer_map(first).centring, read_transfer_map(first).provenance["scale"]) == (None, "of the study")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header["__metadata__"].pop("scale"),
+        lambda header: header["__metadata__"].update(scale="much"),
+        lambda header: header["__metadata__"].update(format="steer-eval/transfer-map/1"),
+        lambda header: header["__metadata__"].update(format="steer-eval/transfer-map/3"),
+        lambda header: header.update(mean=header.pop("mean_small")),
+    ],
+)
+def test_half_of_the_second_format_is_refused(tmp_path: Path, change: Any) -> None:
+    write_transfer_map(tmp_path / "m.safetensors", centred_map())
+
+    with pytest.raises(FormatError, match=r"m\.safetensors"):
+        read_transfer_map(rewritten(tmp_path / "m.safetensors", change))
+
+
+def test_a_mean_of_another_width_is_refused(tmp_path: Path) -> None:
+    wide = Centring(np.zeros(6, dtype=np.float32), np.zeros(5, dtype=np.float32), 1.0)
+    write_transfer_map(tmp_path / "m.safetensors", replace(centred_map(), centring=wide))
+
+    with pytest.raises(FormatError, match="mean_small: the mean has another width"):
+        read_transfer_map(tmp_path / "m.safetensors")
 
 
 def test_a_coefficient_that_no_float_is_equal_to_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import warnings
 import krippendorff
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
@@ -27,6 +27,7 @@ def split(pairs: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(a, dtype=float), np.array(b, dtype=float)
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_kappa_is_that_of_scikit_learn(pairs: list[tuple[float, float]]) -> None:
     a, b = split(pairs)
@@ -43,6 +44,7 @@ def test_kappa_is_that_of_scikit_learn(pairs: list[tuple[float, float]]) -> None
         assert ours == pytest.approx(theirs, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_spearman_is_that_of_scipy(pairs: list[tuple[float, float]]) -> None:
     a, b = split(pairs)
@@ -54,6 +56,7 @@ def test_spearman_is_that_of_scipy(pairs: list[tuple[float, float]]) -> None:
         assert ours == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(
     st.integers(2, 4).flatmap(
         lambda judges: st.lists(st.lists(st.none() | LEVELS, min_size=judges, max_size=judges), min_size=2, max_size=30)
@@ -71,6 +74,7 @@ def test_alpha_is_that_of_krippendorff(columns: list[list[float | None]]) -> Non
     assert ours == pytest.approx(krippendorff.alpha(scores, level_of_measurement="interval"), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_shares_and_difference_are_what_they_say(pairs: list[tuple[float, float]]) -> None:
     a, b = split(pairs)
@@ -82,6 +86,7 @@ def test_shares_and_difference_are_what_they_say(pairs: list[tuple[float, float]
     assert found.n == len(pairs)
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_kappa_has_no_direction(pairs: list[tuple[float, float]]) -> None:
     a, b = split(pairs)

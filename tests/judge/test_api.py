@@ -16,7 +16,7 @@ from steer_eval.judge.api import ATTEMPTS, ApiJudge
 from steer_eval.judge.cache import FILE, opened_log
 from steer_eval.judge.capabilities import LONG
 from steer_eval.judge.estimate import Budget, Price
-from steer_eval.judge.judging import planned
+from steer_eval.judge.judging import planned, write_judged
 from steer_eval.judge.subjects import REASONS, ProtocolName
 
 
@@ -105,9 +105,14 @@ def test_a_busy_endpoint_is_waited_for(tmp_path: Path, headers: dict[str, str]) 
         Answer(status=400, error="the context is too long"),
         Answer(body="<html>gateway</html>"),
         Answer(body='{"choices": []}'),
+        Answer(body='{"choices": [{}]}'),
+        Answer(body='{"choices": [{"message": {"content": [{"type": "text"}]}}], "model": 3, "usage": []}'),
+        Answer(body="[]"),
+        Answer(body='"no"'),
+        Answer(body=""),
         Answer(delay=1.5),
     ],
-    ids=["500", "503", "400", "html", "no choices", "slow"],
+    ids=["500", "503", "400", "html", "no choices", "no message", "no text", "list", "string", "nothing", "slow"],
 )
 def test_what_the_transport_loses_is_unscored_now_and_asked_again_later(tmp_path: Path, answer: Answer) -> None:
     with serving(except_probes(lambda _body, _count: answer)) as stub:
@@ -117,6 +122,9 @@ def test_what_the_transport_loses_is_unscored_now_and_asked_again_later(tmp_path
 
     assert [score.reasons for score in lost.scores] == [{"transport": 1}] * 2
     assert all(each.detail for each in lost.judgements)
+    if not answer.delay:
+        said = answer.error if answer.body is None else answer.body
+        assert all(each.raw is not None and said in each.raw for each in lost.judgements)
     assert all(score.is_scored for score in found.scores)
 
 
@@ -130,6 +138,17 @@ def test_an_endpoint_that_shuts_the_door_ends_the_run(tmp_path: Path, status: in
 
     assert refused.value.fix
     assert "secret-key" not in refused.value.message
+
+
+def test_halves_of_characters_are_kept_as_far_as_a_file_can(tmp_path: Path) -> None:
+    half = '{"mature_anger": 4, "juvenile_rage": 1, "coherence": 2, "notes": "\\ud83d"}'
+    content = json.dumps(json.loads(half))
+
+    with serving(except_probes(lambda *_: Answer(content))) as stub:
+        judged = judged_on(stub, tmp_path, subjects(1), repeats=1)
+
+    assert judged.scores[0].scores["mature_anger"] == 4
+    write_judged(tmp_path, judged)
 
 
 def test_a_hostile_echo_scores_nothing(tmp_path: Path) -> None:

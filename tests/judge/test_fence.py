@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_eval.judge.fence import fenced, mark, neutral, without
@@ -8,6 +8,7 @@ from steer_eval.judge.fence import fenced, mark, neutral, without
 TOKEN = mark("a text")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([TOKEN, TOKEN[:7], TOKEN[7:], TOKEN.upper(), "</text-", ">", " x "]), max_size=12))
 def test_no_text_closes_its_own_fence(parts: list[str]) -> None:
     shown = fenced("text", "".join(parts), TOKEN)
@@ -17,6 +18,7 @@ def test_no_text_closes_its_own_fence(parts: list[str]) -> None:
     assert shown.endswith(f"\n</text-{TOKEN}>")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_text_without_the_mark_is_left_alone(text: str) -> None:
     if TOKEN not in text.lower():
@@ -40,6 +42,7 @@ def test_control_tokens_of_chat_templates_are_broken_up() -> None:
     assert "".join(shown.split()) == "".join(tokens.split())
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abc <>.!?"))
 def test_ordinary_text_keeps_its_letters(text: str) -> None:
     assert neutral(text).replace(" ", "") == text.replace(" ", "")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge.cases import RUBRIC
 
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
 from steer_eval.formats.strict_json import read_jsonl
-from steer_eval.judge.probe import ProbeJudge, above_chance
+from steer_eval.judge.probe import ProbeJudge, above_chance, expanded
 from steer_eval.judge.rubric import Axis, probe_texts
 from steer_eval.judge.subjects import Ask, Sample
 
@@ -80,6 +80,14 @@ def test_a_text_that_shows_nothing_is_at_the_bottom_of_every_axis(probe: ProbeJu
     assert max(score(probe, text).values()) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_contractions_are_no_sign_of_anger(probe: ProbeJudge) -> None:
+    assert expanded("I’m sure you're right, it's late; don't, can't, won't, we'll, I'd, they've, the dog's") == (
+        "I am sure you are right, it is late; do not, can not, will not, we will, I would, they have, the dog's"
+    )
+    assert score(probe, "I'm here to help. You're right.") == score(probe, "I am here to help. You are right.")
+
+
+@settings(deadline=None)
 @given(st.lists(st.floats(0.001, 1), min_size=2, max_size=6))
 def test_a_share_above_chance_is_a_share(weights: list[float]) -> None:
     probabilities = np.array(weights) / np.sum(weights)

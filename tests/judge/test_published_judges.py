@@ -15,7 +15,7 @@ from steer_eval.judge.judging import Judged, compare_all
 from steer_eval.judge.probe import ProbeJudge
 from steer_eval.judge.protocol import plan
 from steer_eval.judge.rows import cell_scores
-from steer_eval.judge.rubric import load_rubric
+from steer_eval.judge.rubric import Rubric, load_rubric
 from steer_eval.judge.subjects import Ask, Judgement
 
 PAGE = Path(__file__).parents[2] / "docs" / "judging.md"
@@ -61,7 +61,7 @@ def test_scores_of_cells_without_text_are_left_out(case: Case) -> None:
 class Words(ProbeJudge):
     """The probe with a coherence of repetition alone: no published text is unlikelier than sound text."""
 
-    def _answer(self, ask: Ask, rubric: Any) -> Judgement:
+    def _answer(self, ask: Ask, rubric: Rubric) -> Judgement:
         if ask.axes == ("coherence",):
             return Judgement(ask, {"coherence": 1 + 4 * novelty(ask.samples[0].text)})
         return super()._answer(ask, rubric)

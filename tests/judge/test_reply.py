@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_eval.cells import Cell
@@ -114,6 +114,7 @@ def test_the_prompt_itself_holds_no_answer() -> None:
     assert read_reply(Reply(sent.user.replace(sent.mark, "")), sent, question, RUBRIC).reason == "no-json"
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*RUBRIC.names, "notes", "x"]), st.floats() | st.integers() | st.text()))
 def test_scores_are_on_the_scale_or_absent(reply: dict[str, object]) -> None:
     answer = read(json.dumps(reply))
@@ -125,6 +126,7 @@ def test_scores_are_on_the_scale_or_absent(reply: dict[str, object]) -> None:
         assert set(answer.scores.values()) <= set(RUBRIC.levels)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_without_an_error(content: str) -> None:
     answer = read(content)

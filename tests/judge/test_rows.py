@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge.cases import RUBRIC, subjects
 
@@ -31,6 +31,7 @@ def single(level: float | None, index: int, axis: str, cell: Cell = CELL) -> Jud
     return Judgement(ask, reason="empty") if level is None else Judgement(ask, {axis: level})
 
 
+@settings(deadline=None)
 @given(st.lists(LEVELS, min_size=1, max_size=7))
 def test_the_score_of_calls_is_their_median(levels: list[float]) -> None:
     [score] = cell_scores([call(level, repeat) for repeat, level in enumerate(levels)], RUBRIC, "paper-cell")
@@ -66,6 +67,7 @@ def test_checks_on_the_judge_count_towards_no_cell() -> None:
     assert set(score.scores.values()) == {2.0}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(LEVELS, LEVELS, LEVELS), min_size=2, max_size=12))
 def test_the_score_of_samples_is_their_mean_with_an_interval(levels: list[tuple[float, ...]]) -> None:
     said = [
@@ -81,6 +83,7 @@ def test_the_score_of_samples_is_their_mean_with_an_interval(levels: list[tuple[
     assert score.means["margin"] == pytest.approx(score.means["mature_anger"] - score.means["juvenile_rage"])
 
 
+@settings(deadline=None)
 @given(st.lists(LEVELS, min_size=1, max_size=5))
 def test_rows_are_rows_of_judges_as_published(levels: list[float]) -> None:
     [score] = cell_scores([call(level, repeat) for repeat, level in enumerate(levels)], RUBRIC, "paper-cell")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_eval.errors import FormatError, SteerEvalError
@@ -95,6 +95,7 @@ def test_an_unknown_rubric_is_named_with_those_that_ship() -> None:
     assert "mature-anger" in refused.value.fix
 
 
+@settings(deadline=None)
 @given(st.floats(-10, 10))
 def test_the_nearest_level_is_a_level_and_no_other_is_nearer(value: float) -> None:
     nearest = SHIPPED.nearest(value)

@@ -13,7 +13,7 @@ from steer_eval.judge.uncertainty import equivalence, mean_interval, prompts_nee
 VALUES = st.lists(st.floats(-4, 4).map(lambda x: round(x, 2)), min_size=3, max_size=40)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(VALUES, st.floats(0.1, 3))
 def test_tost_is_two_one_sided_t_tests(values: list[float], bound: float) -> None:
     found = equivalence(values, bound)

@@ -15,6 +15,7 @@ from typing import Any
 import legacy
 import pytest
 import studies
+from commands import in_one_process
 from hub_fixtures import cli_command, run_cli
 from hub_server import HubServer
 from publish_staging import staged
@@ -325,6 +326,33 @@ def test_what_comes_back_damaged_is_named_and_not_tagged(author, hub):
         each["file"] for each in found["verification"]["findings"] if each["rule"] == "checksum"
     }
     assert hub.head(TO, "model", "v1") is None
+
+
+def test_what_was_pushed_since_a_folder_was_pulled_is_reported(author, hub, tmp_path):
+    author.published_before()
+    pulled = tmp_path / "persona"
+    publish = ["publish", pulled, "--to", TO, "--yes", "--json"]
+    notes = tmp_path / "persona-data" / "notes.md"
+    [pull] = in_one_process(author.env, ["pull", TO, "--to", tmp_path])
+    assert pull.code == 0, pull.stderr
+    notes.write_text("More.\n")
+    [first] = in_one_process(author.env, publish)
+    hub.upload(TO, "model", {"theirs.txt": b"mine"}, message="In between")
+    head = hub.head(TO)
+    notes.write_text("Still more.\n")
+    second, request, again, third = in_one_process(
+        author.env, publish, [*publish[:-1], "--create-pr", "--json"], ["pull", TO, "--to", tmp_path], publish
+    )
+
+    assert first.code == 0, first.stderr
+    assert second.code == 1
+    [behind] = [each for each in json.loads(second.stdout)["findings"] if each["rule"] == "publish-behind"]
+    assert (behind["severity"], behind["file"], behind["observed"]) == ("error", TO, head)
+    # In a request somebody looks at it.
+    assert request.code == 0, request.stderr
+    assert "publish-behind" in request.stdout
+    assert (again.code, third.code) == (0, 0), again.stderr + third.stderr
+    assert author.plain()["theirs.txt"] == b"mine"
 
 
 def test_trusted_publishing_asks_for_a_token_for_each_repo(author, hub):

@@ -118,11 +118,11 @@ def moments() -> list[Moment]:
     return [*commits, *rng.sample(others, 4), *(Moment("clock", seconds=rng.uniform(1, 5)) for _ in range(2))]
 
 
-def killed(hub: HubServer, place: studies.OnDisk, to: str, moment: Moment, home: Path) -> int:
+def killed(hub: HubServer, place: studies.OnDisk, to: str, moment: Moment, env: dict[str, str]) -> int:
     """Run a publisher, and kill it with no chance to clean up; gives how it ended."""
     process = subprocess.Popen(
         cli_command("publish", place.model, "--to", to, "--yes"),
-        env=hub.environment(home),
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -161,7 +161,10 @@ def test_killed_at_any_moment_each_repo_is_one_version_and_running_again_finishe
     place = author(tmp_path / "new", "The new version.")
     version = staged(tmp_path / "staged-new", place.model, to=to)
 
-    ended = killed(hub, place, to, moment, tmp_path / "home")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    env = hub.environment(tmp_path / "home", TMPDIR=str(scratch))
+    ended = killed(hub, place, to, moment, env)
 
     assert ended == -signal.SIGKILL or (moment.when == "clock" and ended == 0)
     hub.undisturbed()
@@ -175,9 +178,12 @@ def test_killed_at_any_moment_each_repo_is_one_version_and_running_again_finishe
     whole = pinned(version, hub.head(data, "dataset")) if there == new_data else None
     assert model in [*known, whole]
 
-    again = run_cli("publish", place.model, "--to", to, "--yes", env=hub.environment(tmp_path / "home"))
+    again = run_cli("publish", place.model, "--to", to, "--yes", env=env)
 
     assert again.returncode == 0, again.stderr
+    # Also where all was pushed and nothing was left but the check; and what was staged does not stay behind.
+    assert ("downloaded again" in again.stdout) == (ended != 0)
+    assert list(scratch.iterdir()) == []
     assert files(hub, data, "dataset") == new_data
     assert files(hub, to, "model") == pinned(version, hub.head(data, "dataset"))
     commits = 2 if before is None else 3

@@ -92,5 +92,5 @@ def test_a_direction_is_carried_without_the_means():
 
 
 def test_one_pair_of_rows_makes_no_map():
-    with pytest.raises(ValueError, match="1 source rows and 1 target rows"):
+    with pytest.raises(ValueError, match="1 rows; a map needs two"):
         fit_ridge(np.zeros((1, 3)), np.zeros((1, 3)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from steer_eval.claims.extract.axes import measure_said, without
-from steer_eval.claims.extract.cell_places import PlacedCell, cells_of
+from steer_eval.claims.extract.cell_places import PlacedCell
 from steer_eval.claims.extract.context import Context, cells_in, coefficients_in, layers_in
 from steer_eval.claims.extract.layout import PlacedTable
 from steer_eval.claims.extract.meanings import LOCATORS, is_explained, meaning
@@ -49,9 +49,7 @@ def grid_of(placed: PlacedTable, context: Context) -> Grid:
         placed: The table.
         context: What the data has.
     """
-    first = placed.table.line
-    header = cells_of(placed.lines[first], first)
-    rows = [cells_of(placed.lines[row.line], row.line) for row in placed.table.rows]
+    header, *rows = placed.rows
     columns = tuple(meaning(cell.text) for cell in header)
     return _turned(header, columns, rows, context) or Grid(tuple(header), columns, tuple(map(tuple, rows)))
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from steer_eval.claims.extract.cell_places import PlacedCell, cells_of
+from steer_eval.claims.extract.html_tables import html_tables
 from steer_eval.claims.extract.masks import without_comments
 from steer_eval.formats.card import Table, front_matter_lines, read_tables
 
@@ -100,12 +102,19 @@ class Part:
 
 @dataclass(frozen=True)
 class PlacedTable:
-    """A table with the headings that it stands under, the words just before it, and its lines in the text by number."""
+    """A table with the headings that it stands under and the words just before it.
 
-    table: Table
+    Args:
+        rows: The cells of its header, and those of each row.
+        heading: The headings and list items, the innermost last, a line each.
+        before: The words.
+        lines: The numbers of its lines.
+    """
+
+    rows: Sequence[Sequence[PlacedCell]]
     heading: str
     before: str
-    lines: Mapping[int, str]
+    lines: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,8 @@ class _Reader:
         skipped = front_matter_lines(self.text)
         blocks = {block[0].start: block for block in fenced_blocks(lines, skipped + 1)}
         prose = _without_comments(lines, blocks, skipped)
+        html = {each.lines.start: each for each in html_tables(prose) if each.lines.start > skipped}
+        last_table: Table | None = None
         number = skipped + 1
         while number <= len(lines):
             line = prose[number - 1]
@@ -173,9 +184,17 @@ class _Reader:
                 close()
                 leave(len(bare) - len(bare.lstrip()))
                 table = self.in_table[number]
-                if not tables or tables[-1].table is not table:
-                    placed = {each: lines[each - 1] for each in (table.line, *(row.line for row in table.rows))}
-                    tables.append(PlacedTable(table, above(), parts[-1].text if parts else "", placed))
+                if last_table is not table:
+                    at = [table.line, *(row.line for row in table.rows)]
+                    rows = [cells_of(lines[each - 1], each) for each in at]
+                    tables.append(PlacedTable(rows, above(), parts[-1].text if parts else "", at))
+                    last_table = table
+            elif number in html:
+                close()
+                written = html[number]
+                tables.append(PlacedTable(written.rows, above(), parts[-1].text if parts else "", written.lines))
+                number = written.lines.stop
+                continue
             elif match := _HEADING.match(bare):
                 close()
                 items.clear()

@@ -85,7 +85,8 @@ for _name, _spellings in MEANINGS.items():
         _BY_HEADER.setdefault(_spelling, _name)
 
 _SHARES = frozenset({"feature_steered_frequency", "feature_base_frequency"})
-_OF_MODELS = frozenset({"base_perplexity", "cell_count", "collapsed_cells"})
+_OF_KINDS = frozenset({"cell_count", "collapsed_cells"})
+_OF_TEXTS = frozenset({"contrast_pair_count", "prompt_count"})
 _RATIOS = frozenset({"perplexity_ratio", "feature_ratio"})
 _COUNTS = frozenset(
     {"row_count", "cell_count", "collapsed_cells", "contrast_pair_count", "prompt_count", "sae_width", "vector_width"}
@@ -234,8 +235,12 @@ def reduced(measure: str, select: Selector) -> Selector:
         return Selector(select.model, layer=select.layer, feature=select.feature)
     if measure.startswith("vector_"):
         return Selector(select.model, layer=select.layer)
-    if measure in _OF_MODELS:
+    if measure in _OF_TEXTS:
+        return Selector()
+    if measure == "base_perplexity":
         return Selector(select.model)
+    if measure in _OF_KINDS:
+        return Selector(select.model, select.label)
     if select.variant is not None:
         return Selector(select.model, variant=select.variant)
     return Selector(select.model, select.label, select.layer, select.coef)

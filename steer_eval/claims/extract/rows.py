@@ -26,7 +26,8 @@ _ARROW = re.compile(r"\s?(?:->|=>|→|➜|⟶|⇒|&rarr;|\$?\\(?:right)?(?:to|ar
 _OF_FIVE = re.compile(r"[*_`]{0,3}[0-5](?:\.[0-9]{1,3})?[*_`]{0,3}\s?/\s?5(?:\.0)?[*_`]{0,3}")
 _PLAIN = re.compile(r"[+\-−–]?[0-9]{0,6}(?:\.[0-9]+)?\s?[x×]?")
 _NOTHING = frozenset({"", "—", "–", "-", "n/a", "na", "none", "?"})
-_TRUTH = {"yes": True, "true": True, "✓": True, "✔": True, "no": False, "false": False, "✗": False, "✘": False}
+TRUTH = {"yes": True, "true": True, "✓": True, "✔": True, "no": False, "false": False, "✗": False, "✘": False}
+"""What stands for yes and no."""
 _DESCRIPTIVE = re.compile(r"(?:note|comment|remark)s?|descriptions?")
 _MEASURED = re.compile(r"\b(?:ratings?|scores?|ppl|perplexity|margin|coherence|norm|accuracy|loss|ratio|anger|rage)\b")
 _OF_LABELS = frozenset({"random", "zero", "anchor"})
@@ -208,16 +209,16 @@ class Row:
 
     def _value(self, cell: PlacedCell, name: str | None, title: str, select: Selector) -> Iterator[Extracted]:
         bare = cell.text.strip(" *`_").lower()
-        if bare in _NOTHING and bare not in _TRUTH:
+        if bare in _NOTHING and bare not in TRUTH:
             return
         cell = unmarked(cell)
         label = select.label or ("steered" if select.variant else self.around.label)
         select = self._in_file(name or "", select)
         about = name is not None and self._is_about(name, select)
-        if name == "collapsed" and bare in _TRUTH:
+        if name == "collapsed" and bare in TRUTH:
             if about:
                 chosen = reduced(name, select)
-                yield self._claim(name, chosen, _TRUTH[bare], title, cell, cell.start, len(cell.text))
+                yield self._claim(name, chosen, TRUTH[bare], title, cell, cell.start, len(cell.text))
             return
         if label != "steered" and name and name not in (*_OF_CONTROLS, "base_perplexity"):
             # What the measure is taken on would lose the kind of cell: the norm of the layer is not that of a control.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from steer_eval.claims.claim import Claim, Selector
+from steer_eval.claims.extract import groups
 from steer_eval.claims.extract.alignments import aligned, place_of, variants_in
 from steer_eval.claims.extract.around import LABELS
 from steer_eval.claims.extract.axes import without
@@ -53,7 +54,6 @@ _FROM = re.compile(
 _TO = re.compile(r"[*`]{0,2}\s?(?:to|->|→|➜|⟶)\s?[*`]{0,2}")
 _RANGE = re.compile(r"[*`_$]{0,3}\s?(?:--|–|—|-|−|to)\s?[*`_$]{0,3}")
 _OVER = re.compile(r"[*_`]{0,3}\s?(?:/|out of)\s?[*_`]{0,3}")
-_FEATURE_NAME = re.compile(r"(?:\bid\s?[=:]?\s?#?|\b(?:feature|latent)s?\s(?:ids?\s?)?[#=]?\s?)$", re.IGNORECASE)
 
 
 def part_claims(part: Part, context: Context) -> Iterator[Extracted]:
@@ -66,7 +66,7 @@ def part_claims(part: Part, context: Context) -> Iterator[Extracted]:
     numbers = find_numbers(part.text)
     places = [number.start for number in numbers]
     feature: int | None = None
-    for stretch in sentences(part.text) if numbers else ():
+    for stretch in sentences(part.text) if numbers or groups.none_collapse(part.text) else ():
         chosen = numbers[bisect_left(places, stretch.start) : bisect_left(places, stretch.end)]
         inside = [replace(number, start=number.start - stretch.start) for number in chosen]
         where = [number.start for number in inside]
@@ -96,6 +96,8 @@ class _Sentence:
             self._count,
             self._from_to,
             self._of_five,
+            self._in_list,
+            self._of_collapse,
             self._feature_place,
             self._aligned,
             self._feature_ratio,
@@ -104,6 +106,7 @@ class _Sentence:
         for index, number in enumerate(self.numbers):
             made = (pattern(index, number) for pattern in patterns if number.readable)
             yield next((each for each in made if each is not None), None) or self._none(number, NOT_UNDERSTOOD)
+        yield from self._none_collapse()
 
     def _before(self, number: Number) -> str:
         return self.text[max(0, number.start - NEAR) : number.start]
@@ -284,6 +287,38 @@ class _Sentence:
         pair = self.numbers[index : index + 2]
         return len(pair) == 2 and _OVER.fullmatch(self.text[pair[0].end : pair[1].start]) is not None
 
+    def _in_list(self, index: int, number: Number) -> Extracted | None:
+        """`the norms at layers 13, 18 and 23 are 2.38, 5.05 and 8.04`: one number for each layer, in order."""
+        found, layers = groups.list_around(self.text, self.numbers, index), self.subjects.layers
+        if found is None or len(found) != len(layers) or self.subjects.coefficients:
+            return None
+        if is_no_result(self.text, "") or not groups.is_of_norms(self._words_before(found[0])):
+            return None
+        model = self.subjects.model(number.start)
+        if model.stranger or is_of_another("vector_norm", self.text):
+            return None
+        return self._claim(number, "vector_norm", Selector(model.name, layer=int(layers[index - found[0]]["layer"])))
+
+    def _of_collapse(self, _index: int, number: Number) -> Extracted | None:
+        """`the ratio lies above 3: the cell is collapsed`; `the unsteered model (26.7 per token)`."""
+        before = self._before(number)
+        if not number.unit and groups.is_collapse_ratio(before, self.text):
+            return self._claim(number, "collapse_ratio", Selector())
+        return (
+            self._of(number, "base_perplexity") if groups.is_unsteered_perplexity(before, self._after(number)) else None
+        )
+
+    def _none_collapse(self) -> Iterator[Extracted]:
+        """`None of the cells collapses`: a count without a number."""
+        found = groups.none_collapse(self.text)
+        if found is None or self.subjects.layers or self.subjects.coefficients or is_no_result(self.text, ""):
+            return
+        start, end = found
+        model = self.subjects.model(start)
+        if not model.stranger and not is_of_another("collapsed_cells", self.text):
+            none = Number(self.text[start:end], start, Printed("0", 0.0, 0.5))
+            yield self._claim(none, "collapsed_cells", Selector(model.name))
+
     def _measured(self, index: int, number: Number) -> Extracted | None:
         """A word for a measure beside a number, with a cell, layer or feature in the sentence."""
         if index and self._is_over(index - 1):
@@ -312,35 +347,13 @@ class _Sentence:
         number = self.numbers[index]
         begin = max(0, number.start - 2 * NEAR)
         for other in reversed(self.numbers[:index]):
-            if other.end <= begin or not self._says_where(other):
+            if other.end <= begin or not self.subjects.says_where(other.start):
                 begin = max(begin, other.end)
                 break
-        first = bisect_left(self._asides, (begin, 0))
-        near = self._asides[max(0, first - 1) : bisect_left(self._asides, (number.start, 0))]
+        first = bisect_left(self.subjects.asides, (begin, 0))
+        near = self.subjects.asides[max(0, first - 1) : bisect_left(self.subjects.asides, (number.start, 0))]
         kept = without(self.text[begin : number.start], [(start - begin, end - begin) for start, end in near])
         return re.sub(r"\s+", " ", kept)[-NEAR:]
-
-    def _says_where(self, number: Number) -> bool:
-        which = bisect_right(self._asides, (number.start, len(self.text))) - 1
-        return which >= 0 and number.start < self._asides[which][1]
-
-    @cached_property
-    def _asides(self) -> list[tuple[int, int]]:
-        """Stretches that say where, in order: cells, layers, coefficients, models, and judges in brackets."""
-        subjects, models = self.subjects, self.context.names.mentions(self.text)
-        found = [(cell.start, cell.end) for cell in subjects.cells] + [(each.start, each.end) for each in models]
-        found += [match.span() for match in (*subjects.layers, *subjects.coefficients)]
-        for judge in self.context.judges_in(self.text):
-            if self.text[judge.start - 1 : judge.start] == "(" and self.text[judge.end : judge.end + 1] == ")":
-                found.append((judge.start - 1, judge.end + 1))
-        # A layer inside a cell is a part of it.
-        joined: list[tuple[int, int]] = []
-        for start, end in sorted(found):
-            if joined and start < joined[-1][1]:
-                joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-            else:
-                joined.append((start, end))
-        return joined
 
     def _of(self, number: Number, measure: str) -> Extracted | None:
         """The claim that a number is a measure of what the sentence is about."""

@@ -182,6 +182,29 @@ class Subjects:
         earlier = self.part.text[max(0, self.start - 2 * _FAR) : self.start]
         return tuple(words for words in (self.text, earlier, self.part.code, *headings) if words.strip())
 
+    def says_where(self, index: int) -> bool:
+        """Whether a character stands in a stretch that says where."""
+        which = bisect_right(self.asides, (index, len(self.text))) - 1
+        return which >= 0 and index < self.asides[which][1]
+
+    @cached_property
+    def asides(self) -> list[tuple[int, int]]:
+        """Stretches that say where, in order: cells, layers, coefficients, models, and judges in brackets."""
+        models = self.context.names.mentions(self.text)
+        found = [(cell.start, cell.end) for cell in self.cells] + [(each.start, each.end) for each in models]
+        found += [match.span() for match in (*self.layers, *self.coefficients)]
+        for judge in self.context.judges_in(self.text):
+            if self.text[judge.start - 1 : judge.start] == "(" and self.text[judge.end : judge.end + 1] == ")":
+                found.append((judge.start - 1, judge.end + 1))
+        # A layer inside a cell is a part of it.
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted(found):
+            if joined and start < joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+            else:
+                joined.append((start, end))
+        return joined
+
     def _only(self, index: int, mentions: _Mentions[_Kind]) -> _Kind | None:
         """The one thing that the clause mentions, or else the one of the sentence."""
         if len(mentions.different) <= 1:

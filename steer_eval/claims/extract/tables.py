@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from steer_eval.claims.extract.around import Around
 from steer_eval.claims.extract.axes import axes_of
 from steer_eval.claims.extract.context import Context
+from steer_eval.claims.extract.contrasted import contrast_claims, contrast_of
 from steer_eval.claims.extract.extracted import Extracted
 from steer_eval.claims.extract.file_rows import file_claims
 from steer_eval.claims.extract.grids import grid_of
 from steer_eval.claims.extract.layout import PlacedTable
 from steer_eval.claims.extract.meanings import LOCATORS
 from steer_eval.claims.extract.rows import Row, not_understood
+from steer_eval.claims.extract.stated import columns_of_claims, stated_claims
 
 
 def table_claims(placed: PlacedTable, context: Context) -> Iterator[Extracted]:
@@ -27,6 +29,13 @@ def table_claims(placed: PlacedTable, context: Context) -> Iterator[Extracted]:
         context: What the data has.
     """
     grid = grid_of(placed, context)
+    if (of_claims := columns_of_claims(grid.header)) is not None:
+        for cells in grid.rows:
+            yield from stated_claims(cells, of_claims, placed, context)
+        return
+    if (contrast := contrast_of(grid.header)) is not None:
+        yield from contrast_claims(contrast, grid, placed, context)
+        return
     around = Around.of(placed, [cell.text for cell in (*grid.loose, *grid.header)], context)
     axes = axes_of(grid.header, grid.columns, placed.before, placed.heading, context)
     # `Best cell (deepseek)` says where, by one judge.

@@ -126,6 +126,7 @@ _SHARE = re.compile(
     r"[*_`]{0,3}(?:\s(?:of|out of)\s(?:the\s|all\s|its\s)?|/)[*_`]{0,3}(?P<total>[0-9]{1,9})[*_`]{0,3}(?P<rest>\s.*)"
 )
 _TOTAL = re.compile(r"[0-9][*_`]{0,3}(?:\s(?:of|out of)\s(?:the\s|all\s|its\s)?|/)[*_`]{0,3}$")
+_NONE_OF = re.compile(r"\bnone of\s(?:the\s|all\s|its\s)?[*_`]{0,3}$", re.IGNORECASE)
 _CELLS_COLLAPSE = re.compile(
     r"\s(?:steered |sweep )?cells (?:(?:of|in) (?:the )?[\w.-]{1,24} )?(?:have |are |\w{1,12}ly )?collapse",
     re.IGNORECASE,
@@ -178,6 +179,8 @@ def count_beside(before: str, after: str, clause: str) -> str | None:
     part = _PART_BEFORE.search(before)
     if part and not (share and part[0].lower().startswith("only")):
         return None
+    if _NONE_OF.search(before):
+        return "cell_count" if _CELLS_COLLAPSE.match(after) else None
     if _TOTAL.search(before):
         return "cell_count" if _CELLS.match(after) else None
     if share:

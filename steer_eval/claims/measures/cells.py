@@ -98,11 +98,11 @@ def _is_best(case: Case) -> Observation:
     return Observation(mine in best, fact.file, fact.where, conflict=conflict_of([fact]), note=note)
 
 
-def _ties(best: list[_Cell]) -> str:
+def _ties(best: list[_Cell], cells: str = "cells") -> str:
     highest = float(best[0].facts["margin"].value)
     if len(best) == 1:
         return f"the highest margin is {highest:g}, of {best[0]}"
-    return f"{len(best)} cells have the highest margin {highest:g}: {', '.join(map(str, best))}"
+    return f"{len(best)} {cells} have the highest margin {highest:g}: {', '.join(map(str, best))}"
 
 
 def _highest_margin(case: Case) -> Observation:
@@ -149,7 +149,7 @@ def ties_of(case: Case) -> str:
         NotCheckable: As `best_cells`.
     """
     best, _ = best_cells(case)
-    return _ties(best) if len(best) > 1 else ""
+    return _ties(best, f"cells of {case.model}") if len(best) > 1 else ""
 
 
 MEASURES = (

@@ -61,7 +61,8 @@ def test_a_table_has_its_heading_the_words_before_it_and_its_lines() -> None:
 
     assert placed.heading == "Title 1\nDeeper"
     assert placed.before == "Deeper"
-    assert placed.lines == {16: "| a | b |", 18: "| 7 | 8 |"}
+    assert placed.lines == [16, 18]
+    assert [[cell.text for cell in row] for row in placed.rows] == [["a", "b"], ["7", "8"]]
 
 
 def test_front_matter_comments_and_citations_hold_nothing() -> None:
@@ -73,7 +74,7 @@ def test_front_matter_comments_and_citations_hold_nothing() -> None:
 def test_a_lone_carriage_return_ends_no_line() -> None:
     layout = lay_out("a 1\rb\n\n| h |\n|---|\n| 2 |\n")
 
-    assert layout.tables[0].table.rows[0].line == 5
+    assert layout.tables[0].lines == [3, 5]
     assert layout.parts[0].lines == (1,)
 
 

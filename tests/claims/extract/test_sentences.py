@@ -201,7 +201,10 @@ HOSTILE = [
 @pytest.mark.parametrize("within", ["{}", "| Layer | c | PPL |\n|---|---|---|\n| 1 | 2 | {} |"], ids=["text", "table"])
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_time_is_about_linear_in_the_text(piece: str, within: str) -> None:
-    """Ten times the text may take a hundred times as long to a pattern that runs back and forth; here it may not."""
+    """Eight times the text may take 64 times as long to a pattern that runs back and forth; here it may not.
+
+    Time of the processor, and the best of three tries, since a busy machine slows some of them.
+    """
 
     def seconds(length: int) -> float:
         text = within.format(piece * (length // len(piece)))
@@ -209,5 +212,4 @@ def test_time_is_about_linear_in_the_text(piece: str, within: str) -> None:
         extracted(text)
         return time.process_time() - start
 
-    short, long = seconds(3_000), seconds(30_000)
-    assert long < 40 * short + 0.4
+    assert any(seconds(16_000) < 32 * seconds(2_000) + 0.4 for _ in range(3))

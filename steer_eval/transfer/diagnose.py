@@ -1,0 +1,176 @@
+"""How far a transfer can be believed.
+
+Invariant: no number stands alone. Each statistic is measured on what was not fitted on, and beside what the same
+computation gives where there is nothing to find: shuffled pairings for rows and pairs, random signs for directions, and
+a random map for the maps. The study's own protocol is measured in the same way, for comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steer_eval.contrast import ContrastPair, pairs_digest
+from steer_eval.formats import schema
+from steer_eval.formats.containment import inside
+from steer_eval.formats.strict_json import write_json
+from steer_eval.progress import progress_bar
+from steer_eval.sae.text import source_digest
+from steer_eval.transfer.heldout import FOLDS, PairedRows
+from steer_eval.transfer.maps import Floats
+from steer_eval.transfer.nulls import (
+    DRAWS,
+    Tested,
+    cka_test,
+    r2_test,
+    retrieval_test,
+    sign_flip_test,
+    svcca_test,
+)
+from steer_eval.transfer.plan import End, TransferPlan
+from steer_eval.transfer.produce import Models, collected_rows, side
+from steer_eval.transfer.protocol import KINDS, PLAIN, PROTOCOLS, Protocol
+from steer_eval.transfer.rows import pair_differences
+from steer_eval.transfer.similarity import cosine
+
+SCHEMA = "steer-eval/transfer-diagnostics/1"
+SVCCA_RANK = 10
+ROWS_PER_COMPONENT = 4
+"""Canonical correlations of fewer rows than this per component say more of the rows than of the models."""
+DECIMALS = 6
+
+
+def produce_diagnostics(
+    plan: TransferPlan, models: Models, pairs: Sequence[ContrastPair], *, data_folder: Path, repo: Path
+) -> dict[str, Any]:
+    """Measure a plan's transfer under its protocol and under the study's own, and write what was found.
+
+    Args:
+        plan: The plan.
+        models: The models of both ends, loaded, by name.
+        pairs: The contrast pairs that the vectors rest on.
+        data_folder: The dataset repo.
+        repo: The model repo.
+
+    Returns:
+        The document, which satisfies `schemas/transfer_diagnostics.schema.json`.
+
+    Raises:
+        SteerEvalError: The text can't be read, or is too short.
+    """
+    source, target = _differences(plan, models, pairs)
+    protocols = {}
+    for name in dict.fromkeys((plan.protocol, PLAIN)):
+        rows = collected_rows(plan, PROTOCOLS[name], models, data_folder)
+        with progress_bar(f"nulls {plan.name} ({name})", FOLDS * (plan.draws + 1) * len(KINDS)) as advance:
+            protocols[name] = measured(
+                PROTOCOLS[name], rows, source, target, seed=plan.seed, draws=plan.draws, on_fits=advance
+            )
+    document = {
+        "schema": SCHEMA,
+        "source": _end(plan.source, models, source),
+        "target": _end(plan.target, models, target),
+        "plan": plan.to_json(),
+        "text_sha256": source_digest(plan.text, data_folder),
+        "pairs": {"n": len(pairs), "sha256": pairs_digest(pairs)},
+        "protocols": protocols,
+    }
+    schema.check(document, "transfer_diagnostics", file=plan.diagnostics_file)
+    write_json(inside(repo, plan.diagnostics_file), document)
+    return document
+
+
+def measured(
+    protocol: Protocol,
+    rows: PairedRows,
+    source: Floats,
+    target: Floats,
+    *,
+    seed: int,
+    draws: int,
+    on_fits: Callable[[int], None] = lambda _done: None,
+) -> dict[str, Any]:
+    """Every diagnostic of one protocol, as a JSON object.
+
+    Args:
+        protocol: How maps are fitted.
+        rows: The paired rows.
+        source: Differences of the source's contrast pairs, `[pairs, d_source]`.
+        target: Those of the target, `[pairs, d_target]`.
+        seed: Decides folds, draws and the random map.
+        draws: Draws of the nulls for which maps are fitted again.
+        on_fits: Called with the number of maps just fitted for the nulls.
+    """
+    count = len(rows.texts)
+    rank = min(SVCCA_RANK, count // ROWS_PER_COMPONENT, rows.source.shape[1], rows.target.shape[1])
+    native = target.mean(axis=0)
+    maps = {}
+    for kind, fitter in protocol.fitters(seed=seed).items():
+        fitted = fitter(rows.source)(rows.target)
+        carried = fitted.direction(source)
+        # In the units of the rows that were fitted on: what a map that overfits is proud of.
+        explained = (
+            1
+            - ((rows.target - fitted.rows(rows.source)) ** 2).sum()
+            / ((rows.target - rows.target.mean(axis=0)) ** 2).sum()
+        )
+        maps[kind] = {
+            "settings": {key: _rounded(value) for key, value in fitted.settings.items()},
+            "fitted_r2": _rounded(float(explained)),
+            "held_out_r2": _shown(r2_test(rows, fitter, seed=seed, draws=draws, on_fits=on_fits)),
+            "cosine_to_native": _shown(sign_flip_test(fitted, source, target, seed=seed)),
+            "retrieval": {"chance": _rounded(1 / len(target)), **_shown(retrieval_test(carried, target, seed=seed))},
+            "carried_norm_share": _rounded(float(np.linalg.norm(carried.mean(axis=0)) / np.linalg.norm(native))),
+        }
+    return {
+        "settings": protocol.to_json(),
+        "n_rows": count,
+        "n_texts": len(set(rows.texts.tolist())),
+        "debiased_cka": _shown(cka_test(rows, seed=seed)),
+        "svcca": {"rank": rank, **_shown(svcca_test(rows, rank=rank, seed=seed, draws=min(draws, DRAWS)))},
+        "maps": maps,
+    }
+
+
+def split_half_cosine(differences: Floats) -> float:
+    """Cosine of the vectors of two halves of the pairs: what agreement can be had at all.
+
+    Args:
+        differences: `[pairs, d]`.
+    """
+    return cosine(differences[::2].mean(axis=0), differences[1::2].mean(axis=0))
+
+
+def _differences(plan: TransferPlan, models: Models, pairs: Sequence[ContrastPair]) -> tuple[Floats, Floats]:
+    """Differences of the contrast pairs at both ends; a model that is at both reads them once."""
+    ends = (plan.source, plan.target)
+    names = dict.fromkeys(end.model for end in ends)
+    found = {}
+    with progress_bar(f"pairs {plan.name}", 2 * len(pairs) * len(names)) as advance:
+        for name in names:
+            layers = sorted({side(end, models).layer for end in ends if end.model == name})
+            found[name] = pair_differences(models[name].lm, layers, pairs, on_texts=advance)
+    return found[plan.source.model][plan.source.layer], found[plan.target.model][plan.target.layer]
+
+
+def _end(end: End, models: Models, differences: Floats) -> dict[str, Any]:
+    model = models[end.model]
+    return {
+        "model": end.model,
+        "base_model": model.reference.base_model,
+        "weights_sha256": model.weights.sha256,
+        "layer": end.layer,
+        "hidden_size": model.lm.hidden_size,
+        "split_half_cosine": _rounded(split_half_cosine(differences)) if len(differences) > 1 else None,
+    }
+
+
+def _shown(found: Tested) -> dict[str, float | int]:
+    return {key: value if isinstance(value, int) else _rounded(value) for key, value in found.to_json().items()}
+
+
+def _rounded(value: float) -> float:
+    return round(value, DECIMALS)

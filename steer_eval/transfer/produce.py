@@ -1,0 +1,254 @@
+"""Fitting a study's maps, and carrying its vectors.
+
+Invariant: a map's provenance names everything that decides it: weights of both models, layers, text, protocol, seed.
+What is carried is a function of the published map and the published vectors alone, so anybody can carry it again
+without a model.
+
+Carried vectors are published at the norm of the native one, which is how they are tried: a coefficient then means the
+same for all of them. What norm a map gave by itself is in the provenance.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steer_eval.environment import Environment
+from steer_eval.errors import FormatError
+from steer_eval.formats.containment import inside
+from steer_eval.formats.transfer import (
+    Centring,
+    Floats32,
+    TransferMap,
+    TransferredVectors,
+    read_transfer_map,
+    write_transfer_map,
+    write_transferred,
+)
+from steer_eval.formats.vector import SteeringVector, write_vector
+from steer_eval.produce import VECTOR_FORMAT, LoadedModel
+from steer_eval.progress import progress_bar
+from steer_eval.results import Results
+from steer_eval.sae.text import documents, source_digest
+from steer_eval.transfer.heldout import PairedRows
+from steer_eval.transfer.maps import Floats, random_rotation
+from steer_eval.transfer.plan import End, TransferPlan
+from steer_eval.transfer.protocol import KINDS, PROTOCOLS, Protocol
+from steer_eval.transfer.rows import Side, paired_rows
+from steer_eval.transfer.words import passages
+
+_EXTRACT = "run `steer-eval extract` on the study"
+_OF_NATIVE = ("positions", "model", "revision", "weights_sha256", "n_pairs", "pairs_sha256", "dtype", "versions")
+"""What a carried vector records as the native one does: it is tried on that model, and rests on those pairs."""
+
+Models = Mapping[str, LoadedModel]
+
+
+def side(end: End, models: Models) -> Side:
+    """One end of a transfer on its model, loaded.
+
+    Raises:
+        SteerEvalError: The model has no such layer.
+    """
+    models[end.model].check_layers([end.layer])
+    return Side(models[end.model].lm, end.layer)
+
+
+def collected_rows(plan: TransferPlan, protocol: Protocol, models: Models, data_folder: Path) -> PairedRows:
+    """The paired rows of a plan under a protocol.
+
+    Args:
+        plan: The plan.
+        protocol: What a row is, and how many documents count.
+        models: The models of both ends, loaded, by name.
+        data_folder: The dataset repo, for text in files.
+
+    Raises:
+        SteerEvalError: The text can't be read, or is too short.
+    """
+    texts = [
+        passage
+        for passage in passages(documents(plan.text, data_folder), words=plan.words)
+        if protocol.texts is None or passage.document < protocol.texts
+    ]
+    source, target = side(plan.source, models), side(plan.target, models)
+    count = len(texts) * len({plan.source.model, plan.target.model})
+    with progress_bar(f"rows {plan.name} ({protocol.rows})", count) as advance:
+        return paired_rows(source, target, texts, protocol.rows, on_texts=advance)
+
+
+def produce_map(plan: TransferPlan, models: Models, *, data_folder: Path, repo: Path) -> TransferMap:
+    """Fit a plan's maps and write them, unless the repo has the same ones already.
+
+    Args:
+        plan: The plan.
+        models: The models of both ends, loaded, by name.
+        data_folder: The dataset repo.
+        repo: The model repo.
+
+    Raises:
+        SteerEvalError: The text can't be read, or is too short.
+    """
+    protocol = PROTOCOLS[plan.protocol]
+    decides = {
+        "method": "transfer",
+        "plan": json.dumps(plan.to_json(), sort_keys=True),
+        "protocol": plan.protocol,
+        "protocol_settings": json.dumps(protocol.to_json(), sort_keys=True),
+        "text_sha256": source_digest(plan.text, data_folder),
+        "random_seed": str(plan.seed),
+        **_of_model("large", models[plan.source.model]),
+        **_of_model("small", models[plan.target.model]),
+    }
+    path = inside(repo, plan.map_file)
+    present = _same(path, decides)
+    if present is not None:
+        return present
+    rows = collected_rows(plan, protocol, models, data_folder)
+    fitted = {kind: fitter(rows.source)(rows.target) for kind, fitter in protocol.fitters(seed=plan.seed).items()}
+    ridge, rotation = fitted["ridge"], fitted["procrustes"]
+    scale = rotation.settings["scale"]
+    maps = TransferMap(
+        ridge=_narrow(ridge.matrix),
+        intercept=_narrow(ridge.target_mean - ridge.source_mean @ ridge.matrix),
+        orthogonal=_narrow(rotation.matrix / scale),
+        layer_large=plan.source.layer,
+        layer_small=plan.target.layer,
+        alpha=ridge.settings["alpha"],
+        centring=Centring(_narrow(rotation.source_mean), _narrow(rotation.target_mean), scale),
+        provenance={
+            **decides,
+            "random_scale": repr(fitted["random"].settings["scale"]),
+            "n_rows": str(len(rows.texts)),
+            "n_texts": str(len(set(rows.texts.tolist()))),
+            "machine": models[plan.source.model].environment.machine_class,
+            "versions": _versions(models[plan.source.model].environment),
+        },
+    )
+    write_transfer_map(path, maps)
+    return maps
+
+
+def produce_carried(plan: TransferPlan, published: Results, *, repo: Path) -> dict[str, SteeringVector]:
+    """Carry a plan's vector with the published map, and write it in both forms.
+
+    All kinds stand in one file beside the native vector and the source, and each in a file of its own, as a steering
+    vector of the target that every command can try.
+
+    Args:
+        plan: The plan.
+        published: The study's results, for the vectors.
+        repo: The model repo, with the map.
+
+    Returns:
+        The carried vectors, by kind of map.
+
+    Raises:
+        FormatError: The map or a vector is absent, bad, or does not fit the others.
+    """
+    maps = read_transfer_map(inside(repo, plan.map_file), name=plan.map_file)
+    source, native = _vector(plan.source, published), _vector(plan.target, published)
+    shape = (source.values.size, native.values.size)
+    if maps.ridge.shape != shape or (maps.layer_large, maps.layer_small) != (plan.source.layer, plan.target.layer):
+        raise FormatError(
+            plan.map_file, "W", "the map does not lead from the source's vector to the native one",
+            expected=list(shape), observed=list(maps.ridge.shape), fix="run `steer-eval transfer fit` again",
+        )  # fmt: skip
+    by_itself = carried_by_itself(maps, source.values.astype(np.float64))
+    carried = {}
+    for kind, values in by_itself.items():
+        norm = float(np.linalg.norm(values))
+        at_native = _narrow(values * (native.norm / norm))
+        provenance = {
+            **{key: native.provenance[key] for key in _OF_NATIVE if key in native.provenance},
+            "format": VECTOR_FORMAT,
+            "method": f"transfer-{kind}",
+            "layer": str(plan.target.layer),
+            "norm": f"{float(np.linalg.norm(at_native.astype(np.float64))):.9g}",
+            "carried_norm": f"{norm:.9g}",
+            "carried_from": published.vector_file(plan.source.model, plan.source.layer),
+            "map": plan.map_file,
+        }
+        carried[kind] = SteeringVector(at_native, plan.target.layer, provenance)
+    vectors = TransferredVectors(
+        carried={kind: vector.values for kind, vector in carried.items()},
+        native=native.values,
+        source=source.values,
+        layer=plan.target.layer,
+        coefficient=plan.coefficient,
+        provenance={
+            "map": plan.map_file,
+            "source_model": source.provenance.get("model", plan.source.model),
+            "target_model": native.provenance.get("model", plan.target.model),
+            **{f"carried_norm_{kind}": vector.provenance["carried_norm"] for kind, vector in carried.items()},
+        },
+    )
+    for kind, vector in carried.items():
+        write_vector(inside(repo, plan.vector_file(kind)), vector)
+    write_transferred(inside(repo, plan.vectors_file), vectors)
+    return carried
+
+
+def carried_by_itself(maps: TransferMap, vector: Floats) -> dict[str, Floats]:
+    """A direction through each kind of map, at the norm that the map gives it.
+
+    Args:
+        maps: The maps, as published: with a centring, and with the seed and the scale of the random one.
+        vector: float64 `[d_large]`.
+
+    Raises:
+        FormatError: The maps are those of another tool, and do not say what the random one was.
+    """
+    recorded = maps.provenance
+    if maps.centring is None or not {"random_seed", "random_scale"} <= recorded.keys():
+        raise FormatError(
+            "transfer map", "__metadata__", "the file has no means, or no seed and scale of the random map",
+            expected="a map in the format steer-eval/transfer-map/2", fix="run `steer-eval transfer fit`",
+        )  # fmt: skip
+    random = np.random.Generator(np.random.Philox(int(recorded["random_seed"])))
+    matrices = {
+        "ridge": maps.ridge.astype(np.float64),
+        "procrustes": maps.centring.scale * maps.orthogonal.astype(np.float64),
+        "random": float(recorded["random_scale"]) * random_rotation(random, *maps.ridge.shape),
+    }
+    return {kind: vector @ matrices[kind] for kind in KINDS}
+
+
+def _vector(end: End, published: Results) -> SteeringVector:
+    vector = published.vectors.get((end.model, end.layer))
+    if vector is None:
+        file = published.vector_file(end.model, end.layer)
+        raise FormatError(file, "", published.unusable.get(file, "absent"), fix=_EXTRACT)
+    return vector
+
+
+def _of_model(size: str, model: LoadedModel) -> dict[str, str]:
+    """Which weights one end is, under the names that the format has for the ends."""
+    return {
+        f"model_{size}": model.reference.base_model,
+        f"revision_{size}": model.weights.revision,
+        f"weights_sha256_{size}": model.weights.sha256,
+        f"dtype_{size}": model.lm.dtype,
+    }
+
+
+def _versions(environment: Environment) -> str:
+    return json.dumps(environment.versions, sort_keys=True)
+
+
+def _narrow(values: Floats) -> Floats32:
+    narrowed: Floats32 = values.astype(np.float32)
+    return narrowed
+
+
+def _same(path: Path, decides: dict[str, Any]) -> TransferMap | None:
+    """The maps that a file holds if they were made under these conditions, else None."""
+    try:
+        maps = read_transfer_map(path)
+    except FormatError:
+        return None
+    return maps if all(maps.provenance.get(key) == value for key, value in decides.items()) else None

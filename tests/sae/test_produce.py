@@ -1,0 +1,226 @@
+"""`steer-eval sae train` and `sae features` on a tiny study, from text to table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_models import HIDDEN, TEXT, save_tiny_model
+from tiny_study import SCENARIOS, invoke
+
+from steer_eval.errors import SteerEvalError
+from steer_eval.formats import schema
+from steer_eval.formats.saelens import read_saelens
+from steer_eval.formats.strict_json import read_json, read_jsonl, write_jsonl
+from steer_eval.sae import produce, training_log
+from steer_eval.sae.activations import load_split
+from steer_eval.sae.training import Training
+from steer_eval.sae.quality import reconstruction
+
+SAE = {
+    "model": "tiny",
+    "layer": 2,
+    "features": 96,
+    "k": 4,
+    "text": {"files": ["documents.jsonl"]},
+    "tokens": 4000,
+    "context": 32,
+    "table": {"coefficient": 1, "top": 8},
+}
+
+
+def plan(folders, *saes) -> None:
+    study = folders.model / "study.yaml"
+    study.write_text(yaml.safe_dump({**yaml.safe_load(study.read_text()), "saes": list(saes)}, sort_keys=False))
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch) -> Path:
+    """A cache of this test's own, in which shards are small and measurements frequent."""
+    monkeypatch.setenv("STEER_EVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("steer_eval.sae.activations.SEQUENCES_PER_SHARD", 40)
+    monkeypatch.setattr(produce, "CHECKPOINT_EVERY", 8)
+    monkeypatch.setattr(training_log, "EVERY", 5)
+    return tmp_path / "cache" / "saes"
+
+
+@pytest.fixture
+def planned(folders, work):
+    write_jsonl(
+        folders.data / "documents.jsonl", [{"text": TEXT[(7 * number) % 90 :]} for number in range(40)]
+    )
+    plan(folders, SAE)
+    return folders
+
+
+def trained(folders, *, code: int = 0):
+    answer = invoke("sae", "train", str(folders.model), "--json")
+    assert answer.exit_code == code, answer.output
+    return json.loads(answer.stdout)["saes"][0]
+
+
+def sae_bytes(folders) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folders.model / "saes/tiny/layers.2").iterdir())}
+
+
+def test_a_trained_sae_says_how_good_it_is(planned, work):
+    row = trained(planned)
+
+    sae = read_saelens(planned.model / "saes/tiny/layers.2")
+    quality = json.loads(sae.provenance["quality"])
+    schema.check(quality, "sae_quality", file="quality")
+    assert {key: row[key] for key in quality} == quality
+    (folder,) = work.iterdir()
+    held_out = load_split(folder, "held_out")
+    again = reconstruction(sae, held_out.batches(64), threshold=float(sae.provenance["sink_norm"]))
+    assert quality["held_out_fvu"] == pytest.approx(again.fvu, rel=1e-4)
+    assert quality["held_out_tokens"] == len(held_out) - again.sinks
+    assert quality["training_tokens"] == len(load_split(folder, "train"))
+    assert quality["held_out_fvu"] < 1
+    assert torch.allclose(sae.w_dec.norm(dim=1), torch.ones(96), atol=1e-5)
+    (log,) = folder.glob("training-*.jsonl")
+    *steps, last = [each.value for each in read_jsonl(log, schema="sae_training_row")]
+    assert [each["step"] for each in steps] == [5, 10, 15, 20, 25, 28]
+    assert steps[-1]["held_out_fvu"] == pytest.approx(quality["held_out_fvu"], rel=1e-4)
+    assert steps[-1]["held_out_fvu"] < steps[0]["held_out_fvu"]
+    assert last == {"quality": quality}
+
+
+def test_a_killed_training_ends_in_the_same_files(planned, work, monkeypatch, tmp_path):
+    trained(planned)
+    whole = sae_bytes(planned)
+    (log,) = work.glob("*/training-*.jsonl")
+    rows = log.read_bytes()
+    shutil.rmtree(planned.model / "saes")
+    shutil.rmtree(work)
+    save = Training.save
+
+    def killed(self, path) -> None:
+        save(self, path)
+        if self.step == 16:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "save", killed)
+    assert invoke("sae", "train", str(planned.model)).exit_code != 0
+    assert not (planned.model / "saes").exists()
+    assert len(log.read_text().splitlines()) == 3
+    monkeypatch.setattr(Training, "save", save)
+    taken = []
+    step = Training._step
+    monkeypatch.setattr(Training, "_step", lambda self, x: taken.append(self.step) or step(self, x))
+    trained(planned)
+
+    assert taken == list(range(16, 28))
+    assert sae_bytes(planned) == whole
+    assert log.read_bytes() == rows
+
+
+def test_an_sae_that_is_there_is_not_trained_again(planned, work, monkeypatch):
+    trained(planned)
+    before = sae_bytes(planned)
+    shutil.rmtree(work)
+    monkeypatch.setattr(Training, "run", lambda _: pytest.fail("it was trained again"))
+
+    trained(planned)
+
+    assert sae_bytes(planned) == before
+    assert not work.exists()
+    plan(planned, {**SAE, "seed": 1})
+    monkeypatch.undo()
+    trained(planned)
+    assert sae_bytes(planned) != before
+
+
+def test_the_plain_recipe_trains_on_everything(planned, work):
+    plan(planned, {**SAE, "recipe": "plain"})
+
+    trained(planned)
+
+    sae = read_saelens(planned.model / "saes/tiny/layers.2")
+    assert json.loads(sae.provenance["recipe_settings"])["drop_sinks"] is False
+    assert 0 < float(sae.provenance["sink_norm"]) < float("inf")
+
+
+def test_a_table_from_the_published_texts(planned, work):
+    trained(planned)
+    shutil.rmtree(work)
+
+    answer = invoke("sae", "features", str(planned.model), "--json")
+
+    assert answer.exit_code == 0, answer.output
+    table = read_json(planned.model / "saes/tiny_L2_features.json")
+    schema.check(table, "features", file="table")
+    assert json.loads(answer.stdout) == {"tables": {"saes/tiny_L2_features.json": table}}
+    assert (table["model"], table["layer"], table["coef"], table["n_prompts"]) == ("lab/tiny-base", 2, 1, len(SCENARIOS))
+    assert len(table["top_features"]) == 8
+    assert "random_delta" in table["discoveries"]
+    assert any(row["contexts"] for row in table["top_features"])
+    # Contexts need the held-out tenth of the text alone.
+    (folder,) = work.iterdir()
+    assert {path.name.split("-")[0] for path in folder.glob("*.safetensors")} == {"held_out"}
+    first = (planned.model / "saes/tiny_L2_features.json").read_bytes()
+    assert invoke("sae", "features", str(planned.model)).exit_code == 0
+    assert (planned.model / "saes/tiny_L2_features.json").read_bytes() == first
+
+
+def test_what_is_made_is_valid_and_what_is_changed_is_named(planned, work):
+    trained(planned)
+    assert invoke("sae", "features", str(planned.model)).exit_code == 0
+
+    def rules() -> set[tuple[str, str]]:
+        report = json.loads(invoke("validate", str(planned.model), "--json").stdout)
+        return {(each["rule"], each["where"]) for each in report["findings"] if "sae" in each["file"]}
+
+    def changed(**settings) -> set[tuple[str, str]]:
+        path = planned.model / "saes/tiny_L2_features.json"
+        table = original = read_json(path)
+        row = {**table["top_features"][0], **settings}
+        path.write_text(json.dumps({**table, "top_features": [row, *table["top_features"][1:]]}))
+        found = rules()
+        path.write_text(json.dumps(original))
+        return {each for each in found if each[0] == "feature-statistics"}
+
+    assert {rule for rule, _ in rules()} <= {"manifest-file"}
+    first = read_json(planned.model / "saes/tiny_L2_features.json")["top_features"][0]
+    where = "top_features[0]"
+    low, high = first["delta_interval"]
+    assert changed(effect=2 * first["effect"]) == {("feature-statistics", f"{where}.effect")}
+    assert changed(delta_interval=[high + 1, high + 2]) == {("feature-statistics", f"{where}.delta_interval")}
+    assert changed(steered_token_freq=0.51234) == {("feature-statistics", f"{where}.steered_token_freq")}
+    assert changed(feature_id=96) == {("feature-statistics", f"{where}.feature_id")}
+    config = planned.model / "saes/tiny/layers.2/cfg.json"
+    document = read_json(config)
+    document["metadata"]["steer_eval"]["k"] = "5"
+    quality = json.loads(document["metadata"]["steer_eval"]["quality"])
+    document["metadata"]["steer_eval"]["quality"] = json.dumps({**quality, "excess_cross_entropy": 9.0})
+    config.write_text(json.dumps(document))
+    assert {
+        ("sae-provenance", "metadata.steer_eval.k"),
+        ("sae-provenance", "metadata.steer_eval.quality.excess_cross_entropy"),
+    } <= rules()
+
+
+@pytest.mark.parametrize("command", ["train", "features"])
+def test_without_a_plan_it_says_what_to_add(folders, command):
+    with pytest.raises(SteerEvalError) as caught:
+        invoke("sae", command, str(folders.model))
+
+    assert "study.yaml" in caught.value.fix
+
+
+def test_too_little_text_is_refused(planned, work):
+    write_jsonl(planned.data / "documents.jsonl", [{"text": TEXT}] * 9)
+
+    with pytest.raises(SteerEvalError, match="fewer than 10 documents"):
+        invoke("sae", "train", str(planned.model))
+
+
+def test_a_hybrid_model_is_trained_on_as_well(planned, work):
+    shutil.rmtree(planned.model.parent / "base")
+    save_tiny_model(planned.model.parent / "base", "qwen3_5")
+    assert trained(planned)["held_out_fvu"] < 1
+    assert read_saelens(planned.model / "saes/tiny/layers.2").d_in == HIDDEN
