@@ -17,6 +17,7 @@ from typing import Any
 
 import judge_cached_vs_calls
 import judge_concurrent_vs_serial
+import sae_steps
 import starting
 import sweeping
 import validate_vs_sha256sum_and_import
@@ -88,6 +89,8 @@ BENCHMARKS = {
         f"growth_{axis}": Benchmark(f"a sweep of {_SMALL_GRID}", None, partial(sweeping.growth, axis))
         for axis in ("coefficients", "layers", "prompts", "tokens")
     },
+    "sae_step_vs_dense": Benchmark(sae_steps.WORDS, 2.5, sae_steps.step_vs_dense),
+    "sae_step_vs_sae_lens": Benchmark(sae_steps.WORDS, 3, sae_steps.step_vs_sae_lens),
     "start_help": Benchmark("`steer-eval --help`", None, starting.start_help, required_s=0.3),
     "start_validate": Benchmark(
         "`steer-eval validate` of the packaged study", None, starting.start_validate, required_s=1.5

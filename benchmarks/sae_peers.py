@@ -38,29 +38,10 @@ def dense() -> Step:
 def sae_lens() -> Step:
     """SAELens' own trainer, with its default settings for Top-K."""
     from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.config import SAETrainerConfig
 
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D_IN, d_sae=D_SAE, k=K))
-    settings = SAETrainerConfig(
-        n_checkpoints=0,
-        checkpoint_path=None,
-        save_final_checkpoint=False,
-        total_training_samples=10**9,
-        device="cpu",
-        autocast=False,
-        lr=LEARNING_RATE,
-        lr_end=LEARNING_RATE,
-        lr_scheduler_name="constant",
-        lr_warm_up_steps=0,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        lr_decay_steps=0,
-        n_restart_cycles=1,
-        train_batch_size_samples=BATCH,
-        dead_feature_window=1000,
-        feature_sampling_window=2000,
-        logger=LoggingConfig(log_to_wandb=False),
-    )
+    settings = SAETrainerConfig(total_training_samples=10**9, train_batch_size_samples=BATCH, lr=LEARNING_RATE)
     trainer = SAETrainer(cfg=settings, sae=sae, data_provider=iter(()))
 
     def step(x: torch.Tensor) -> torch.Tensor:

@@ -105,14 +105,12 @@ def list_tables(data: DatasetCardData, configs: Iterable[TableConfig]) -> None:
     data["configs"] = [_listed(config) for config in configs] or None
     stated = {config.name: config.columns for config in configs if config.columns is not None}
     if stated:
-        from datasets import Features
-        from datasets.info import DatasetInfo, DatasetInfosDict
-
-        infos = {
-            name: DatasetInfo(features=Features({key: _feature(tree) for key, tree in columns.items()}))
-            for name, columns in stated.items()
-        }
-        DatasetInfosDict(infos).to_dataset_card_data(data)
+        # As `datasets` writes it itself (a test holds this to it); importing it takes longer than all else here.
+        infos = [
+            {"config_name": name, "features": _typed(dict(columns))["struct"]}
+            for name, columns in sorted(stated.items())
+        ]
+        data["dataset_info"] = infos if len(infos) > 1 else infos[0]
 
 
 def _listed(config: TableConfig) -> dict[str, Any]:
@@ -124,9 +122,12 @@ def _listed(config: TableConfig) -> dict[str, Any]:
     }
 
 
-def _feature(tree: Tree) -> Any:
-    from datasets import List, Value
-
+def _typed(tree: Tree) -> dict[str, Any]:
+    """A type in the form that cards have it in."""
     if isinstance(tree, dict):
-        return {key: _feature(each) for key, each in tree.items()}
-    return List(_feature(tree[0])) if isinstance(tree, list) else Value(tree)
+        return {"struct": [{"name": name, **_typed(each)} for name, each in tree.items()]}
+    if isinstance(tree, list):
+        item = _typed(tree[0])
+        # Only a list of lists keeps the word for what is inside.
+        return {"list": item if "list" in item else next(iter(item.values()))}
+    return {"dtype": tree}

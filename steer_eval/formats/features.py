@@ -158,6 +158,4 @@ def _row_statistics(row: Mapping[str, Any]) -> RowStatistics:
         for name in CHANGES
         if {name, f"{name}_interval", f"{name}_q"} <= row.keys()
     }
-    return RowStatistics(
-        row["decoder_norm"], row["effect"], row["steered_token_freq"], row["base_token_freq"], changes
-    )
+    return RowStatistics(row["decoder_norm"], row["effect"], row["steered_token_freq"], row["base_token_freq"], changes)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from steer_eval.formats.sae import TopKSae
 from steer_eval.sae.contexts import Context
-from steer_eval.sae.feature_statistics import CONFIDENCE, RESAMPLES, Activity, Change, paired_change
+from steer_eval.sae.feature_statistics import CONFIDENCE, DRAWS, RESAMPLES, Activity, Change, paired_change
 
 FORMAT = "steer-eval/features/1"
 
@@ -106,6 +106,7 @@ def feature_table(
         "statistics": {
             "interval": CONFIDENCE,
             "resamples": RESAMPLES,
+            "draws": DRAWS,
             "seed": seed,
             "q": "Benjamini-Hochberg over all features, of the paired sign-flip test over prompts",
         },

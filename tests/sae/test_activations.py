@@ -68,7 +68,9 @@ def test_residuals_are_those_of_a_plain_forward_pass(architecture, tmp_path, sma
         numbers = [number for number, passage in enumerate(passages) if passage.split == split]
         assert stored.ids().tolist() == [token for number in numbers for token in passages[number].ids]
         assert stored.sequences().tolist() == [number for number in numbers for _ in passages[number].ids]
-        assert stored.positions().tolist() == [place for number in numbers for place in range(len(passages[number].ids))]
+        assert stored.positions().tolist() == [
+            place for number in numbers for place in range(len(passages[number].ids))
+        ]
         rows = stored.rows(torch.arange(len(stored)))
         for number in numbers[:12]:
             with torch.no_grad():

@@ -34,7 +34,9 @@ def test_contexts_are_the_strongest_places_of_different_passages(tmp_path):
         expected = sorted(strongest.values(), key=lambda each: -each[0])[:4]
         assert len(contexts) == len(expected) > 0
         assert torch.allclose(
-            torch.tensor([each.activation for each in contexts]), torch.tensor([each[0] for each in expected]), rtol=1e-4
+            torch.tensor([each.activation for each in contexts]),
+            torch.tensor([each[0] for each in expected]),
+            rtol=1e-4,
         )
         if len(expected) > 1 and expected[0][0] - expected[1][0] > 1e-3:
             row = expected[0][1]

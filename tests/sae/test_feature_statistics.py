@@ -41,6 +41,23 @@ def test_the_sign_flip_test_agrees_with_scipy(seed):
     assert np.allclose(sign_flip_test(differences, seed=seed), expected, atol=0.03)
 
 
+@pytest.mark.parametrize("prompts", [1, 4, 11])
+def test_few_prompts_are_tested_exactly(prompts):
+    differences = null_differences(3, features=5)[:prompts] + np.linspace(0, 1, 5)
+    expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf, axis=0)
+
+    assert np.allclose(sign_flip_test(differences, seed=0), np.minimum(expected.pvalue, 1.0), atol=1e-12)
+
+
+def test_one_planted_feature_of_thousands_is_a_discovery():
+    differences = null_differences(2, features=2304)
+    differences[:, 1000] += 3.0
+
+    change = paired_change(np.zeros_like(differences), differences, seed=0)
+
+    assert (change.q <= 0.05).nonzero()[0].tolist() == [1000]
+
+
 def test_the_interval_agrees_with_scipy():
     differences = null_differences(5, features=3) + np.array([0.0, 0.2, 1.0])
     expected = stats.bootstrap((differences,), np.mean, axis=0, method="percentile", n_resamples=4000, rng=0)
@@ -67,10 +84,15 @@ def test_planted_features_are_found():
 def test_a_null_stays_null():
     """At the 5 % level at most 18 of 200 seeds reject: the 99.5th percentile of a binomial with p = 0.05 is 18."""
     rejections = sum(
-        bool(sign_flip_test(null_differences(seed, features=1), seed=seed)[0] <= 0.05) for seed in range(200)
+        bool(sign_flip_test(null_differences(seed, features=1), seed=seed, draws=2000)[0] <= 0.05)
+        for seed in range(200)
     )
     any_discovery = sum(
-        bool((benjamini_hochberg(sign_flip_test(null_differences(seed, features=20), seed=seed)) <= 0.05).any())
+        bool(
+            (
+                benjamini_hochberg(sign_flip_test(null_differences(seed, features=20), seed=seed, draws=2000)) <= 0.05
+            ).any()
+        )
         for seed in range(200)
     )
 

@@ -50,9 +50,7 @@ def work(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def planned(folders, work):
-    write_jsonl(
-        folders.data / "documents.jsonl", [{"text": TEXT[(7 * number) % 90 :]} for number in range(40)]
-    )
+    write_jsonl(folders.data / "documents.jsonl", [{"text": TEXT[(7 * number) % 90 :]} for number in range(40)])
     plan(folders, SAE)
     return folders
 
@@ -155,7 +153,12 @@ def test_a_table_from_the_published_texts(planned, work):
     table = read_json(planned.model / "saes/tiny_L2_features.json")
     schema.check(table, "features", file="table")
     assert json.loads(answer.stdout) == {"tables": {"saes/tiny_L2_features.json": table}}
-    assert (table["model"], table["layer"], table["coef"], table["n_prompts"]) == ("lab/tiny-base", 2, 1, len(SCENARIOS))
+    assert (table["model"], table["layer"], table["coef"], table["n_prompts"]) == (
+        "lab/tiny-base",
+        2,
+        1,
+        len(SCENARIOS),
+    )
     assert len(table["top_features"]) == 8
     assert "random_delta" in table["discoveries"]
     assert any(row["contexts"] for row in table["top_features"])

@@ -10,7 +10,6 @@ import pytest
 from steer_eval.contrast import ContrastPair
 from steer_eval.formats.strict_json import read_jsonl
 from steer_eval.transfer import neutral
-from steer_eval.transfer.heldout import held_out_r2
 from steer_eval.transfer.nulls import cka_test, r2_test, retrieval_test, sign_flip_test
 from steer_eval.transfer.protocol import PLAIN, PROTOCOLS, RECOMMENDED
 from steer_eval.transfer.rows import Side, pair_differences, paired_rows
@@ -43,13 +42,16 @@ def test_a_direction_of_one_layer_is_carried_to_another(smollm2, pairs):
     assert norms.max() < 10 * np.median(norms)
     explained = r2_test(rows, ridge, seed=0, draws=19)
     assert (explained.value > 0.6, explained.p, explained.bound < 0.02) == (True, 0.05, True)
-    assert held_out_r2(few, plain_ridge, seed=0) < explained.value - 0.2
+    # Thirty rows are fitted all but exactly, whatever they are.
+    by_few = plain_ridge(few.source)(few.target)
+    spread = ((few.target - few.target.mean(axis=0)) ** 2).sum()
+    assert ((few.target - by_few.rows(few.source)) ** 2).sum() < 1e-3 * spread
     assert cka_test(rows, seed=0).value > 0.5
 
     carry = ridge(rows.source)(rows.target)
     kept = sign_flip_test(carry, found[SOURCE], found[TARGET], seed=0)
     assert kept.value > max(0.5, kept.bound)
     assert kept.p < 0.05
-    by_plain = sign_flip_test(plain_ridge(few.source)(few.target), found[SOURCE], found[TARGET], seed=0)
+    by_plain = sign_flip_test(by_few, found[SOURCE], found[TARGET], seed=0)
     assert by_plain.value < kept.value
     assert retrieval_test(carry.direction(found[SOURCE]), found[TARGET], seed=0).value > 0.9
