@@ -41,7 +41,9 @@ def sae_lens() -> Step:
     from sae_lens.config import SAETrainerConfig
 
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=D_IN, d_sae=D_SAE, k=K))
-    settings = SAETrainerConfig(total_training_samples=10**9, train_batch_size_samples=BATCH, lr=LEARNING_RATE)
+    settings = SAETrainerConfig(
+        total_training_samples=10**9, train_batch_size_samples=BATCH, lr=LEARNING_RATE, lr_end=LEARNING_RATE
+    )
     trainer = SAETrainer(cfg=settings, sae=sae, data_provider=iter(()))
 
     def step(x: torch.Tensor) -> torch.Tensor:

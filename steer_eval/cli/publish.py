@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from steer_eval.publish.publication import Plan, Publication, Wishes
     from steer_eval.publish.stage import Staged
 
-_HUBS_OWN = ".gitattributes"
-"""What the Hub writes into every repo; nobody needs to hear that it stays."""
 _SIGNS: dict[Action, str] = {"added": "+", "changed": "~", "deleted": "-", "kept": "?"}
 _WORDS = {
     "refused": "Nothing was pushed: mend what is found above, and run it again.",
@@ -248,6 +246,7 @@ def _show(findings: Sequence[Finding], plan: Plan | None) -> None:
 
 
 def _lines(repo: RepoPlan) -> list[str]:
+    from steer_eval.publish.belongs import HUBS_OWN
     from steer_eval.publish.plan import bytes_said
 
     state = "new, private" if repo.is_new and repo.private else "new" if repo.is_new else f"at {repo.remote.head}"
@@ -257,7 +256,8 @@ def _lines(repo: RepoPlan) -> list[str]:
         lines += [
             f"  {sign} {change.path:<{width}}  {_size(change)}".rstrip()
             for change in repo.of(action)
-            if change.path != _HUBS_OWN
+            # What the Hub writes into every repo; nobody needs to hear that it stays.
+            if change.path not in HUBS_OWN
         ]
     unchanged = [change for change in repo.changes if change.action == "unchanged"]
     if unchanged:

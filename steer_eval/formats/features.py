@@ -13,7 +13,6 @@ from typing import Any
 from steer_eval.formats.schema import check
 from steer_eval.formats.strict_json import scan_json
 
-
 CHANGES = ("delta", "forced_delta", "random_delta", "random_forced_delta")
 """The changes that a row may have with their intervals and q-values; schemas/features.schema.json says what each is."""
 
@@ -154,7 +153,7 @@ def read_features(path: Path, *, name: str | None = None) -> FeatureTable:
 
 def _row_statistics(row: Mapping[str, Any]) -> RowStatistics:
     changes = {
-        name: Interval(row[name], *row[f"{name}_interval"], row[f"{name}_q"])
+        name: Interval(row[name], row[f"{name}_interval"][0], row[f"{name}_interval"][1], row[f"{name}_q"])
         for name in CHANGES
         if {name, f"{name}_interval", f"{name}_q"} <= row.keys()
     }

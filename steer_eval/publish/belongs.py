@@ -25,7 +25,7 @@ LARGE_BYTES = 64 * 2**20
 """Files above this size are asked about, unless they are of a kind that is known to be large."""
 
 _LARGE_KINDS = frozenset({"sae", "transfer", "torch"})
-_HUBS_OWN = frozenset({".gitattributes"})
+HUBS_OWN = frozenset({".gitattributes"})
 """What the Hub writes into every repo, and keeps."""
 _OF_TOOLS = re.compile(
     r"(.*/)?(\.gitignore|\.gitmodules|\.gitkeep|\.pre-commit-config\.yaml|\.steer-eval[^/]*)|\.github/.*"
@@ -100,7 +100,7 @@ def select(folder: Path, name: str, choice: Choice) -> Selection:
     findings: list[Finding] = []
     strays: dict[str, int] = {}
     for path in walk(folder):
-        if choice.excludes(path) or path in _HUBS_OWN:
+        if choice.excludes(path) or path in HUBS_OWN:
             continue
         stray = _STRAY_FOLDER.fullmatch(path)
         if stray and not choice.allows(path):

@@ -19,13 +19,13 @@ from steer_eval.findings import Finding
 from steer_eval.formats.manifest import FILE as MANIFEST
 from steer_eval.formats.strict_json import read_json
 from steer_eval.hub.address import Kind
+from steer_eval.publish.belongs import HUBS_OWN
 from steer_eval.publish.remote import Remote, RemoteFile
 from steer_eval.publish.stage import StagedRepo
 
 Action = Literal["added", "changed", "unchanged", "deleted", "kept"]
 ACTIONS: tuple[Action, ...] = ("added", "changed", "deleted", "kept", "unchanged")
 SCHEMA = "steer-eval/publish/1"
-_HUBS_OWN = ".gitattributes"
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def compared(staged: StagedRepo, remote: Remote, delete: Sequence[str] = ()) -> 
         elif there is not None:
             ours = path in remote.listed or path in staged.converted
             asked = any(fnmatchcase(path, pattern) for pattern in delete)
-            gone = (ours or asked) and path != _HUBS_OWN
+            gone = (ours or asked) and path not in HUBS_OWN
             yield Change(path, "deleted" if gone else "kept", None if gone else there.size, there.size)
 
 

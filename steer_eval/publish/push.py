@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from steer_eval.hub.client import api
 from steer_eval.hub.endpoint import web_page
 from steer_eval.hub.errors import LOGIN, HubError, hub_errors
+from steer_eval.publish.belongs import HUBS_OWN
 from steer_eval.publish.plan import Change, RepoPlan, compared
 from steer_eval.publish.remote import files_at, is_trusted_publishing, look, rights_for
 from steer_eval.publish.stage import StagedRepo
@@ -21,7 +22,7 @@ from steer_eval.publish.stage import StagedRepo
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-_HUBS_OWN = {".gitattributes", "README.md"}
+_NEW = {*HUBS_OWN, "README.md"}
 """What a repo can have that was created a moment ago."""
 _STALE = 412
 _TAKEN = 409
@@ -240,7 +241,7 @@ def _created(plan: RepoPlan) -> str:
     hub.create_repo(plan.repo, repo_type=plan.kind, private=plan.private)
     head = str(hub.repo_info(plan.repo, repo_type=plan.kind).sha)
     # Between the two requests somebody else can have pushed what this plan does not know of.
-    if files_at(plan.repo, plan.kind, head).keys() - _HUBS_OWN:
+    if files_at(plan.repo, plan.kind, head).keys() - _NEW:
         raise _overtaken(plan)
     return head
 

@@ -118,9 +118,9 @@ def bootstrap_interval(
 def sign_flip_test(differences: NDArray[np.float64], *, seed: int, draws: int = DRAWS) -> NDArray[np.float64]:
     """Two-sided p-values of the mean difference under random signs (Fisher's paired randomisation test).
 
-    Under the null hypothesis a pair's two texts could as well have come in the other order. All combinations of signs are
-    tried where there are no more than the draws; else the observed signs count as one of the draws, so no p-value is 0 and
-    the test holds its level.
+    Under the null hypothesis a pair's two texts could as well have come in the other order. All combinations of signs
+    are tried where there are no more than the draws; else the observed signs count as one of the draws, so no p-value
+    is 0 and the test holds its level.
 
     Args:
         differences: Paired differences, `[prompts, features]`.

@@ -50,7 +50,7 @@ class TrainingLog:
             return ""
         if not self.rows:
             # Those of the steps before the checkpoint that training went on from.
-            self.rows = [row for row in self._written() if row.get("step", progress.step) < progress.step]
+            self.rows = [row for row in self._written() if row["step"] < progress.step]
         sae = self.training.sae(layer=0, model="", provenance={})
         found = reconstruction(sae, self.sample, threshold=self.training.sink_norm)
         self.rows.append(
@@ -72,7 +72,7 @@ class TrainingLog:
             quality: The figures.
         """
         measured = [row for row in self._written() if "quality" not in row]
-        write_jsonl(self.file, [*measured, {"quality": quality}])
+        write_jsonl(self.file, [*measured, {"step": self.training.step, "quality": quality}])
 
     def _written(self) -> list[dict[str, Any]]:
         if not self.file.exists():

@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+import schema_examples
 from jsonschema import Draft202012Validator
 from pt_files import caa, described, features, sae, transfer_map, transferred
 from studies import HEX, build, claim, document, environment, provenance
@@ -114,7 +115,33 @@ TRANSFER_MEASURED = {
     "retrieval": {"chance": 0.2, **TESTED},
     "carried_norm_share": 0.3,
 }
+SAE_QUALITY = {
+    "held_out_fvu": 0.2,
+    "held_out_l0": 32.0,
+    "held_out_tokens": 4000,
+    "sinks_left_out": 32,
+    "cross_entropy": 3.5,
+    "cross_entropy_sae": 3.75,
+    "excess_cross_entropy": 0.25,
+    "cross_entropy_mean_ablation": 9.0,
+    "cross_entropy_tokens": 3968,
+    "dead_share": 0.0,
+    "training_tokens": 40000,
+}
 EXAMPLES: dict[str, Any] = {
+    "activations": {
+        "schema": "steer-eval/activations/1",
+        "key": {"layer": 3},
+        "shards": [{"file": "train-00000.safetensors", "split": "train", "rows": 5}],
+    },
+    "sae_quality": SAE_QUALITY,
+    "sae_training_row": {
+        "step": 100,
+        "batch_fvu": 0.3,
+        "held_out_fvu": 0.4,
+        "held_out_l0": 32.0,
+        "dead_share": 0.1,
+    },
     "audit": {
         "schema": "steer-eval/audit/1",
         "file": "README.md",
@@ -235,9 +262,25 @@ EXAMPLES: dict[str, Any] = {
     "verdict": VERDICT,
 }
 
-ABSENT = object()
+ABSENT = schema_examples.ABSENT
 # For each schema: the place that is changed, its new value, and what the message must name.
 COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
+    "activations": [
+        (["key", "layer"], ABSENT, "layer"),
+        (["shards", 0, "file"], "../train-00000.safetensors", "shards[0].file"),
+        (["shards", 0, "rows"], 0, "shards[0].rows"),
+        (["shards", 0, "split"], "test", "shards[0].split"),
+    ],
+    "sae_quality": [
+        (["dead_share"], 1.5, "dead_share"),
+        (["held_out_fvu"], ABSENT, "held_out_fvu"),
+        (["held_out_tokens"], 0, "held_out_tokens"),
+    ],
+    "sae_training_row": [
+        (["step"], 0, "step"),
+        (["held_out_fvu"], ABSENT, "held_out_fvu"),
+        (["quality"], {}, "quality"),
+    ],
     "audit": [
         (["schema"], "steer-eval/audit/2", "schema"),
         (["names", "tiny"], None, "names.tiny"),
@@ -281,6 +324,9 @@ COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
         (["top_features", 1, "steered_mean"], -0.5, "top_features[1].steered_mean"),
         (["top_features", 1, "base_freq"], 1.5, "top_features[1].base_freq"),
         (["top_features", 2, "delta"], ABSENT, "delta"),
+        (["top_features", 0, "delta_interval"], [1.0], "top_features[0].delta_interval"),
+        (["top_features", 0, "delta_q"], 1.5, "top_features[0].delta_q"),
+        (["format"], "steer-eval/features/1", "n_tokens"),
     ],
     "finding": [
         (["severity"], "fatal", "severity"),
@@ -506,6 +552,8 @@ COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
         (["source", "line"], "3", "source.line"),
     ],
 }
+EXAMPLES |= schema_examples.EXAMPLES
+COUNTER_EXAMPLES |= schema_examples.COUNTER_EXAMPLES
 NAMES = sorted(path.name.removesuffix(".schema.json") for path in folder("schemas").iterdir())
 
 

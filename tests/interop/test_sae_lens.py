@@ -10,9 +10,11 @@ import torch
 from interop.saes import Exported, export_sae, job, residuals, results
 
 from steer_eval.errors import FormatError
-from steer_eval.formats.sae import TENSORS
-from steer_eval.formats.saelens import CONFIG, read_saelens
+from steer_eval.formats.sae import TENSORS, TopKSae
+from steer_eval.formats.saelens import CONFIG, read_saelens, write_saelens
+from steer_eval.sae.recipe import RECIPES
 from steer_eval.sae.topk import decode, encode
+from steer_eval.sae.training import Training
 
 EXPORTS = {
     "float32": ("saelens", torch.float32),
@@ -23,6 +25,7 @@ EXPORTS = {
 }
 WIDTH = 16
 TRAINED = ("inference", "training", "again", "folded")
+OURS = "ours"
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +55,32 @@ def exports(folder) -> dict[str, Exported]:
 
 
 @pytest.fixture(scope="module")
-def answers(consumer, folder, exports) -> dict[str, Any]:
+def trained_here(folder) -> TopKSae:
+    """An SAE after some steps of our training, with its scale folded into the biases."""
+    values = 5 * torch.randn(2000, WIDTH, generator=torch.Generator().manual_seed(3)) + 7
+
+    class InMemory:
+        def __len__(self) -> int:
+            return len(values)
+
+        def rows(self, indices: torch.Tensor) -> torch.Tensor:
+            return values[indices]
+
+    training = Training(InMemory(), d_in=WIDTH, d_sae=96, k=4, recipe=RECIPES["recommended"], seed=0)
+    assert [progress.step for progress in training.run(until=12)] == list(range(1, 13))
+    sae = training.sae(layer=3, model="lab/tiny", provenance={"method": "top-k"})
+    write_saelens(folder / "trained" / OURS, sae)
+    return sae
+
+
+@pytest.fixture(scope="module")
+def answers(consumer, folder, exports, trained_here) -> dict[str, Any]:
     """What SAELens says of all SAEs, in one process: importing it takes ten seconds."""
     residuals(folder)
     residuals(folder / "trained", WIDTH)
     # The lines for one folder for two tools stand in the order of the tools' names in the format's.
     jobs = {name: job(folder, name, exported.usage.split("\n\n")[0]) for name, exported in exports.items()}
-    for name in TRAINED:
+    for name in (*TRAINED, OURS):
         usage = f"from sae_lens import SAE\nsae = SAE.load_from_disk({str(folder / 'trained' / name)!r})"
         jobs[name] = job(folder / "trained", name, usage)
     return consumer(
@@ -89,6 +111,16 @@ def test_sae_lens_has_the_tensors_of_the_study_file(folder, exports, answers, na
     for key in TENSORS:
         assert state[key].dtype == torch.float32
         assert torch.equal(state[key], original[key].float())
+
+
+def test_what_we_train_computes_the_same_bits_there(folder, answers, trained_here):
+    theirs, inputs = results(folder / "trained", OURS), residuals(folder / "trained", WIDTH)
+
+    acts = encode(trained_here, inputs)
+    assert torch.equal(theirs["acts"], acts)
+    assert torch.equal(theirs["decoded"], decode(trained_here, acts))
+    assert all(torch.equal(trained_here.tensors()[key], theirs["state"][key]) for key in TENSORS)
+    assert answers[OURS]["config"]["metadata"]["steer_eval"] == {"method": "top-k"}
 
 
 def test_sae_lens_knows_what_the_sae_is_of(exports, answers):

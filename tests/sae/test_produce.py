@@ -18,8 +18,8 @@ from steer_eval.formats.saelens import read_saelens
 from steer_eval.formats.strict_json import read_json, read_jsonl, write_jsonl
 from steer_eval.sae import produce, training_log
 from steer_eval.sae.activations import load_split
-from steer_eval.sae.training import Training
 from steer_eval.sae.quality import reconstruction
+from steer_eval.sae.training import Training
 
 SAE = {
     "model": "tiny",
@@ -85,7 +85,7 @@ def test_a_trained_sae_says_how_good_it_is(planned, work):
     assert [each["step"] for each in steps] == [5, 10, 15, 20, 25, 28]
     assert steps[-1]["held_out_fvu"] == pytest.approx(quality["held_out_fvu"], rel=1e-4)
     assert steps[-1]["held_out_fvu"] < steps[0]["held_out_fvu"]
-    assert last == {"quality": quality}
+    assert last == {"step": 28, "quality": quality}
 
 
 def test_a_killed_training_ends_in_the_same_files(planned, work, monkeypatch, tmp_path):
@@ -190,7 +190,7 @@ def test_what_is_made_is_valid_and_what_is_changed_is_named(planned, work):
     assert {rule for rule, _ in rules()} <= {"manifest-file"}
     first = read_json(planned.model / "saes/tiny_L2_features.json")["top_features"][0]
     where = "top_features[0]"
-    low, high = first["delta_interval"]
+    _, high = first["delta_interval"]
     assert changed(effect=2 * first["effect"]) == {("feature-statistics", f"{where}.effect")}
     assert changed(delta_interval=[high + 1, high + 2]) == {("feature-statistics", f"{where}.delta_interval")}
     assert changed(steered_token_freq=0.51234) == {("feature-statistics", f"{where}.steered_token_freq")}
