@@ -9,8 +9,9 @@ STUDY  := artifacts/smollm2-135m-mature-anger
 reproduce: install
 	$(BIN)/steer-eval reproduce $(STUDY)
 
+# One process per core; the tests of a file stay together, as they share what is dear to set up.
 test: install lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -111,6 +111,6 @@ def features(study: str, data: str | None, json: bool) -> None:
         for row in table["top_features"]:
             low, high = row["delta_interval"]
             click.echo(
-                f"  {row['feature_id']:>6}  delta {row['delta']:+.3f} [{low:+.3f}, {high:+.3f}]  q {row['delta_q']:.3f}"
+                f"  {row['feature_id']:>6}  delta {row['delta']:+.3f} [{low:+.3f}, {high:+.3f}]  q {row['delta_q']:.2g}"
                 f"  same text {row['forced_delta']:+.3f}  vector alone {row['predicted']:+.3f}"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 import legacy
 import pytest
 import studies
+import yaml
 from click.testing import CliRunner
 from publish_staging import DATA_TO, TO, content, staged
 
@@ -227,3 +228,14 @@ def test_the_upstream_study_is_refused_for_what_its_data_contradicts(tmp_path, u
 
     errors = {(each.rule, Path(each.file).name) for each in made.findings if each.severity == "error"}
     assert errors == {("not-finite", "latent_diff.json"), ("judge-label", "judge_phase_i.jsonl")}
+
+
+def test_a_model_that_nobody_else_has_is_told(tmp_path, study):
+    file = study.model / "study.yaml"
+    document = yaml.safe_load(file.read_text())
+    document["models"]["tiny"]["source"] = {"local": {"path": "../weights"}}
+    file.write_text(yaml.safe_dump(document))
+
+    [finding] = [each for each in staged(tmp_path / "s", study.model).findings if each.rule == "publish-local-model"]
+
+    assert (finding.severity, finding.where) == ("warning", "models.tiny.source")
