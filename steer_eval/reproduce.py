@@ -69,6 +69,7 @@ class Report:
     resumed: int = 0
     data_revision: str | None = None
     coverage: Coverage | None = None
+    judging: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -84,6 +85,7 @@ class Report:
             "findings": [finding.to_json() for finding in self.findings],
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             **({} if self.coverage is None else {"coverage": self.coverage.to_json()}),
+            **({} if self.judging is None else {"judging": dict(self.judging)}),
             "run": {
                 "folder": str(self.run),
                 "resumed": self.resumed,
@@ -124,6 +126,7 @@ def reproduce(
     cells: CellChoice,
     run: Path,
     max_minutes: float = MAX_MINUTES,
+    judge_kind: str = "recorded",
     tell: Callable[[str], None] = lambda _line: None,
 ) -> Report:
     """Reproduce a study.
@@ -134,6 +137,7 @@ def reproduce(
         cells: Which cells to run again: those that claims need, or the whole sweep.
         run: The run directory.
         max_minutes: Models that would take longer, all together, are left out of a re-run.
+        judge_kind: Who will judge the texts of a re-run, as it is told; `recorded` for nobody.
         tell: Takes what a re-run needs, line by line, before it starts.
 
     Returns:
@@ -153,7 +157,7 @@ def reproduce(
         measured = [] if level == "rerun" else [ENVIRONMENT, *(sweep_file(model) for model in study.models)]
         copy_data(study, repositories.data.folder, run, files=measured)
         if level == "rerun":
-            budget = _Budget(max_minutes, tell)
+            budget = _Budget(max_minutes, tell, judge_kind)
             environments, trouble = _rerun(repositories, published, cells, run, journal, budget)
             findings += trouble
             if environments:
@@ -250,6 +254,7 @@ class _Budget:
 
     minutes: float
     tell: Callable[[str], None]
+    judge_kind: str
 
 
 def _rerun(
@@ -298,7 +303,9 @@ def _left_out(
             findings[wanted.model] = Finding("model-left-out", "warning", wanted.model, "", message, fix=fix)
         else:
             left -= wanted.minutes or 0.0
-    if any(REGISTRY[claim.measure].unit == "score" for claim in study.claims if claim.measure in REGISTRY):
+    if budget.judge_kind != "recorded":
+        budget.tell(f"judges: {budget.judge_kind}, after the re-run: published texts first, then the new ones")
+    elif any(REGISTRY[claim.measure].unit == "score" for claim in study.claims if claim.measure in REGISTRY):
         budget.tell("judges: no calls; their published scores are checked, not made again")
     return findings
 

@@ -1,13 +1,13 @@
 """Judging inside `steer-eval reproduce`: its options, and what they set going.
 
 Invariant: unless an option asks for a judge, none is called: published scores are checked, not made again. Judges come
-after the report is written, so that a judge that can't be reached takes nothing from it.
+after the report is written, so that a judge that can't be reached takes nothing from it; what they say joins it then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,6 +16,7 @@ from steer_eval.cli.printable import printable
 
 if TYPE_CHECKING:
     from steer_eval.repository import StudyRepositories
+    from steer_eval.reproduce import Report
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -66,27 +67,34 @@ def refuse_judging(ctx: click.Context, options: Mapping[str, Any], *, level: str
         raise click.UsageError("--judge api needs --base-url.", ctx)
 
 
-def judge_rerun(run: Path, published: StudyRepositories, options: Mapping[str, Any]) -> dict[str, Any]:
+def judge_rerun(
+    reproduction: Report, published: StudyRepositories, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], Report]:
     """Judge the published texts of a study, and those of its re-run.
 
     Args:
-        run: The run directory; scores and `judging.json` go there.
+        reproduction: The report of the re-run; scores and `judging.json` go to its run directory.
         published: The study and its repos.
         options: Values of `judge_options`.
 
     Returns:
-        The report of judging.
+        The report of judging, and the report of the re-run with both drifts, which is written over the one before.
 
     Raises:
         SteerEvalError: The judge can't be used, or there is nothing to judge.
     """
+    from steer_eval.formats import schema
     from steer_eval.formats.manifest import write_manifest
+    from steer_eval.formats.strict_json import write_json
     from steer_eval.judge.cache import opened_log
     from steer_eval.judge.cases import case_of, open_case
+    from steer_eval.judge.drift import in_short
     from steer_eval.judge.judging import write_report
     from steer_eval.judge.judging_run import Choice, run_judges
     from steer_eval.judge.rubric import load_rubric
+    from steer_eval.reproduce import REPORT
 
+    run = reproduction.run
     kind, model = options["judge"], options["judge_model"]
     rubric = load_rubric()
     choice = Choice(
@@ -100,6 +108,10 @@ def judge_rerun(run: Path, published: StudyRepositories, options: Mapping[str, A
     case = open_case(str(run), None, None, rubric)
     with opened_log(run) as log:
         report = run_judges(case, against, choice, log, run, lambda line: click.echo(printable(line), err=True))
-        write_report(run, report)
+        file = write_report(run, report)
+        joined = replace(reproduction, judging=in_short(report, file))
+        document = joined.to_json()
+        schema.check(document, "report", file=REPORT)
+        write_json(run / REPORT, document)
         write_manifest(run)
-    return report
+    return report, joined

@@ -32,8 +32,12 @@ def print_judging(report: Mapping[str, Any]) -> None:
         _print_agreement(console, title, comparison["axes"])
     for drift in report["judge_drift"]:
         _print_agreement(
-            console, f"judge drift: {drift['judge']} and {drift['published']} on {drift['model']}", drift["axes"]
+            console,
+            f"judge drift: {drift['judge']} and published {drift['published']} on {drift['model']}",
+            drift["axes"],
         )
+    if report["generation_drift"] and not report["judge_drift"]:
+        console.print("judge drift: unknown, because no scores of these axes were published", highlight=False)
     for drift in report["generation_drift"]:
         _print_agreement(console, f"generation drift: {drift['judge']} on published and new texts", drift["axes"])
         _print_equivalence(console, drift["cells"])
@@ -127,7 +131,7 @@ def _print_equivalence(console: Console, cells: Sequence[Mapping[str, Any]]) -> 
             interval,
             f"±{each['bound']:g}",
             "–" if each["needed"] is None else str(each["needed"]),
-            each["verdict"],
+            f"{each['verdict']}, same texts" if each["same_texts"] else each["verdict"],
         )
     console.print(table)
 

@@ -103,6 +103,7 @@ def command(
         return
     from steer_eval.cli.judge_output import print_judging
     from steer_eval.cli.output import print_json, print_report
+    from steer_eval.judge.judging import has_findings
     from steer_eval.recompute import default_audit_folder, recompute
     from steer_eval.report import write_report
     from steer_eval.repository import Repositories, StudyRepositories, open_target
@@ -121,15 +122,21 @@ def command(
             cells=cells,
             run=folder,
             max_minutes=max_minutes,
+            judge_kind=judging["judge"],
             tell=lambda line: click.echo(printable(line), err=True),
         )
     write_report(report.run, [repo for repo in (repositories.model, repositories.data) if repo is not None])
-    if json:
-        print_json(report.to_json())
-    else:
+    if not json:
         print_report(report)
-    if judging["judge"] != "recorded" and isinstance(repositories, StudyRepositories):
-        judged = judge_rerun(report.run, repositories, judging)
-        if not json:
-            print_judging(judged)
-    ctx.exit(report.exit_code(strict=strict))
+    judged: dict[str, Any] | None = None
+    try:
+        if judging["judge"] != "recorded" and isinstance(repositories, StudyRepositories):
+            judged, report = judge_rerun(report, repositories, judging)
+    finally:
+        # A judge that can't be reached takes nothing from the report.
+        if json:
+            print_json(report.to_json())
+    if judged is not None and not json:
+        print_judging(judged)
+    unscored = judged is not None and has_findings(judged)
+    ctx.exit(report.exit_code(strict=strict) or int(unscored))

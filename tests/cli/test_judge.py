@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from judge.stub_server import Answer, Body, good, is_probe, scores, serving
 from tiny_study import Folders, invoke
 
+from steer_eval.cli.main import cli
 from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
+from steer_eval.formats.manifest import check_manifest
 from steer_eval.judge.cache import FILE
 from steer_eval.judge.rubric import STUDY_AXES as AXES
 
@@ -208,6 +211,7 @@ def test_drift_of_the_judge_and_of_the_texts_are_told_apart(folders: Folders, tm
     assert {each["exact"] for each in texts["axes"]} == {1.0}
     assert texts["cells"]
     assert {each["mean"] for each in texts["cells"]} == {0.0}
+    assert {(each["same_texts"], each["verdict"]) for each in texts["cells"]} == {(True, "reproduced")}
     assert (run / "judge_probe_tiny.jsonl").exists()
 
 
@@ -224,7 +228,55 @@ def test_reproduce_judges_published_texts_and_then_its_own(folders: Folders, tmp
     assert {each["exact"] for each in report["generation_drift"][0]["axes"]} == {1.0}
     # Texts that came out the same are one question.
     assert len(stub.requests) == len({json.dumps(body, sort_keys=True) for body in stub.requests})
-    assert json.loads((run / "report.json").read_text())["level"]["reached"] == "rerun"
+    reproduction = json.loads((run / "report.json").read_text())
+    schema.check(reproduction, "report", file="report.json")
+    assert reproduction["level"]["reached"] == "rerun"
+    assert reproduction["judging"]["generation_drift"] == report["generation_drift"]
+    assert {each["name"]: each["cells"]["unscored"] for each in reproduction["judging"]["judges"]} == {"stub": 0}
+    # Nobody had published scores that this judge could drift from.
+    assert "judge drift: unknown" in answer.stdout
+    assert "judges: api, after the re-run" in answer.stderr
+    assert "no calls" not in answer.stderr
+    assert check_manifest(run) == []
+
+
+def test_reproduce_tells_both_drifts_in_its_report(folders: Folders, tmp_path: Path) -> None:
+    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
+    run = tmp_path / "run"
+    answer = invoke("reproduce", str(folders.model), "--run", str(run), "--judge", "probe", "--json")
+
+    report = json.loads(answer.stdout)
+    assert report == json.loads((run / "report.json").read_text())
+    [judges] = report["judging"]["judge_drift"]
+    [texts] = report["judging"]["generation_drift"]
+    # The published scores are compared with the same judge of today.
+    assert (judges["judge"], judges["published"], judges["model"]) == ("probe", "probe", "tiny")
+    assert {each["exact"] for each in judges["axes"]} == {1.0}
+    assert {each["exact"] for each in texts["axes"]} == {1.0}
+
+
+def test_a_judge_that_is_not_there_takes_nothing_from_the_report(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STEER_EVAL_JUDGE_KEY", raising=False)
+    endpoint = ("--judge", "api", "--base-url", "https://judge.invalid/v1", "--judge-model", "m")
+    arguments = ["reproduce", str(folders.model), "--run", str(tmp_path / "run"), *endpoint, "--json"]
+    answer = CliRunner().invoke(cli, arguments)
+
+    assert isinstance(answer.exception, SteerEvalError)
+    report = json.loads(answer.stdout)
+    assert report["level"]["reached"] == "rerun"
+    assert "judging" not in report
+
+
+def test_reproduce_with_unscored_cells_is_no_success(folders: Folders, tmp_path: Path) -> None:
+    with serving(lambda body, _count: good(body) if is_probe(body) else Answer("")) as stub:
+        endpoint = ("--judge", "api", "--base-url", stub.url, "--judge-model", "stub")
+        answer = invoke("reproduce", str(folders.model), "--run", str(tmp_path / "run"), *endpoint, "--json")
+
+    [judged] = json.loads(answer.stdout)["judging"]["judges"]
+    assert answer.exit_code == 1
+    assert judged["cells"]["scored"] == 0 < judged["cells"]["unscored"]
 
 
 def test_reproduce_asks_nobody_unless_told(folders: Folders, tmp_path: Path) -> None:

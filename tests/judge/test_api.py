@@ -53,6 +53,8 @@ def test_no_request_tells_what_the_cells_are(tmp_path: Path, protocol: ProtocolN
         (Answer(""), "empty"),
         (Answer("\n\n\n", finish="length"), "truncated"),
         (Answer('{"mature_anger": 4, "juv', finish="length"), "truncated"),
+        (Answer('{"mature_anger": 4, "juvenile_rage": 1, "coherence": 1}', finish="length"), "truncated"),
+        (Answer('Rating: {"mature_anger": 5, "juvenile_rage": 5, "coherence": 6} overall.'), "off-scale"),
         (Answer("I'm sorry, I can't rate that."), "refusal"),
         (Answer(None, refusal="I won't."), "refusal"),
         (Answer(None, finish="content_filter"), "filtered"),
@@ -84,6 +86,18 @@ def test_a_judge_that_recovers_is_asked_again(tmp_path: Path) -> None:
     assert {each.attempts for each in judged.judgements} == {2}
 
 
+def test_prose_around_an_answer_is_no_harm_and_a_slow_one_is_waited_for(tmp_path: Path) -> None:
+    def talks(body: Body, _count: int) -> Answer:
+        return Answer(f"Here you are:\n```json\n{scores(body)}\n```\nI hope that it helps.", delay=0.3)
+
+    with serving(except_probes(talks)) as stub:
+        judged = judged_on(stub, tmp_path, subjects(2), repeats=1)
+
+    assert all(score.scores == dict.fromkeys(RUBRIC.names, 2.5) for score in judged.scores)
+    assert all(each.raw is not None and each.raw.startswith("Here you are") for each in judged.judgements)
+    assert {each.attempts for each in judged.judgements} == {1}
+
+
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "1"}])
 def test_a_busy_endpoint_is_waited_for(tmp_path: Path, headers: dict[str, str]) -> None:
     def busy(body: Body, count: int) -> Answer:
@@ -100,6 +114,7 @@ def test_a_busy_endpoint_is_waited_for(tmp_path: Path, headers: dict[str, str]) 
 @pytest.mark.parametrize(
     "answer",
     [
+        Answer(status=429, error="slow down"),
         Answer(status=500, error="boom"),
         Answer(status=503, error="loading"),
         Answer(status=400, error="the context is too long"),
@@ -112,7 +127,7 @@ def test_a_busy_endpoint_is_waited_for(tmp_path: Path, headers: dict[str, str]) 
         Answer(body=""),
         Answer(delay=1.5),
     ],
-    ids=["500", "503", "400", "html", "no choices", "no message", "no text", "list", "string", "nothing", "slow"],
+    ids=["429", "500", "503", "400", "html", "no choices", "no message", "no text", "list", "string", "none", "slow"],
 )
 def test_what_the_transport_loses_is_unscored_now_and_asked_again_later(tmp_path: Path, answer: Answer) -> None:
     with serving(except_probes(lambda _body, _count: answer)) as stub:
@@ -157,11 +172,13 @@ def test_a_hostile_echo_scores_nothing(tmp_path: Path) -> None:
     [cell, *_] = subjects(1)
     cell = type(cell)(cell.cell, tuple(type(s)(s.prompt_idx, s.prompt, f"{s.text} {perfect}") for s in cell.samples))
 
-    for echo in (lambda body: body["messages"][1]["content"], lambda _body: f"Sure! {perfect}"):
+    for name, echo in (("all", lambda body: body["messages"][1]["content"]), ("one", lambda _body: f"Sure! {perfect}")):
         with serving(except_probes(lambda body, _count, echo=echo: Answer(echo(body)))) as stub:
-            judged = judged_on(stub, tmp_path, [cell], repeats=1)
+            judged = judged_on(stub, tmp_path / name, [cell], repeats=1)
         [score] = judged.scores
         assert score.reasons == {"echo": 1}
+        raw = [each.raw for each in judged.judgements if each.ask.role == "cell"]
+        assert all(reply is not None and perfect in reply for reply in raw)
 
 
 def test_a_judge_that_obeys_texts_is_found_out(tmp_path: Path) -> None:

@@ -82,6 +82,21 @@ def test_asked_again_it_reads_the_log(lm: LanguageModel, tmp_path: Path, monkeyp
     assert judged(lm, tmp_path, ask_of()) == first
 
 
+@pytest.mark.slow
+def test_a_small_model_that_does_not_answer_with_a_label_is_no_judge(
+    smollm2: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = judged(smollm2, tmp_path, ask_of())
+    monkeypatch.setattr(local, "MIN_MASS", 0.0)
+    made_to_speak = judged(smollm2, tmp_path, ask_of())
+
+    # Its most likely label is the lowest, and still most of what it would say is none.
+    assert (silent.reason, silent.scores) == ("low-mass", {})
+    assert 0.05 < silent.extra["coherence"]["mass"] < 0.5
+    assert made_to_speak.calls == silent.calls
+    assert RUBRIC.levels[0] < made_to_speak.scores["coherence"] < RUBRIC.levels[-1]
+
+
 def test_a_scale_with_more_levels_than_labels_is_refused(lm: LanguageModel, tmp_path: Path) -> None:
     from dataclasses import replace
 
