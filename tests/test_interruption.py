@@ -67,7 +67,7 @@ def test_an_interrupted_run_goes_on_where_it_was(slow_study: Folders, tmp_path: 
     assert len(before) >= 30
     if how is signal.SIGINT:
         assert code == 130
-        assert "goes on from here" in errors
+        assert "goes on from there" in errors
     else:
         assert code == -signal.SIGKILL
 

@@ -286,19 +286,21 @@ def test_a_hub_that_takes_no_jobs_says_why(hub: HubServer, study: OnDisk, home: 
 
 def test_uv_runs_the_command_of_a_job(tmp_path: Path) -> None:
     """The real uv takes a script from its standard input, and reads what it requires."""
-    if shutil.which("uv") is None:
-        pytest.skip("uv is not on PATH: python -m pip install uv")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    uv = shutil.which("uv", path=path)
+    if uv is None:
+        pytest.skip("there is no uv here: python -m pip install uv")
     environment = {
-        "PATH": os.environ["PATH"],
+        "PATH": path,
         "HOME": str(tmp_path),
         "UV_OFFLINE": "1",
         "UV_PYTHON": sys.executable,
         SCRIPT: "# /// script\n# dependencies = []\n# ///\nimport sys\nprint('ran')\nsys.exit(3)\n",
     }
-    answer = subprocess.run(["uv", "run", *COMMAND], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    answer = subprocess.run([uv, "run", *COMMAND], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert (answer.returncode, answer.stdout) == (3, "ran\n"), answer.stderr
 
     environment[SCRIPT] = environment[SCRIPT].replace("[]", '["no-such-package==1"]')
-    answer = subprocess.run(["uv", "run", *COMMAND], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    answer = subprocess.run([uv, "run", *COMMAND], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert answer.returncode != 0
     assert "no-such-package" in answer.stderr
