@@ -109,28 +109,69 @@ def opened_run(folder: Path, study_text: str) -> Iterator[Journal]:
     Raises:
         SteerEvalError: Another process works there, the folder holds something else, or it can't be written.
     """
+    with alone_in_run(folder):
+        write_text(folder / "study.yaml", study_text)
+        with opened_journal(folder / JOURNAL) as journal:
+            yield journal
+
+
+@contextmanager
+def alone_in_run(folder: Path) -> Iterator[None]:
+    """Let no other process work in a run directory meanwhile.
+
+    Args:
+        folder: The run directory; it is created if need be.
+
+    Raises:
+        SteerEvalError: Another process works there, the folder holds something else, or it can't be written.
+    """
+    try:
+        foreign = folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK).exists()
+    except OSError as error:
+        raise SteerEvalError(f"{folder} can't be read: {error}", "give another folder with --run") from None
+    if foreign:
+        raise SteerEvalError(f"{folder} is not empty and no run directory", "give a new or an empty folder with --run")
+    with alone_in(folder, LOCK, option="--run"):
+        yield
+
+
+@contextmanager
+def alone_in(folder: Path, lock_file: str, *, option: str) -> Iterator[None]:
+    """Let no other process work in a folder meanwhile.
+
+    Args:
+        folder: The folder; it is created if need be.
+        lock_file: Name of the lock in it.
+        option: Option that names another folder, for messages.
+
+    Raises:
+        SteerEvalError: Another process works there, or it can't be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / LOCK).exists():
-            raise SteerEvalError(
-                f"{folder} is not empty and no run directory", "give a new or an empty folder with --run"
-            )
-        lock = FileLock(folder / LOCK, timeout=0)
+        lock = FileLock(folder / lock_file, timeout=0)
         lock.acquire()
     except Timeout:
         raise SteerEvalError(
-            f"another process works in {folder}", "wait for it, or give another folder with --run"
+            f"another process works in {folder}", f"wait for it, or give another folder with {option}"
         ) from None
     except OSError as error:
-        raise SteerEvalError(
-            f"the run directory {folder} can't be written: {error}", "give another with --run"
-        ) from None
+        raise SteerEvalError(f"{folder} can't be written: {error}", f"give another folder with {option}") from None
     try:
-        write_text(folder / "study.yaml", study_text)
-        journal = Journal(folder / JOURNAL)
-        try:
-            yield journal
-        finally:
-            journal.close()
+        yield
     finally:
         lock.release()
+
+
+@contextmanager
+def opened_journal(path: Path) -> Iterator[Journal]:
+    """A journal that is closed at the end.
+
+    Raises:
+        FormatError: It is damaged.
+    """
+    journal = Journal(path)
+    try:
+        yield journal
+    finally:
+        journal.close()

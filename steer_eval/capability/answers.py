@@ -14,13 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from lm_eval.api.model import LM, CachingLM
 
 from steer_eval.cells import Conditions
 from steer_eval.digest import sha256_value
-from steer_eval.errors import SteerEvalError
-from steer_eval.run import JOURNAL, LOCK, Journal
+from steer_eval.run import JOURNAL, Journal, alone_in_run, opened_journal
 
 
 class RememberingLM(CachingLM):  # type: ignore[misc]
@@ -103,23 +101,5 @@ def opened_answers(folder: Path) -> Iterator[Journal]:
         SteerEvalError: Another process works there, the folder holds something else, or it can't be written.
         FormatError: The journal is damaged.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / LOCK).exists():
-            raise SteerEvalError(
-                f"{folder} is not empty and no run directory", "give a new or an empty folder with --run"
-            )
-        lock = FileLock(folder / LOCK, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise SteerEvalError(f"another process works in {folder}", "wait for it, or give another --run") from None
-    except OSError as error:
-        raise SteerEvalError(f"{folder} can't be written: {error}", "give another folder with --run") from None
-    try:
-        journal = Journal(folder / JOURNAL)
-        try:
-            yield journal
-        finally:
-            journal.close()
-    finally:
-        lock.release()
+    with alone_in_run(folder), opened_journal(folder / JOURNAL) as journal:
+        yield journal

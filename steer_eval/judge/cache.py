@@ -14,11 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from steer_eval.digest import sha256_value
 from steer_eval.errors import SteerEvalError
-from steer_eval.run import Journal
+from steer_eval.run import Journal, alone_in, opened_journal
 
 FILE = "judging_calls.jsonl"
 LOCK = ".judging.lock"
@@ -94,23 +92,12 @@ def opened_log(folder: Path, replay: Path | None = None) -> Iterator[CallLog]:
     """
     if replay is not None and not (replay / FILE).is_file():
         raise SteerEvalError(f"{replay} has no {FILE}", "give the folder that a judging run wrote")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise SteerEvalError(f"another process judges in {folder}", "wait for it, or give another --out") from None
-    except OSError as error:
-        raise SteerEvalError(f"{folder} can't be written: {error}", "give another folder with --out") from None
-    try:
-        journal = Journal(folder / FILE)
-        try:
-            with _replayed(replay, folder, journal) as replayed:
-                yield CallLog(journal, replayed)
-        finally:
-            journal.close()
-    finally:
-        lock.release()
+    with (
+        alone_in(folder, LOCK, option="--out"),
+        opened_journal(folder / FILE) as journal,
+        _replayed(replay, folder, journal) as replayed,
+    ):
+        yield CallLog(journal, replayed)
 
 
 @contextmanager
