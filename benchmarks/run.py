@@ -179,32 +179,41 @@ def _memory(above: float, allowed: float | None) -> str:
     return text if allowed is None else _limit(f"{text}, ≤ {allowed:.0f} MB", above <= allowed)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None,
+    benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
+    described: Callable[[str], dict[str, Any]] = machine,
+) -> int:
     """Run comparisons and write both files.
+
+    Args:
+        arguments: Of the command line.
+        benchmarks: What can be run, by name.
+        described: Describes this machine, given an interpreter.
 
     Returns:
         1 if two sides gave different results, else 0: times are for people to judge.
     """
     parser = argparse.ArgumentParser(description="Run side-by-side benchmarks.")
-    parser.add_argument("name", nargs="*", help=f"comparisons to run, all by default: {', '.join(BENCHMARKS)}")
+    parser.add_argument("name", nargs="*", help=f"comparisons to run, all by default: {', '.join(benchmarks)}")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of runs; take more on a busy machine")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the results file; RESULTS.md goes beside it")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.name if name not in BENCHMARKS]:
-        parser.error(f"there is no comparison {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if unknown := [name for name in options.name if name not in benchmarks]:
+        parser.error(f"there is no comparison {', '.join(unknown)}; there are {', '.join(benchmarks)}")
     try:
         # A file that can't be merged into is better known of before an hour of measuring than after.
-        host, names = machine(sys.executable), options.name or list(BENCHMARKS)
+        host, names = described(sys.executable), options.name or list(benchmarks)
         before = continued(read_results(options.results), host, names)
         measured: list[Comparison] = []
         for name in names:
             print(f"{name}: {options.pairs} pairs", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="steer-eval-bench-") as folder:
-                measured.append(BENCHMARKS[name].measure(Path(folder), options.pairs))
+                measured.append(benchmarks[name].measure(Path(folder), options.pairs))
             # What is done is kept, whatever comes after it.
             results = merged(before, host, measured)
             write_results(options.results, results)
-            options.results.with_name("RESULTS.md").write_text(rendered(results, BENCHMARKS), encoding="utf-8")
+            options.results.with_name("RESULTS.md").write_text(rendered(results, benchmarks), encoding="utf-8")
             print(f"{name}: ratio {measured[-1].ratio}, spread {measured[-1].spread:.0%}", file=sys.stderr)
     except MeasurementError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -42,13 +42,18 @@ def _side(script: str, folder: Path, *arguments: str, python: str = sys.executab
     return Command((python, str(_HERE / script), str(folder), *arguments))
 
 
-def library(name: str, folder: Path) -> Command:
+def library(name: str, folder: Path, environments: Path = INTEROP) -> Command:
     """A library's worker, in its own environment.
+
+    Args:
+        name: The library.
+        folder: Where the work is.
+        environments: Where the environments are.
 
     Raises:
         MeasurementError: The environment is not there.
     """
-    python = INTEROP / name / "bin" / "python"
+    python = environments / name / "bin" / "python"
     if not python.exists():
         raise MeasurementError(f"{python} is absent: `make bench` builds the environments of the libraries")
     return _side("peer_libraries.py", folder, name, python=str(python))
@@ -211,6 +216,7 @@ def _roofline(folder: Path, pairs: int, name: str, request: Mapping[str, Any], w
         Side(_side("ours.py", folder), _SMALL, request),
         Side(_side("peer_products.py", folder), {"do": "products", "count": 200}, {"do": "products"}),
         pairs=min(pairs, ROUNDS),
+        scaled=False,
     )
     operations = sum(2 * rows * inputs * outputs for rows, inputs, outputs in shapes)
     peer = f"the matrix products of {what} alone, {operations / 1e12:.1f} TFLOP as {len(shapes)} calls of `torch.mm`"
