@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback import Reply, listening
 
 STUDY = "artifacts/smollm2-135m-mature-anger"
 MODEL = "bench"
@@ -56,43 +57,20 @@ def serving(seconds: float, limit: int) -> Iterator[Endpoint]:
     """Serve until the block ends."""
     endpoint = Endpoint(seconds, limit)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    @contextmanager
+    def answering(body: dict[str, Any], _key: str | None) -> Iterator[Reply]:
+        try:
+            if endpoint.enter():
+                time.sleep(endpoint.seconds)
+                yield Reply(200, json.dumps(_completion(body)))
+            else:
+                yield Reply(429, json.dumps({"error": {"message": "too many"}}))
+        finally:
+            endpoint.leave()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            fits = endpoint.enter()
-            try:
-                if fits:
-                    time.sleep(endpoint.seconds)
-                self._send(200 if fits else 429, _completion(body) if fits else {"error": {"message": "too many"}})
-            finally:
-                endpoint.leave()
-
-        def _send(self, status: int, value: dict[str, Any]) -> None:
-            payload = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(payload)))
-            self.end_headers()
-            self.wfile.write(payload)
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-    server = Server(("127.0.0.1", 0), Handler)
-    endpoint.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with listening(answering) as address:
+        endpoint.url = f"{address}/v1"
         yield endpoint
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _completion(body: dict[str, Any]) -> dict[str, Any]:

@@ -222,4 +222,6 @@ def _context(inventory: Inventory, names: ModelNames, facts: Facts) -> Context:
     files = tuple(artifact.path for artifact in inventory.artifacts)
     labelled = inventory.of("transfer_eval", "phase_i", "judge_labels")
     variants = dict.fromkeys(row.value["label"] for artifact in labelled for row in artifact.value)
-    return Context(names, tuple(sorted(judges)), files, vectors, features, tuple(variants))
+    methods = dict.fromkeys(row.value["variant"] for artifact in inventory.of("comparison") for row in artifact.value)
+    labels = tuple(dict.fromkeys((*variants, *methods)))
+    return Context(names, tuple(sorted(judges)), files, vectors, features, labels, tuple(methods))

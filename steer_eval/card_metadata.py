@@ -69,15 +69,21 @@ def _result(study: Study, results: Results, claim: Claim) -> Iterator[EvalResult
     place = " ".join(
         part
         for part in (
+            select.variant,
             select.label if select.label != "steered" else None,
             None if select.layer is None else f"L={select.layer}",
             None if select.coef is None else f"c={select.coef:+g}",
         )
         if part
     )
+    table = "sweep" if select.variant is None else "comparison"
+    judged = f"judge_{select.judge}" if table == "sweep" else f"judge_{select.judge}_{table}"
+    # By a method's name go the method and its control.
+    label = select.label or ("steered" if select.variant else None)
     arguments = {
         "model": base,
-        "label": select.label,
+        "variant": select.variant,
+        "label": label,
         "judge": select.judge,
         "layer": select.layer,
         "coef": select.coef,
@@ -86,7 +92,7 @@ def _result(study: Study, results: Results, claim: Claim) -> Iterator[EvalResult
         task_type=TASK,
         dataset_type=study.data,
         dataset_name=f"{study.data.rsplit('/', 1)[-1]}: {base}",
-        dataset_config=f"judge_{select.judge}" if select.judge else "sweep",
+        dataset_config=judged if select.judge else table,
         dataset_split=model,
         metric_type=claim.measure,
         metric_name=f"{words} at {place}" if place else words,

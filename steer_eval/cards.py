@@ -15,21 +15,24 @@ from typing import Any
 
 from steer_eval import markdown
 from steer_eval.card_metadata import dataset_front_matter, model_front_matter
+from steer_eval.card_views import comparison_view, feature_views, sae_views, transfer_views
 from steer_eval.cells import Cell, plan
 from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
 from steer_eval.formats.atomic import write_text
 from steer_eval.formats.containment import inside
 from steer_eval.formats.pin import DATA, DataPin, data_pin, pinned
+from steer_eval.formats.saelens import folder_name
 from steer_eval.formats.strict_json import read_json
 from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import file_name
 from steer_eval.heatmap import render_heatmap
+from steer_eval.judge.file_names import scores_file
 from steer_eval.judge.tables import agreements
 from steer_eval.repository import Repository
 from steer_eval.resources import folder
 from steer_eval.results import Results, SweepRow
-from steer_eval.results_files import sweep_file
+from steer_eval.results_files import comparison_file, sweep_file
 from steer_eval.study import PypiSource, Study
 
 MODEL_CARD = "README.md"
@@ -145,13 +148,18 @@ def _render(template: str, study: Study, results: Results, front_matter: str) ->
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        line=markdown.line, cell=markdown.table_cell, paragraphs=markdown.paragraphs, inert=markdown.inert
+        line=markdown.line,
+        cell=markdown.table_cell,
+        paragraphs=markdown.paragraphs,
+        inert=markdown.inert,
+        plain=markdown.plain,
     )
     return environment.get_template(template).render(
         front_matter=front_matter,
         study=study,
         results=results,
         models=[_model_view(study, results, model) for model in study.models],
+        transfers=transfer_views(study, results),
         claims=study.claims,
     )
 
@@ -192,7 +200,17 @@ def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
         "random": grid("random"),
         "zero": next(sweep.labelled("zero"), None) if sweep else None,
         "anchor": next(sweep.labelled("anchor"), None) if sweep else None,
-        "judged": [(each, agreements(each, results.judges)) for each in results.judges if each.model == model],
+        "judged": [
+            (each, agreements(each, results.judges)) for each in results.judges if each.model == model and each.rows
+        ],
+        "saes": sae_views(study, results, model),
+        "features": feature_views(study, results, model),
+        "compared": comparison_view(results, model),
+        "judged_comparisons": [
+            (scores_file(each.judge, model, "comparison"), each)
+            for each in results.judges
+            if each.model == model and each.compared
+        ],
         "row_count": len(rows),
         "planned": len(plan(study, model)),
         "text_count": sum(len(each.generations) for each in rows),
@@ -208,18 +226,29 @@ def _model_config(study: Study, pin: DataPin | None) -> str:
         for layer in study.vector_layers(name)
     ]
     repo = {"repo": study.repo} if study.repo else {}
-    config = {**repo, DATA: study.data, "method": study.extraction.method, "vectors": vectors}
+    config: dict[str, Any] = {**repo, DATA: study.data, "method": study.extraction.method, "vectors": vectors}
+    if study.saes:
+        config["saes"] = [
+            {
+                "model": study.models[plan.model].base_model,
+                "layer": plan.layer,
+                "file": folder_name(plan.model, plan.layer),
+            }
+            for plan in study.saes
+        ]
     return _config(study, pinned(config, pin.revision) if pin else config)
 
 
 def _data_config(study: Study) -> str:
     """Which table is which."""
-    tables = {
+    tables: dict[str, str | dict[str, str]] = {
         "contrast_pairs": study.extraction.pairs,
         "eval_prompts": study.sweep.prompts,
         "perplexity_corpus": study.perplexity.corpus,
         "sweep": {name: sweep_file(name) for name in study.models},
     }
+    if study.comparisons:
+        tables["comparison"] = {plan.model: comparison_file(plan.model) for plan in study.comparisons}
     model_repo = {"model_repo": study.repo} if study.repo else {}
     return _config(study, {"repo": study.data, **model_repo, "tables": tables})
 

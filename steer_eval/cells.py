@@ -29,18 +29,24 @@ class Cell:
         model: Name of the model in the study.
         label: `steered`, or which control: `zero` (coefficient 0 through the same hook), `random` (a random
             direction of the vector's norm), `anchor` (no edit, a system prompt instead).
-        layer: Index of the steered block; None for the anchor.
-        coef: Coefficient; 0 for `zero` and `anchor`.
+        layer: Index of the steered block; None for the anchor, and where several are steered.
+        coef: Coefficient; 0 for `zero` and `anchor`, and for methods without one.
+        variant: Which method of the study's comparison; None for a cell of the sweep. A method's cell is labelled
+            `steered`, its control `random`.
     """
 
     model: str
     label: Label
     layer: int | None
     coef: float
+    variant: str | None = None
 
     def __str__(self) -> str:
-        where = "" if self.layer is None else f" L={self.layer} c={self.coef:+g}"
-        return f"{self.model} {self.label}{where}"
+        where = "" if self.layer is None else f" L={self.layer}"
+        if self.layer is not None and (self.variant is None or self.coef):
+            where += f" c={self.coef:+g}"
+        method = f" {self.variant}" if self.variant else ""
+        return f"{self.model}{method} {self.label}{where}"
 
 
 def plan(study: Study, model: str) -> list[Cell]:
@@ -57,7 +63,21 @@ def plan(study: Study, model: str) -> list[Cell]:
 
 def wants_text(study: Study, cell: Cell) -> bool:
     """Whether the plan asks for generations of a cell, provided that it does not collapse."""
+    if cell.variant is not None:
+        return True
     return cell.label != "random" or cell.coef in study.sweep.random_text_coefficients
+
+
+def prompts_of(study: Study, cell: Cell, prompts: Sequence[str]) -> Sequence[str]:
+    """Which of the evaluation prompts a cell has text on: the first ones of the sweep, or of a comparison.
+
+    Args:
+        study: The study.
+        cell: The cell.
+        prompts: The evaluation prompts.
+    """
+    comparison = study.comparison(cell.model) if cell.variant is not None else None
+    return prompts[: study.sweep.n_prompts][: comparison.prompts if comparison else None]
 
 
 def random_direction(vector: NDArray[np.float32], *, seed: int, layer: int) -> NDArray[np.float32]:
@@ -90,14 +110,17 @@ class Conditions:
 
 
 def perplexity_key(
-    conditions: Conditions, edits: Sequence[tuple[int, float, str]], context: str | None, corpus: dict[str, Any]
+    conditions: Conditions,
+    edits: Sequence[Sequence[Any]],
+    context: str | dict[str, str] | None,
+    corpus: dict[str, Any],
 ) -> str:
     """Content key of a cell's perplexity.
 
     Args:
         conditions: Weights and machine class.
-        edits: `(layer, coefficient, SHA-256 of the vector)` of each edit.
-        context: System prompt before each window, if any.
+        edits: What decides each edit (`treatment.py`).
+        context: System prompt before each window, if any; or what else stands there.
         corpus: Checksum of the corpus and how it is cut.
     """
     return _key("perplexity", conditions, edits, {"context": context, "corpus": corpus})
@@ -105,7 +128,7 @@ def perplexity_key(
 
 def text_key(
     conditions: Conditions,
-    edits: Sequence[tuple[int, float, str]],
+    edits: Sequence[Sequence[Any]],
     system: str | None,
     prompt: str,
     max_new_tokens: int,
@@ -114,7 +137,7 @@ def text_key(
     return _key("text", conditions, edits, {"system": system, "prompt": prompt, "max_new_tokens": max_new_tokens})
 
 
-def _key(kind: str, conditions: Conditions, edits: Sequence[tuple[int, float, str]], rest: dict[str, Any]) -> str:
+def _key(kind: str, conditions: Conditions, edits: Sequence[Sequence[Any]], rest: dict[str, Any]) -> str:
     value = {
         "protocol": PROTOCOL,
         "kind": kind,

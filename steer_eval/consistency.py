@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from steer_eval.evaluation.perplexity import Interval, ratio_interval
+from steer_eval.evaluation.perplexity import Floats, Interval, ratio_interval
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.results import Sweep, SweepRow, sentence_perplexity
 from steer_eval.study import PerplexityProtocol, Study
@@ -77,10 +77,12 @@ def row_conflicts(row: SweepRow, sweep: Sweep, study: Study) -> list[Conflict]:
             formula = f"whether ppl_ratio_interval spans {study.sweep.collapse_ratio:g}"
             found.append(Conflict("collapse_undecided", formula, spans, row.undecided))
     zero = next(sweep.labelled("zero"), None)
-    if zero is not None:
+    if row.base_sentence_nll is not None:
+        found.append(_base_conflict(row, row.base_sentence_nll))
+    elif zero is not None:
         unsteered = sentence_perplexity(zero) or zero.ppl
         found.append(_compared("base_ppl", "the zero control", unsteered, row.base_ppl))
-        found.extend(_interval_conflicts(row, zero, study))
+    found.extend(_interval_conflicts(row, _unsteered_sums(row, sweep), study))
     return [conflict for conflict in found if conflict is not None]
 
 
@@ -107,9 +109,7 @@ def ratio_interval_of(row: SweepRow, sweep: Sweep, study: Study) -> Interval | N
     Returns:
         None where there is neither an interval nor the sums for one.
     """
-    zero = next(sweep.labelled("zero"), None)
-    computed = None if zero is None else _bootstrapped(row, zero, study)
-    return computed or row.interval
+    return _bootstrapped(row, _unsteered_sums(row, sweep), study) or row.interval
 
 
 def vector_conflicts(vector: SteeringVector) -> list[Conflict]:
@@ -128,8 +128,27 @@ def _norm_tolerance(vector: SteeringVector) -> float:
     return _NORM_RELATIVE_STORED.get(provenance.get("dtype", ""), NORM_RELATIVE)
 
 
-def _interval_conflicts(row: SweepRow, zero: SweepRow, study: Study) -> list[Conflict | None]:
-    expected = None if row.interval is None else _bootstrapped(row, zero, study)
+def _unsteered_sums(row: SweepRow, sweep: Sweep) -> Floats | None:
+    """Sums per sentence of the unsteered model, as the row was compared with: its own, else the zero control's."""
+    if row.base_sentence_nll is not None:
+        return row.base_sentence_nll
+    zero = next(sweep.labelled("zero"), None)
+    return None if zero is None else zero.sentence_nll
+
+
+def _base_conflict(row: SweepRow, base_nll: Floats) -> Conflict | None:
+    """An unsteered perplexity that does not follow from the sums beside it."""
+    formula = "exp(sum of base_sentence_nll / sum of sentence_tokens)"
+    if row.sentence_tokens is None or len(base_nll) != len(row.sentence_tokens):
+        sentences = 0 if row.sentence_tokens is None else len(row.sentence_tokens)
+        return Conflict("base_sentence_nll", "one sum per sentence of sentence_tokens", sentences, len(base_nll))
+    with np.errstate(over="ignore"):
+        unsteered = float(np.exp(base_nll.sum() / row.sentence_tokens.sum()))
+    return _compared("base_ppl", formula, unsteered, row.base_ppl)
+
+
+def _interval_conflicts(row: SweepRow, base_nll: Floats | None, study: Study) -> list[Conflict | None]:
+    expected = None if row.interval is None else _bootstrapped(row, base_nll, study)
     if row.interval is None or expected is None:
         return []
     formula = "the sentence bootstrap"
@@ -139,18 +158,18 @@ def _interval_conflicts(row: SweepRow, zero: SweepRow, study: Study) -> list[Con
     ]
 
 
-def _bootstrapped(row: SweepRow, zero: SweepRow, study: Study) -> Interval | None:
-    """The interval that the sentence sums of a row and of the zero control give; None where they don't fit."""
+def _bootstrapped(row: SweepRow, base_nll: Floats | None, study: Study) -> Interval | None:
+    """The interval that the sentence sums of a row and of the unsteered model give; None where they don't fit."""
     if (
         row.sentence_nll is None
         or row.sentence_tokens is None
-        or zero.sentence_nll is None
-        or not len(zero.sentence_nll) == len(row.sentence_nll) == len(row.sentence_tokens)
+        or base_nll is None
+        or not len(base_nll) == len(row.sentence_nll) == len(row.sentence_tokens)
     ):
         return None
     return _interval_of_bytes(
         row.sentence_nll.astype(np.float64).tobytes(),
-        zero.sentence_nll.astype(np.float64).tobytes(),
+        base_nll.astype(np.float64).tobytes(),
         row.sentence_tokens.astype(np.int64).tobytes(),
         study.perplexity,
     )

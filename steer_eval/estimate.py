@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steer_eval.cells import Cell
+from steer_eval.cells import Cell, prompts_of
 from steer_eval.results import Results
 from steer_eval.study import ModelReference, Study
 
@@ -75,6 +75,7 @@ def estimate(
     published: Results,
     *,
     flops: float,
+    more_tokens: int = 0,
 ) -> Estimate:
     """What measuring some cells of a model needs.
 
@@ -85,14 +86,14 @@ def estimate(
         text: Cells whose text is generated.
         published: Corpus and prompts.
         flops: Floating-point operations per second of a matrix product on this machine.
+        more_tokens: Tokens that are read beside these cells.
     """
     words = len((published.corpus or "").split())
     window = int(words * TOKENS_PER_WORD)
     if study.perplexity.beyond == "truncate":
         window = min(window, study.perplexity.window)
-    prompts = len((published.prompts or ())[: study.sweep.n_prompts])
-    texts = len(text) * prompts
-    tokens = (len(cells) + 1) * window + texts * (PROMPT_TOKENS + study.sweep.max_new_tokens)
+    texts = sum(len(prompts_of(study, cell, published.prompts or ())) for cell in text)
+    tokens = (len(cells) + 1) * window + texts * (PROMPT_TOKENS + study.sweep.max_new_tokens) + more_tokens
     size = parameters(reference.base_model)
     return Estimate(
         reference.name,

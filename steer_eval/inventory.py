@@ -28,7 +28,9 @@ TABLES = {
     "contrast_pairs": "contrast_pair",
     "eval_prompts": "eval_prompt",
     "sweep": "sweep_row",
+    "comparison": "comparison_row",
     "judge": "judge_row",
+    "judge_comparison": "judge_comparison_row",
     "judge_labels": "judge_label_row",
     "transfer_eval": "transfer_row",
     "phase_i": "phase_i_row",
@@ -36,6 +38,7 @@ TABLES = {
 """Schema of the rows of each kind of table."""
 
 DOCUMENTS = {
+    "sae_quality": "sae_quality",
     "latent_diff": "latent_diff",
     "size_comparison": "size_comparison",
     "transfer_diagnostics": "transfer_diagnostics",
@@ -252,6 +255,15 @@ def _sae_folder(path: Path, *, name: str) -> Any:
     return read_saelens(path.parent, name=name.rsplit("/", 1)[0])
 
 
+def _sae_activity(path: Path, *, name: str) -> Any:
+    """The activity beside an SAE, of as many features as the file has; whether the SAE has as many is for a rule."""
+    from steer_eval.formats.safetensors_file import read_header
+    from steer_eval.sae.feature_activity import read_feature_activity
+
+    shape = read_header(path, name=name).get("maximum", {}).get("shape", [0])
+    return read_feature_activity(path.parent, shape[0] if shape else 0, name=name.rsplit("/", 1)[0])
+
+
 def _card(path: Path, *, name: str) -> str:
     return read_text(path, name, limit=MAX_CARD_BYTES)
 
@@ -270,6 +282,7 @@ _READERS: dict[str, str | Callable[..., Any]] = {
     "transfer_map_pt": "formats.transfer:read_transfer_map_pt",
     "sae": _sae_folder,
     "sae_pt": "formats.sae:read_sae_pt",
+    "sae_activity": _sae_activity,
     "features": "formats.features:read_features",
     "card": _card,
     "perplexity_corpus": _text,

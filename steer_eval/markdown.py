@@ -13,6 +13,7 @@ _MARKUP = re.compile(r"([\\`*_\[\]<>|])")
 # Control characters, and those that turn the direction of what follows.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _PLAIN = re.compile(r"[\w.+= -]+")
+_FENCE = re.compile(r"`{3,}|~{3,}")
 _PIPE = re.compile(r"(\\*)\|")
 
 
@@ -34,6 +35,11 @@ def paragraphs(text: str) -> str:
 def inert(text: str) -> str:
     """A text on one line that is nothing but text: no markup, tag or link, and no control character."""
     return _MARKUP.sub(r"\\\1", _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line(text)))
+
+
+def plain(text: str) -> str:
+    """A text on one line of a block of code, where there is no markup: without control characters and fences."""
+    return _FENCE.sub("\N{REPLACEMENT CHARACTER}", _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line(text)))
 
 
 def name(text: str) -> str:

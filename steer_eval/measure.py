@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from steer_eval.cells import Cell, Conditions, perplexity_key, random_direction, text_key
-from steer_eval.digest import sha256_text, sha256_vector
+from steer_eval.cells import Cell, Conditions, perplexity_key, prompts_of, random_direction, text_key
+from steer_eval.digest import sha256_text
 from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation import perplexity
 from steer_eval.evaluation.corpus import TokenisedCorpus, tokenise
@@ -27,10 +27,15 @@ from steer_eval.model import LanguageModel
 from steer_eval.progress import progress_bar
 from steer_eval.results import SweepRow, Text
 from steer_eval.run import Journal
-from steer_eval.steering.interventions import Add, Intervention
+from steer_eval.steering.interventions import Add
 from steer_eval.study import Study
+from steer_eval.treatment import Treatment
+
+if TYPE_CHECKING:
+    from steer_eval.comparison.methods import Comparison
 
 _UNSTEERED = "unsteered"
+_PLAN_COMPARISON = "plan it under `comparisons:` in study.yaml (docs/study-format.md)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,7 @@ class Bench:
         corpus: Perplexity corpus.
         journal: Where finished measurements go.
         memory: Bytes that batches may take; None for half of what is free.
+        comparison: The comparison of methods, where the study has one.
     """
 
     study: Study
@@ -58,50 +64,49 @@ class Bench:
     corpus: str
     journal: Journal
     memory: int | None = None
+    comparison: Comparison | None = None
 
-    def direction(self, cell: Cell) -> np.ndarray[Any, np.dtype[np.float32]] | None:
-        """What a cell adds to the residual stream at coefficient 1; None for the anchor."""
+    def prompts_of(self, cell: Cell) -> Sequence[str]:
+        """The prompts that a cell has text on."""
+        return prompts_of(self.study, cell, self.prompts)
+
+    def treatment(self, cell: Cell) -> Treatment:
+        """What is done to a cell's rows.
+
+        Raises:
+            SteerEvalError: The cell is one of a comparison, and something that its method needs is absent or bad.
+        """
+        if cell.variant is not None:
+            if self.comparison is None:
+                raise SteerEvalError(f"{cell}: the study compares no methods on {self.model}", _PLAN_COMPARISON)
+            return self.comparison.treatment(cell)
         if cell.layer is None:
-            return None
+            return Treatment(system=self.study.sweep.anchor if cell.label == "anchor" else None)
         values = self.vectors[cell.layer].values
         if cell.label == "random" and self.study.sweep.random_seed is not None:
-            return random_direction(values, seed=self.study.sweep.random_seed, layer=cell.layer)
-        return values
-
-    def intervention(self, cell: Cell) -> Intervention:
-        """A cell's edits."""
-        direction = self.direction(cell)
-        if direction is None or cell.layer is None:
-            return ()
-        return (Add(cell.layer, torch.from_numpy(direction), cell.coef),)
-
-    def system_prompt(self, cell: Cell) -> str | None:
-        """A cell's system prompt."""
-        return self.study.sweep.anchor if cell.label == "anchor" else None
-
-    def edits(self, cell: Cell) -> list[tuple[int, float, str]]:
-        """A cell's edits as its content keys have them."""
-        direction = self.direction(cell)
-        if direction is None or cell.layer is None:
-            return []
-        return [(cell.layer, cell.coef, sha256_vector(direction))]
+            values = random_direction(values, seed=self.study.sweep.random_seed, layer=cell.layer)
+        return Treatment((Add(cell.layer, torch.from_numpy(values), cell.coef),))
 
     def perplexity_key(self, cell: Cell | None) -> str:
         """Content key of a cell's perplexity, or of the unsteered model's."""
+        return self.corpus_key(Treatment() if cell is None else self.treatment(cell))
+
+    def corpus_key(self, treatment: Treatment) -> str:
+        """Content key of a treatment's perplexity."""
         protocol = self.study.perplexity
         corpus = {"sha256": sha256_text(self.corpus), "window": protocol.window, "beyond": protocol.beyond}
-        edits, context = ([], None) if cell is None else (self.edits(cell), self.system_prompt(cell))
-        return perplexity_key(self.conditions, edits, context, corpus)
+        return perplexity_key(self.conditions, treatment.keys(), treatment.context, corpus)
 
     def text_key(self, cell: Cell, prompt: str) -> str:
         """Content key of a cell's text on one prompt."""
-        limit = self.study.sweep.max_new_tokens
-        return text_key(self.conditions, self.edits(cell), self.system_prompt(cell), prompt, limit)
+        limit, treatment = self.study.sweep.max_new_tokens, self.treatment(cell)
+        return text_key(self.conditions, treatment.keys(), treatment.system, prompt, limit)
 
     def request(self, cell: Cell, prompt: str) -> Request:
         """What to generate for a cell on one prompt."""
-        ids = self.lm.chat_ids(prompt, system=self.system_prompt(cell))
-        return Request(tuple(ids), self.intervention(cell))
+        treatment = self.treatment(cell)
+        ids = self.lm.chat_ids(prompt, system=treatment.system)
+        return Request(tuple(ids), treatment.intervention(prompt))
 
 
 def measure(bench: Bench, cells: Sequence[Cell], text_cells: Sequence[Cell]) -> list[SweepRow]:
@@ -123,25 +128,37 @@ def measure(bench: Bench, cells: Sequence[Cell], text_cells: Sequence[Cell]) -> 
 
 
 def measure_perplexity(bench: Bench, cells: Sequence[Cell]) -> None:
-    """Measure the perplexity of cells, and of the unsteered model, unless the journal has it."""
+    """Measure the perplexity of cells, and of the unsteered model in the same place, unless the journal has it.
+
+    Cells that are the same by their content are measured once.
+    """
     corpus = tokenise(bench.corpus, bench.lm, bench.study.perplexity)
-    wanted: list[Cell | None] = [None, *cells]
-    missing = [cell for cell in wanted if bench.perplexity_key(cell) not in bench.journal]
+    wanted = {bench.perplexity_key(None): _Scored(None, Treatment())}
+    for cell in cells:
+        treatment = bench.treatment(cell)
+        for scored in (_Scored(None, treatment.unsteered), _Scored(cell, treatment)):
+            wanted.setdefault(bench.corpus_key(scored.treatment), scored)
+    missing = [scored for key, scored in wanted.items() if key not in bench.journal]
+    # Cells with other tokens before the corpus see other tokens, so they are a grid of their own.
+    groups: dict[tuple[int, ...], list[_Scored]] = {}
+    for scored in missing:
+        groups.setdefault(_context_ids(bench, scored.treatment), []).append(scored)
     with progress_bar(f"perplexity {bench.model}", len(wanted), len(wanted) - len(missing)) as advance:
-        # Cells with a system prompt see other tokens, so they are a grid of their own.
-        for system in sorted({_system(bench, cell) for cell in missing}):
-            group = [cell for cell in missing if _system(bench, cell) == system]
-            seen = corpus.with_context(bench.lm.system_ids(system)) if system else corpus
-            interventions = [() if cell is None else bench.intervention(cell) for cell in group]
+        for context, group in groups.items():
+            seen = corpus.with_context(context) if context else corpus
+            interventions = [scored.treatment.intervention(scored.treatment.after) for scored in group]
             for index, nll in perplexity_grid(bench.lm, seen, interventions, memory=bench.memory):
                 _journal_perplexity(bench, group[index], seen, nll)
                 advance(1)
 
 
 def measure_text(bench: Bench, cells: Sequence[Cell]) -> None:
-    """Generate the text of cells on all prompts, unless the journal has it."""
-    rows = [(cell, prompt) for cell in cells for prompt in bench.prompts]
-    missing = [(cell, prompt) for cell, prompt in rows if bench.text_key(cell, prompt) not in bench.journal]
+    """Generate the text of cells on their prompts, unless the journal has it; once, where cells are the same."""
+    rows: dict[str, tuple[Cell, str]] = {}
+    for cell in cells:
+        for prompt in bench.prompts_of(cell):
+            rows.setdefault(bench.text_key(cell, prompt), (cell, prompt))
+    missing = [row for key, row in rows.items() if key not in bench.journal]
     requests = [bench.request(cell, prompt) for cell, prompt in missing]
     with progress_bar(f"generations {bench.model}", len(rows), len(rows) - len(missing)) as advance:
         for index, generation in generate_grid(
@@ -161,12 +178,24 @@ def settle_text(bench: Bench, cell: Cell, prompt: str) -> None:
         _journal_text(bench, cell, prompt, generation, path="serial")
 
 
-def _system(bench: Bench, cell: Cell | None) -> str:
-    return "" if cell is None else bench.system_prompt(cell) or ""
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """A treatment whose perplexity is wanted, and the cell that it is of; None for the unsteered model."""
+
+    cell: Cell | None
+    treatment: Treatment
 
 
-def _journal_perplexity(bench: Bench, cell: Cell | None, corpus: TokenisedCorpus, nll: perplexity.Floats) -> None:
+def _context_ids(bench: Bench, treatment: Treatment) -> tuple[int, ...]:
+    """Tokens before each window of the corpus."""
+    if treatment.after is not None:
+        return tuple(bench.lm.chat_ids(treatment.after, system=treatment.system))
+    return tuple(bench.lm.system_ids(treatment.system)) if treatment.system else ()
+
+
+def _journal_perplexity(bench: Bench, scored: _Scored, corpus: TokenisedCorpus, nll: perplexity.Floats) -> None:
     sums, counts = corpus.by_sentence(nll)
+    cell = scored.cell
     if not np.isfinite(sums).all():
         ways = ["take a smaller coefficient"] if cell is not None and cell.coef != 0 else []
         ways += ["set dtype: float32 in study.yaml"] if bench.lm.dtype != "float32" else []
@@ -179,7 +208,7 @@ def _journal_perplexity(bench: Bench, cell: Cell | None, corpus: TokenisedCorpus
         "sentence_nll": [float(value) for value in sums],
         "sentence_tokens": [int(value) for value in counts],
     }
-    bench.journal.add(bench.perplexity_key(cell), record)
+    bench.journal.add(bench.corpus_key(scored.treatment), record)
 
 
 def _journal_text(bench: Bench, cell: Cell, prompt: str, generation: Generation, path: str | None) -> None:
@@ -195,24 +224,26 @@ def _journal_text(bench: Bench, cell: Cell, prompt: str, generation: Generation,
     bench.journal.add(bench.text_key(cell, prompt), record)
 
 
-def _sums(bench: Bench, cell: Cell | None) -> tuple[perplexity.Floats, perplexity.Counts]:
-    record = bench.journal[bench.perplexity_key(cell)]
+def _sums(bench: Bench, treatment: Treatment) -> tuple[perplexity.Floats, perplexity.Counts]:
+    record = bench.journal[bench.corpus_key(treatment)]
     return np.array(record["sentence_nll"]), np.array(record["sentence_tokens"])
 
 
 def _ratio(bench: Bench, cell: Cell) -> float:
-    nll, tokens = _sums(bench, cell)
-    return perplexity.ratio(nll, _sums(bench, None)[0], tokens)
+    treatment = bench.treatment(cell)
+    nll, tokens = _sums(bench, treatment)
+    return perplexity.ratio(nll, _sums(bench, treatment.unsteered)[0], tokens)
 
 
 def _row(bench: Bench, cell: Cell, *, with_text: bool) -> SweepRow:
     protocol = bench.study.perplexity
-    nll, tokens = _sums(bench, cell)
-    base_nll, base_tokens = _sums(bench, None)
+    treatment = bench.treatment(cell)
+    nll, tokens = _sums(bench, treatment)
+    base_nll, base_tokens = _sums(bench, treatment.unsteered)
     base_ppl = perplexity.perplexity(base_nll, base_tokens)
     ppl = perplexity.perplexity(nll, tokens)
     texts = []
-    for index, prompt in enumerate(bench.prompts if with_text else ()):
+    for index, prompt in enumerate(bench.prompts_of(cell) if with_text else ()):
         record = bench.journal[bench.text_key(cell, prompt)]
         texts.append(Text(index, prompt, **{key: value for key, value in record.items() if key != "cell"}))
     interval = perplexity.ratio_interval(
@@ -230,5 +261,8 @@ def _row(bench: Bench, cell: Cell, *, with_text: bool) -> SweepRow:
         undecided=interval.spans(threshold),
         sentence_nll=nll,
         sentence_tokens=tokens,
-        system_prompt=bench.system_prompt(cell),
+        system_prompt=treatment.system,
+        edits=None if cell.variant is None else treatment.to_json(),
+        corpus_after=None if treatment.after is None else bench.prompts.index(treatment.after),
+        base_sentence_nll=None if treatment.after is None else base_nll,
     )

@@ -16,6 +16,7 @@ import numpy as np
 
 from steer_eval import environment
 from steer_eval.cells import Conditions
+from steer_eval.comparison.methods import Comparison
 from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.evaluation.memory import MOST_ROWS, PASS_TOKENS
@@ -131,7 +132,13 @@ def _same(path: Path, provenance: dict[str, str]) -> SteeringVector | None:
 
 
 def bench(
-    study: Study, model: LoadedModel, published: Results, journal: Journal, *, memory: int | None = None
+    study: Study,
+    model: LoadedModel,
+    published: Results,
+    journal: Journal,
+    *,
+    repo: Path | None = None,
+    memory: int | None = None,
 ) -> Bench:
     """Set up the measurement of a model's cells with the published vectors and texts.
 
@@ -140,6 +147,7 @@ def bench(
         model: The model, loaded.
         published: Vectors, prompts and corpus.
         journal: Where finished measurements go.
+        repo: The model repo, for SAEs and carried vectors; None if no methods are to be compared.
         memory: Bytes that batches may take; None for half of what is free.
 
     Raises:
@@ -161,7 +169,16 @@ def bench(
             )
         vectors[layer] = vector
     prompts = published.prompts[: study.sweep.n_prompts]
-    return Bench(study, name, model.lm, model.conditions, vectors, prompts, published.corpus, journal, memory)
+    plan = study.comparison(name)
+    comparison = None
+    if plan is not None and repo is not None:
+        model.check_layers(study.vector_layers(name))
+        if not prompts:
+            raise FormatError(study.sweep.prompts, "", "the file has no prompt", fix="a comparison needs at least one")
+        comparison = Comparison(study, plan, model.lm, published, repo, prompts[0])
+    return Bench(
+        study, name, model.lm, model.conditions, vectors, prompts, published.corpus, journal, memory, comparison
+    )
 
 
 def environment_record(model: LoadedModel) -> dict[str, Any]:

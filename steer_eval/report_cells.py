@@ -13,7 +13,10 @@ from typing import Any
 
 from steer_eval.claims.facts import judge_of
 from steer_eval.inventory import Artifact, Inventory
+from steer_eval.judge.file_names import beside
 from steer_eval.results import SweepRow
+from steer_eval.results_files import comparison_row_from_json
+from steer_eval.rules.compared_scores import comparisons, key_of
 from steer_eval.rules.sweep_files import SweepFile, model_called
 from steer_eval.study import Study
 
@@ -150,7 +153,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """Variants of one file beside the sweeps: transferred vectors, patches, features, several layers, prompts."""
+    """Variants of one file beside the sweeps: transferred vectors, patches, prompts, or all methods of a comparison."""
 
     identity: str
     title: str
@@ -297,6 +300,39 @@ def labelled_files(source: str, inventory: Inventory, naming: Naming) -> Iterato
         identity = naming.anchor(f"variants-{title}")
         cells = tuple(_variant(row.value, row.line, artifact, inventory, title, naming) for row in artifact.value)
         yield LabelledFile(identity, title, artifact.path, cells)
+    for model, artifact in comparisons(inventory).items():
+        title = f"comparison of methods, {model}" + (f", {source}" if source else "")
+        identity = naming.anchor(f"variants-{title}")
+        yield LabelledFile(identity, title, artifact.path, tuple(_methods(artifact, model, inventory, title, naming)))
+
+
+def _methods(artifact: Artifact, model: str, inventory: Inventory, title: str, naming: Naming) -> Iterator[Cell]:
+    """The methods of a comparison, each before its control."""
+    judged = {
+        named[0]: {key_of(row.value): row.value for row in reversed(scores.value)}
+        for scores in inventory.of("judge_comparison")
+        if (named := judge_of(beside(scores.name), [model])) is not None
+    }
+    for each in artifact.value:
+        row = comparison_row_from_json(each.value, model, each.line)
+        method, control = str(row.cell.variant), row.cell.label == "random"
+        found = [(judge, rows.get(key_of(each.value))) for judge, rows in judged.items()]
+        yield Cell(
+            naming.anchor(f"{title}-{method}" + ("-random" if control else "")),
+            f"{method}, random control" if control else method,
+            method,
+            each.line,
+            tuple(Generation(text.prompt, text.gen, text.stop) for text in row.generations),
+            tuple(_score(judge, value, bool(row.generations), None) for judge, value in found if value is not None),
+            row.cell.layer,
+            row.cell.coef,
+            row.ppl,
+            row.ppl_ratio,
+            (row.interval.low, row.interval.high) if row.interval else None,
+            row.collapsed,
+            bool(row.undecided),
+            row.system_prompt or "",
+        )
 
 
 def _variant(

@@ -7,7 +7,6 @@ published ones.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +14,12 @@ from typing import Any, Literal
 
 from steer_eval.audit import Audit, Coverage, audit_text
 from steer_eval.cards import DATASET_CARD, MODEL_CARD, render_data_repo, render_model_repo, write_rendered
-from steer_eval.cells import Cell, plan, wants_text
-from steer_eval.claims.measures import REGISTRY, Needs
+from steer_eval.claims.measures import Needs
 from steer_eval.claims.ties import tie_warnings
 from steer_eval.claims.verdict import FAILING, NO_RERUN, Rerun, Verdict, judge, judge_text, needs
 from steer_eval.digest import sha256_file, sha256_value
 from steer_eval.environment import Environment
 from steer_eval.errors import FormatError, SteerEvalError
-from steer_eval.estimate import estimate, machine_flops, machine_gigabytes, why_left_out
 from steer_eval.findings import Finding
 from steer_eval.formats import schema
 from steer_eval.formats.containment import inside, is_inside
@@ -30,21 +27,20 @@ from steer_eval.formats.manifest import write_manifest
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, read_json, write_json
 from steer_eval.formats.text import read_text
 from steer_eval.legacy_cards import write_beside
-from steer_eval.measure import Bench, measure, settle_text
-from steer_eval.produce import LoadedModel, bench, copy_data, environment_record, produce_vectors
-from steer_eval.progress import progress_bar
+from steer_eval.produce import copy_data
 from steer_eval.published import published_results
+from steer_eval.remeasure import Remeasurement, everything_beside_cells
 from steer_eval.repository import Repositories, StudyRepositories
-from steer_eval.results import Results, Sweep
-from steer_eval.results_files import ENVIRONMENT, load_results, sweep_file, vector_path, write_environments, write_sweep
-from steer_eval.run import Journal, opened_run
+from steer_eval.rerun import Budget, CellChoice, rerun_models
+from steer_eval.results import Results
+from steer_eval.results_files import ENVIRONMENT, comparison_file, load_results, sweep_file, vector_path
+from steer_eval.run import opened_run
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study
 from steer_eval.validate import Validation, validate
 
 Level = Literal["check", "recompute", "rerun"]
 LEVELS: tuple[Level, ...] = ("check", "recompute", "rerun")
-CellChoice = Literal["claimed", "all"]
 MAX_MINUTES = 60.0
 
 REPORT = "report.json"
@@ -154,14 +150,17 @@ def reproduce(
     environments: dict[str, Environment] = {}
     with opened_run(run, study.text) as journal:
         # Without a re-run, the published measurements are what the cards in the run directory are rendered from.
-        measured = [] if level == "rerun" else [ENVIRONMENT, *(sweep_file(model) for model in study.models)]
+        tables = [*map(sweep_file, study.models), *(comparison_file(plan.model) for plan in study.comparisons)]
+        measured = [] if level == "rerun" else [ENVIRONMENT, *tables]
         copy_data(study, repositories.data.folder, run, files=measured)
         if level == "rerun":
-            budget = _Budget(max_minutes, tell, judge_kind)
-            environments, trouble = _rerun(repositories, published, cells, run, journal, budget)
+            budget = Budget(max_minutes, tell, judge_kind)
+            wanted = needs(study, study.claims) | (everything_beside_cells(study) if cells == "all" else Needs())
+            beside = Remeasurement(repositories, published, wanted, run, journal)
+            environments, trouble = rerun_models(repositories, published, cells, run, journal, budget, wanted, beside)
             findings += trouble
             if environments:
-                again = _only(load_results(study, model_repo=run, data_repo=run), set(environments))
+                again = _only(beside.told(load_results(study, model_repo=run, data_repo=run)), set(environments))
                 rerun = Rerun(again, _same_machine_class(environments, dict(published.environments)))
         why_no_rerun = NO_RERUN[level == "rerun"]
         verdicts = judge(study, published, rerun, why_no_rerun=why_no_rerun) if level != "check" else ()
@@ -245,136 +244,8 @@ def _only(results: Results, models: set[str]) -> Results:
         results,
         sweeps={model: sweep for model, sweep in results.sweeps.items() if model in models},
         vectors={key: vector for key, vector in results.vectors.items() if key[0] in models},
+        comparisons={model: rows for model, rows in results.comparisons.items() if model in models},
     )
-
-
-@dataclass
-class _Budget:
-    """What a re-run may take, and whom to tell what it needs."""
-
-    minutes: float
-    tell: Callable[[str], None]
-    judge_kind: str
-
-
-def _rerun(
-    repositories: StudyRepositories, published: Results, cells: CellChoice, run: Path, journal: Journal, budget: _Budget
-) -> tuple[dict[str, Environment], list[Finding]]:
-    """Measure each model again into the run directory; one that can't be run, or would take too long, is a finding."""
-    study = repositories.study
-    wanted = needs(study, study.claims)
-    chosen = {name: _chosen(repositories, name, wanted, cells) for name in study.models}
-    records: dict[str, dict[str, Any]] = {}
-    left_out = _left_out(repositories, published, chosen, budget)
-    findings = list(left_out.values())
-    for name, reference in study.models.items():
-        if name in left_out:
-            continue
-        try:
-            model = LoadedModel(reference, repositories.model.folder)
-            _rerun_model(repositories, published, model, chosen[name], run, journal)
-            records[name] = environment_record(model)
-        except SteerEvalError as error:
-            findings.append(Finding("model-not-run", "error", name, "", error.message, fix=error.fix))
-    if records:
-        write_environments(run, records)
-    return {name: Environment.from_json(record) for name, record in records.items()}, findings
-
-
-def _left_out(
-    repositories: StudyRepositories, published: Results, chosen: Mapping[str, _Chosen], budget: _Budget
-) -> dict[str, Finding]:
-    """Models that this machine can't run in the time there is, smallest first; tells what each of them needs."""
-    study = repositories.study
-    flops, memory = machine_flops(), machine_gigabytes()
-    estimates = [
-        estimate(study, study.models[name], what.cells, what.text, published, flops=flops)
-        for name, what in chosen.items()
-    ]
-    findings = {}
-    left = budget.minutes
-    total = math.ceil(sum(each.minutes or 0.0 for each in estimates))
-    for wanted in sorted(estimates, key=lambda each: each.minutes or 0.0):
-        reason = why_left_out(wanted, minutes_left=left, gigabytes=memory)
-        budget.tell(f"{wanted}{f': left out, {reason}' if reason else ''}")
-        if reason:
-            fix = f"on a machine with enough memory: {_command(repositories, total)}" if wanted.minutes else ""
-            message = f"{wanted.base_model} was not run: {reason}"
-            findings[wanted.model] = Finding("model-left-out", "warning", wanted.model, "", message, fix=fix)
-        else:
-            left -= wanted.minutes or 0.0
-    if budget.judge_kind != "recorded":
-        budget.tell(f"judges: {budget.judge_kind}, after the re-run: published texts first, then the new ones")
-    elif any(REGISTRY[claim.measure].unit == "score" for claim in study.claims if claim.measure in REGISTRY):
-        budget.tell("judges: no calls; their published scores are checked, not made again")
-    return findings
-
-
-def _command(repositories: StudyRepositories, minutes: int) -> str:
-    """The command that runs all models of a study again."""
-    study = f" --study {repositories.study.name}" if repositories.words else ""
-    where = f"{repositories.model.name} --data {repositories.data.name}{study}"
-    return f"steer-eval reproduce {where} --max-minutes {minutes}"
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """What to measure again on one model."""
-
-    cells: tuple[Cell, ...]
-    text: tuple[Cell, ...]
-    layers: tuple[int, ...]
-
-
-def _chosen(repositories: StudyRepositories, model: str, wanted: Needs, cells: CellChoice) -> _Chosen:
-    study = repositories.study
-    planned = plan(study, model)
-    if cells == "all":
-        speaking = tuple(cell for cell in planned if wants_text(study, cell))
-        return _Chosen(tuple(planned), speaking, study.vector_layers(model))
-    # The zero control carries the unsteered model's sums, on which all ratios rest.
-    chosen = tuple(cell for cell in planned if cell in wanted.perplexity or cell in wanted.text or cell.label == "zero")
-    layers = tuple(layer for layer in study.vector_layers(model) if (model, layer) in wanted.vectors)
-    return _Chosen(chosen, tuple(cell for cell in planned if cell in wanted.text), layers)
-
-
-def _rerun_model(
-    repositories: StudyRepositories,
-    published: Results,
-    model: LoadedModel,
-    chosen: _Chosen,
-    run: Path,
-    journal: Journal,
-) -> None:
-    study = repositories.study
-    if chosen.layers and published.pairs is not None:
-        produce_vectors(study, model, published.pairs, chosen.layers, run)
-    # Cells are steered with the published vectors: a claim about a cell is about those.
-    place = bench(study, model, published, journal)
-    rows = measure(place, chosen.cells, chosen.text)
-    name = model.reference.name
-    if name in published.sweeps and _settle(place, Sweep(sweep_file(name), tuple(rows)), published.sweeps[name]):
-        rows = measure(place, chosen.cells, chosen.text)
-    write_sweep(run, name, rows)
-
-
-def _settle(place: Bench, again: Sweep, published: Sweep) -> bool:
-    """Generate texts that differ from the published ones again on the serial path; says whether there were any."""
-    differing: list[tuple[Cell, str]] = []
-    for row in again.rows:
-        before = published.find(row.cell)
-        known = {text.prompt_idx: text for text in before.generations} if before else {}
-        differing += [
-            (row.cell, text.prompt)
-            for text in row.generations
-            if text.prompt_idx in known and text.path is None and text.gen != known[text.prompt_idx].gen
-        ]
-    if differing:
-        with progress_bar(f"differing texts, serially {place.model}", len(differing)) as advance:
-            for cell, prompt in differing:
-                settle_text(place, cell, prompt)
-                advance(1)
-    return bool(differing)
 
 
 def _same_machine_class(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,6 +73,10 @@ class SweepRow:
         sentence_tokens: Scored tokens per sentence `[sentences]`, where published.
         system_prompt: The anchor's system prompt.
         line: Line in the file that it was read from.
+        edits: In a comparison of methods, what happens to the residual stream (`schemas/comparison_row.schema.json`).
+        corpus_after: Index of the prompt as whose reply the corpus was scored, steered and unsteered; None where it was
+            scored by itself.
+        base_sentence_nll: The unsteered model's sums in that place `[sentences]`.
     """
 
     cell: Cell
@@ -87,6 +91,9 @@ class SweepRow:
     sentence_tokens: Counts | None = None
     system_prompt: str | None = None
     line: int | None = None
+    edits: tuple[Mapping[str, Any], ...] | None = None
+    corpus_after: int | None = None
+    base_sentence_nll: Floats | None = None
 
     def collapse_undecided(self, threshold: float) -> bool:
         """Whether the ratio's interval spans the collapse ratio."""
@@ -126,6 +133,10 @@ class Results:
         unusable: For files that could not be used, why.
         tables: The tables of the dataset repo, as they can be loaded; empty where they were not looked at.
         judges: Tables of judges' scores, as cards show them.
+        comparisons: Rows of the comparison of methods, by model.
+        saes: How good each SAE is (`schemas/sae_quality.schema.json`), by model and layer.
+        feature_tables: Feature tables (`schemas/features.schema.json`), by model and layer.
+        transfers: Diagnostics of each transfer (`schemas/transfer_diagnostics.schema.json`), by its name.
     """
 
     sweeps: Mapping[str, Sweep]
@@ -140,6 +151,10 @@ class Results:
     facts: Facts | None = None
     tables: tuple[TableConfig, ...] = ()
     judges: tuple[JudgeTable, ...] = ()
+    comparisons: Mapping[str, Sweep] = field(default_factory=dict)
+    saes: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
+    feature_tables: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
+    transfers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def vector_file(self, model: str, layer: int) -> str:
         """Path of a vector; where it would be if it is absent."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from steer_eval.cells import Cell
 from steer_eval.contrast import ContrastPair
 from steer_eval.environment import Environment
 from steer_eval.errors import FormatError
-from steer_eval.evaluation.perplexity import Interval
+from steer_eval.evaluation.perplexity import Floats, Interval
 from steer_eval.formats import schema
 from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import (
@@ -33,8 +34,10 @@ from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector
 from steer_eval.judge.tables import judge_tables
 from steer_eval.results import Results, Sweep, SweepRow, Text
+from steer_eval.sae.results import read_saes, read_tables
 from steer_eval.study import Study
 from steer_eval.table_configs import study_tables
+from steer_eval.transfer.results import read_transfers
 
 ENVIRONMENT = "environment.json"
 ENVIRONMENT_SCHEMA = "steer-eval/environment/1"
@@ -46,6 +49,11 @@ Value = TypeVar("Value")
 def sweep_file(model: str) -> str:
     """Path of a model's sweep inside a dataset repo."""
     return f"sweep_{model}.jsonl"
+
+
+def comparison_file(model: str) -> str:
+    """Path of a model's comparison of methods inside a dataset repo."""
+    return f"comparison_{model}.jsonl"
 
 
 def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
@@ -66,6 +74,7 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
             return None
 
     sweeps: dict[str, Sweep] = {}
+    comparisons: dict[str, Sweep] = {}
     vectors: dict[tuple[str, int], SteeringVector] = {}
     vector_files: dict[tuple[str, int], str] = {}
     for model in study.models:
@@ -73,6 +82,10 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
         sweep = attempt(file, partial(read_sweep, data_repo, model))
         if sweep is not None:
             sweeps[model] = sweep
+        if study.comparison(model) is not None:
+            compared = attempt(comparison_file(model), partial(read_comparison, data_repo, model))
+            if compared is not None:
+                comparisons[model] = compared
         for layer in study.vector_layers(model):
             path = vector_path(model_repo, model, layer)
             vector = attempt(path, partial(_read_vector, model_repo, path))
@@ -92,6 +105,10 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
         unusable=unusable,
         tables=study_tables(data_repo, study.chosen_names, study.models),
         judges=judge_tables(data_repo, study.models),
+        comparisons=comparisons,
+        saes=read_saes(study, model_repo, attempt),
+        feature_tables=read_tables(study, model_repo, attempt),
+        transfers=read_transfers(study, model_repo, attempt),
     )
 
 
@@ -134,6 +151,22 @@ def read_sweep(data_repo: Path, model: str) -> Sweep:
 def write_sweep(data_repo: Path, model: str, rows: Sequence[SweepRow]) -> None:
     """Write a model's sweep, atomically."""
     write_jsonl(data_repo / sweep_file(model), (row_to_json(row) for row in rows))
+
+
+def read_comparison(data_repo: Path, model: str) -> Sweep:
+    """Read a model's comparison of methods.
+
+    Raises:
+        FormatError: The file is absent or a row of it is bad.
+    """
+    file = comparison_file(model)
+    rows = read_table(data_repo, file, schema="comparison_row")
+    return Sweep(file, tuple(comparison_row_from_json(row.value, model, row.line) for row in rows))
+
+
+def write_comparison(data_repo: Path, model: str, rows: Sequence[SweepRow]) -> None:
+    """Write a model's comparison of methods, atomically."""
+    write_jsonl(data_repo / comparison_file(model), (row_to_json(row) for row in rows))
 
 
 def read_pairs(data_repo: Path, study: Study) -> tuple[ContrastPair, ...]:
@@ -224,12 +257,26 @@ def row_from_json(value: dict[str, Any], model: str, line: int | None) -> SweepR
     )
 
 
+def comparison_row_from_json(value: dict[str, Any], model: str, line: int | None) -> SweepRow:
+    """A comparison's row from its JSON object, which satisfies `schemas/comparison_row.schema.json`."""
+    row, base_nll = row_from_json(value, model, line), value.get("base_sentence_nll")
+    return replace(
+        row,
+        cell=replace(row.cell, variant=value["variant"]),
+        edits=tuple(value["edits"]),
+        corpus_after=value.get("corpus_after"),
+        base_sentence_nll=None if base_nll is None else np.array(base_nll, dtype=np.float64),
+    )
+
+
 def row_to_json(row: SweepRow) -> dict[str, Any]:
-    """A sweep row as a JSON object; what is not known is left out."""
+    """A row of a sweep or a comparison as a JSON object; what is not known is left out."""
     value: dict[str, Any] = {
+        **({} if row.cell.variant is None else {"variant": row.cell.variant}),
         "label": row.cell.label,
         "layer": row.cell.layer,
         "coef": row.cell.coef,
+        **({} if row.edits is None else {"edits": [dict(edit) for edit in row.edits]}),
         "base_ppl": row.base_ppl,
         "ppl": row.ppl,
         "ppl_ratio": row.ppl_ratio,
@@ -242,10 +289,18 @@ def row_to_json(row: SweepRow) -> dict[str, Any]:
     if row.system_prompt is not None:
         value["system_prompt"] = row.system_prompt
     if row.sentence_nll is not None and row.sentence_tokens is not None:
-        value["sentence_nll"] = [round(float(nll), NLL_DECIMALS) for nll in row.sentence_nll]
+        value["sentence_nll"] = _rounded(row.sentence_nll)
         value["sentence_tokens"] = [int(tokens) for tokens in row.sentence_tokens]
+    if row.corpus_after is not None:
+        value["corpus_after"] = row.corpus_after
+    if row.base_sentence_nll is not None:
+        value["base_sentence_nll"] = _rounded(row.base_sentence_nll)
     value["generations"] = [
         {key: part for key in Text.__dataclass_fields__ if (part := getattr(text, key)) is not None}
         for text in row.generations
     ]
     return value
+
+
+def _rounded(nll: Floats) -> list[float]:
+    return [round(float(value), NLL_DECIMALS) for value in nll]

@@ -7,7 +7,7 @@ Invariant: a `Study` is a frozen value that satisfies `schemas/study.schema.json
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import numpy as np
 
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.printed import Printed
+from steer_eval.comparison.plan import ComparisonPlan, comparison_plan
 from steer_eval.errors import FormatError
 from steer_eval.formats import schema, strict_yaml
 from steer_eval.formats.text import read_text
@@ -164,6 +165,7 @@ class Study:
     repo: str = ""
     saes: tuple[SaePlan, ...] = ()
     transfers: tuple[TransferPlan, ...] = ()
+    comparisons: tuple[ComparisonPlan, ...] = ()
     text: str = field(default="", repr=False, compare=False)
 
     @property
@@ -187,6 +189,10 @@ class Study:
         """Coefficients of a model's sweep."""
         return self.models[model].coefficients or self.sweep.coefficients
 
+    def comparison(self, model: str) -> ComparisonPlan | None:
+        """The comparison of methods on a model, if there is one."""
+        return next((plan for plan in self.comparisons if plan.model == model), None)
+
 
 def load_study(path: Path, *, name: str | None = None) -> Study:
     """Read and check a study file.
@@ -203,6 +209,8 @@ def load_study(path: Path, *, name: str | None = None) -> Study:
         raise FormatError(name, "", "the file is absent", fix="a study's model repo has a study.yaml at its root")
     text = read_text(path, name, limit=MAX_BYTES)
     document = strict_yaml.parse(text, name)
+    if document is None:
+        raise FormatError(name, "", "the file is empty", fix="docs/study-format.md shows what a study says")
     schema.check(document, "study", file=name)
     study = _from_document(document, text)
     _check_agreement(study, name)
@@ -238,6 +246,7 @@ def _from_document(document: dict[str, Any], text: str) -> Study:
         claims=tuple(_claim(value) for value in document["claims"]),
         saes=tuple(sae_plan(value) for value in document.get("saes", ())),
         transfers=tuple(transfer_plan(value) for value in document.get("transfers", ())),
+        comparisons=tuple(comparison_plan(value) for value in document.get("comparisons", ())),
         text=text,
         **{
             key: document[key].strip()
@@ -310,6 +319,7 @@ def _check_agreement(study: Study, file: str) -> None:
             refuse(f"transfers.{number}", "a transfer to where it is from", "two places", transfer.name)
     if len({transfer.name for transfer in study.transfers}) < len(study.transfers):
         refuse("transfers", "two transfers from one place to the same other", "one", "two")
+    _check_comparisons(study, refuse)
     strays_c = sorted(set(study.sweep.random_text_coefficients) - set(study.sweep.coefficients))
     if strays_c:
         refuse(
@@ -329,3 +339,43 @@ def _check_agreement(study: Study, file: str) -> None:
         model = claim.select.model
         if model is not None and model not in study.models:
             refuse(f"claims[{index}].select.model", "the study has no such model", sorted(study.models), model)
+
+
+def _check_comparisons(study: Study, refuse: Callable[[str, str, object, object], None]) -> None:
+    """Refuse comparisons of what the study does not plan."""
+    for number, plan in enumerate(study.comparisons):
+        place = f"comparisons.{number}"
+        if plan.model not in study.models:
+            refuse(f"{place}.model", "the study has no such model", sorted(study.models), plan.model)
+        layers = list(study.vector_layers(plan.model))
+        if plan.layer not in layers:
+            refuse(f"{place}.layer", "the model has no vector there", layers, plan.layer)
+        strays = sorted(set(plan.stack) - set(layers))
+        if strays:
+            refuse(f"{place}.stack", "the model has no vector at a stacked layer", layers, strays)
+        coefficients = list(study.coefficients(plan.model))
+        if plan.coefficient not in coefficients:
+            refuse(f"{place}.coefficient", "the sweep has no such coefficient", coefficients, plan.coefficient)
+        if plan.features is not None:
+            _check_features(study, plan, place, refuse)
+        if plan.transfer is not None:
+            carried = [transfer.name for transfer in study.transfers if transfer.target.model == plan.model]
+            if plan.transfer not in carried:
+                refuse(f"{place}.transfer", "the study plans no such transfer to the model", carried, plan.transfer)
+        if plan.prompts is not None and study.sweep.n_prompts is not None and plan.prompts > study.sweep.n_prompts:
+            most = f"<= {study.sweep.n_prompts}"
+            refuse(f"{place}.prompts", "more prompts than the sweep has text on", most, plan.prompts)
+    if len({plan.model for plan in study.comparisons}) < len(study.comparisons):
+        refuse("comparisons", "two comparisons on one model", "one", "two")
+
+
+def _check_features(
+    study: Study, plan: ComparisonPlan, place: str, refuse: Callable[[str, str, object, object], None]
+) -> None:
+    """Refuse to clamp features that no table lists."""
+    tables = {sae.layer: sae.table for sae in study.saes if sae.model == plan.model and sae.table is not None}
+    table = tables.get(plan.layer)
+    if table is None:
+        refuse(f"{place}.features", "saes plans no feature table at that layer", sorted(tables), plan.layer)
+    elif plan.features is not None and plan.features > table.top:
+        refuse(f"{place}.features", "more features than the table has", f"<= {table.top}", plan.features)

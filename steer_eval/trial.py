@@ -18,7 +18,7 @@ from steer_eval.evaluation.generation import Generation, Request
 from steer_eval.evaluation.grid_generation import generate_grid
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.model import LanguageModel
-from steer_eval.steering.interventions import Add, Intervention
+from steer_eval.steering.interventions import Add
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Trial:
         """The unsteered model, and then each layer with each coefficient."""
         return (UNSTEERED, *(Variant(layer, coef) for layer in self.vectors for coef in self.coefs))
 
-    def intervention(self, variant: Variant) -> Intervention:
+    def intervention(self, variant: Variant) -> tuple[Add, ...]:
         """A variant's edits."""
         if variant.layer is None:
             return ()

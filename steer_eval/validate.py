@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steer_eval.cards import check_cards
+from steer_eval.comparison.plan import ComparisonPlan
 from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
 from steer_eval.formats.containment import FIX, REASON, is_inside, links_out
@@ -22,6 +23,8 @@ from steer_eval.repository import Repositories, StudyRepositories
 from steer_eval.results import Sweep
 from steer_eval.results_files import (
     ENVIRONMENT,
+    comparison_file,
+    comparison_row_from_json,
     load_results,
     read_corpus,
     read_environments,
@@ -31,14 +34,17 @@ from steer_eval.results_files import (
 )
 from steer_eval.rules.card_files import card_file_findings
 from steer_eval.rules.claims import check_claims
+from steer_eval.rules.comparisons import comparison_findings
 from steer_eval.rules.evaluations import evaluation_findings
 from steer_eval.rules.files import absent_cards, absent_data, file_findings, unread_findings
 from steer_eval.rules.judges import judge_findings
 from steer_eval.rules.prompts import prompt_leaks
+from steer_eval.rules.sae_companions import companion_findings
 from steer_eval.rules.saes import sae_findings
 from steer_eval.rules.sweep_files import sweep_file_findings, sweep_files
 from steer_eval.rules.sweeps import sweep_findings
 from steer_eval.rules.texts import text_findings
+from steer_eval.rules.transfer_diagnostics import diagnostics_findings, planned_diagnostics_findings
 from steer_eval.rules.transfers import transfer_findings
 from steer_eval.rules.vector_files import vector_file_findings
 from steer_eval.rules.vectors import vector_findings
@@ -140,7 +146,9 @@ def _between_files(inventory: Inventory, study: Study | None) -> list[Finding]:
         *text_findings(inventory, study),
         *vector_file_findings(inventory),
         *sae_findings(inventory),
+        *companion_findings(inventory),
         *transfer_findings(inventory, sweeps),
+        *diagnostics_findings(inventory),
         *sweep_file_findings(inventory, sweeps, planned),
         *judge_findings(inventory, sweeps),
         *evaluation_findings(inventory, sweeps),
@@ -159,6 +167,9 @@ def _of_study(target: StudyRepositories, inventory: Inventory, *, with_cards: bo
     ]
     for model, sweep in _readable_sweeps(study, inventory, data_prefix):
         findings += sweep_findings(study, model, sweep, results, data_prefix)
+    findings += planned_diagnostics_findings(study, inventory, model_prefix)
+    for plan, compared in _readable_comparisons(study, inventory, data_prefix):
+        findings += comparison_findings(study, plan, compared, results, repo=target.model.folder, prefix=data_prefix)
     findings += _environment(data, data_prefix)
     if target.words:
         findings += card_file_findings(inventory)
@@ -171,6 +182,7 @@ def _tables(study: Study, data: Path, inventory: Inventory, prefix: str) -> list
     """Tables that a study names and that are absent, or lack what it asks of them."""
     present = {artifact.file: artifact for artifact in inventory.artifacts}
     wanted = [study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus, *map(sweep_file, study.models)]
+    wanted += [comparison_file(plan.model) for plan in study.comparisons]
     findings = [
         Finding("table", "error", prefix + file, "", "the file is absent", fix="study.yaml needs it")
         for file in wanted
@@ -199,6 +211,16 @@ def _readable_sweeps(study: Study, inventory: Inventory, prefix: str) -> Iterabl
             if artifact.file == prefix + file:
                 rows = tuple(row_from_json(row.value, model, row.line) for row in artifact.value)
                 yield model, Sweep(file, rows)
+
+
+def _readable_comparisons(study: Study, inventory: Inventory, prefix: str) -> Iterable[tuple[ComparisonPlan, Sweep]]:
+    """Planned comparisons with the rows that can be read."""
+    for plan in study.comparisons:
+        file = comparison_file(plan.model)
+        for artifact in inventory.of("comparison"):
+            if artifact.file == prefix + file:
+                rows = tuple(comparison_row_from_json(row.value, plan.model, row.line) for row in artifact.value)
+                yield plan, Sweep(file, rows)
 
 
 def _environment(data: Path, prefix: str) -> list[Finding]:

@@ -19,6 +19,27 @@ FINDING = {
     "fix": "",
 }
 ESTIMATE = {"value": 0.5, "stderr": None}
+COMPARISON_ROW = {
+    "variant": "anchor+addition",
+    "label": "steered",
+    "layer": 2,
+    "coef": 1.0,
+    "edits": [
+        {"kind": "add", "layer": 2, "coefficient": 1.0, "positions": "all", "norm": 4.0, "vector_sha256": HEX},
+        {"kind": "clamp", "layer": 2, "positions": "all", "features": [3, 1], "values": [0.0, 7.5], "sae_sha256": HEX},
+        {"kind": "patch", "layer": 2, "positions": "prompt", "source": "anchor"},
+    ],
+    "base_ppl": 26.0,
+    "ppl": 39.0,
+    "ppl_ratio": 1.5,
+    "collapsed": False,
+    "system_prompt": "Be firm.",
+    "sentence_nll": [70.5],
+    "sentence_tokens": [19],
+    "corpus_after": 0,
+    "base_sentence_nll": [60.5],
+    "generations": [{"prompt_idx": 0, "prompt": "p", "gen": "g"}],
+}
 CAPABILITY = {
     "schema": "steer-eval/capability/1",
     "target": "lab/persona",
@@ -291,8 +312,23 @@ EXAMPLES: dict[str, Any] = {
         "shards": [{"file": "train-00000.safetensors", "split": "train", "rows": 5}],
     },
     "capability": CAPABILITY,
+    "comparison_row": COMPARISON_ROW,
     "diff": DIFF,
+    "feature_activity": {
+        "__metadata__": {"format": "steer-eval/feature-activity/1", "tokens": "3200"},
+        "maximum": {"dtype": "F32", "shape": [12], "data_offsets": [0, 48]},
+        "frequency": {"dtype": "F32", "shape": [12], "data_offsets": [48, 96]},
+    },
     "job": JOB,
+    "judge_comparison_row": {
+        "variant": "rotation",
+        "label": "random",
+        "layer": 6,
+        "coef": -2.0,
+        "mature_anger": 4.5,
+        "juvenile_rage": 1.0,
+        "coherence": 5.0,
+    },
     "judgement": JUDGEMENT,
     "judging": JUDGING,
     "probe_text": {"text": "t"},
@@ -313,6 +349,21 @@ EXAMPLES: dict[str, Any] = {
 }
 
 COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
+    "feature_activity": [
+        (["__metadata__", "format"], "steer-eval/feature-activity/2", "format"),
+        (["__metadata__", "tokens"], "0", "tokens"),
+        (["maximum", "dtype"], "F64", "maximum.dtype"),
+        (["frequency", "shape"], [3, 4], "frequency.shape"),
+        (["mean"], {}, "mean"),
+    ],
+    "judge_comparison_row": [
+        (["variant"], ABSENT, "variant"),
+        (["variant"], "", "variant"),
+        (["label"], ABSENT, "label"),
+        (["label"], "method", "label"),
+        (["layer"], "18", "layer"),
+        (["coherence"], 5.5, "coherence"),
+    ],
     "activations": [
         (["key", "layer"], -1, "key.layer"),
         (["shards", 0, "file"], "../x.safetensors", "shards[0].file"),
@@ -324,6 +375,20 @@ COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
         (["conditions"], [], "conditions"),
         (["results", 0, "base", "stderr"], -1, "results[0].base.stderr"),
         (["results", 0, "steered", 0, "difference"], ABSENT, "difference"),
+    ],
+    "comparison_row": [
+        (["variant"], ABSENT, "variant"),
+        (["variant"], "A b", "variant"),
+        (["label"], "anchor", "label"),
+        (["ppl"], 0, "ppl"),
+        (["edits", 0, "kind"], "push", "edits[0]"),
+        (["edits", 0, "norm"], ABSENT, "edits[0]"),
+        (["edits", 0, "layer"], -1, "edits[0].layer"),
+        (["edits", 1, "values"], [], "edits[1]"),
+        (["edits", 2, "positions"], "all", "edits[2]"),
+        (["edits", 2, "source"], "dream", "edits[2]"),
+        (["corpus_after"], ABSENT, "corpus_after"),
+        (["base_sentence_nll"], ABSENT, "base_sentence_nll"),
     ],
     "diff": [
         (["artifacts", 0, "change"], "moved", "artifacts[0].change"),

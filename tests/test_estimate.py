@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from compared import study_of
 from studies import build
 
 from steer_eval.cells import plan, wants_text
+from steer_eval.comparison.cells import comparison_cells
 from steer_eval.estimate import (
     PROMPT_TOKENS,
     TOKENS_PER_WORD,
@@ -17,6 +19,7 @@ from steer_eval.estimate import (
     parameters,
     why_left_out,
 )
+from steer_eval.results import Results
 
 FLOPS = 1e11
 
@@ -86,3 +89,12 @@ def test_the_machine_is_measured():
     assert machine_flops() > 1e8
     memory = machine_gigabytes()
     assert memory is None or memory > 0.5
+
+
+def test_a_comparison_has_texts_on_its_own_prompts(tmp_path):
+    study = study_of(tmp_path, prompts=2)
+    cells = comparison_cells(study, "tiny")
+    published = Results({}, {}, prompts=("a", "b", "c"), corpus="one two")
+    found = estimate(study, study.models["tiny"], cells, cells, published, flops=FLOPS)
+
+    assert (found.cells, found.texts) == (len(cells), 2 * len(cells))

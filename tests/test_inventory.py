@@ -127,12 +127,20 @@ TABLE_ROWS = {
     "contrast_pairs.jsonl": {"scenario": "s", "angry": "a", "calm": "c"},
     "eval_prompts.jsonl": {"scenario": "s"},
     "judge_x_large.jsonl": {"layer": 6, "coef": 2.0, **SCORES},
+    "judge_x_large_comparison.jsonl": {
+        **{"variant": "addition", "label": "steered", "layer": 6, "coef": 2.0, **SCORES},
+    },
     "judge_x_transfer.jsonl": {"label": "native", **SCORES},
     "judge_phase_i.jsonl": {"label": "patch", **SCORES},
     "transfer_eval.jsonl": {"label": "native", "ppl": 30.0, "ppl_ratio": 1.1, "norm": 1.0, "generations": []},
     "anchor_eval.jsonl": {"label": "prompt_only", "system_prompt": "p", "generations": []},
     "sweep_x.jsonl": {
         **{"layer": 1, "coef": 2.0, "base_ppl": 20.0, "ppl": 30.0},
+        **{"ppl_ratio": 1.5, "collapsed": False, "generations": []},
+    },
+    "comparison_x.jsonl": {
+        **{"layer": 1, "coef": 2.0, "variant": "addition", "label": "steered", "edits": []},
+        **{"base_ppl": 20.0, "ppl": 30.0, "sentence_nll": [1.0], "sentence_tokens": [1]},
         **{"ppl_ratio": 1.5, "collapsed": False, "generations": []},
     },
 }

@@ -70,3 +70,11 @@ def test_a_hostile_name_is_nothing_but_text():
     assert "\u202e" not in shown
     assert "\n" not in shown
     assert not re.search(r"(?<!\\)[<>|\[\]]", shown)
+
+
+@given(st.text("a`~\n\r\x1b\u202e ", max_size=30))
+def test_what_stands_in_a_block_of_code_can_not_end_it(text):
+    written = markdown.plain(text)
+
+    assert "\n" not in written
+    assert not re.search(r"`{3}|~{3}|[\x00-\x1f\u202e]", written)

@@ -7,7 +7,8 @@ import pytest
 from studies import CORPUS, PROMPTS, document, write_study
 from tiny_models import HIDDEN, random_vector, tiny_language_model
 
-from steer_eval.cells import Cell, Conditions
+from steer_eval.cells import Cell, Conditions, perplexity_key, random_direction, text_key
+from steer_eval.digest import sha256_text, sha256_vector
 from steer_eval.errors import SteerEvalError
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.measure import Bench, measure_perplexity
@@ -69,3 +70,26 @@ def test_a_huge_vector_is_the_same_trouble(bench):
     huge = replace(bench, vectors={1: SteeringVector(values, 1, {})})
     with pytest.raises(SteerEvalError, match="not finite"):
         measure_perplexity(huge, [Cell("tiny", "steered", 1, 10.0)])
+
+
+def test_cells_of_a_sweep_are_keyed_as_journals_have_them(bench):
+    corpus = {"sha256": sha256_text(CORPUS), "window": 512, "beyond": "windows"}
+    for cell, values in (
+        (GOOD, bench.vectors[1].values),
+        (Cell("tiny", "zero", 1, 0.0), bench.vectors[1].values),
+        (Cell("tiny", "random", 3, 2.0), random_direction(bench.vectors[3].values, seed=7, layer=3)),
+    ):
+        edits = [(cell.layer, cell.coef, sha256_vector(values))]
+        assert bench.perplexity_key(cell) == perplexity_key(bench.conditions, edits, None, corpus)
+        assert bench.text_key(cell, "p") == text_key(bench.conditions, edits, None, "p", 80)
+    anchor = Cell("tiny", "anchor", None, 0.0)
+    assert bench.perplexity_key(anchor) == perplexity_key(bench.conditions, [], "Be firm.", corpus)
+    assert bench.text_key(anchor, "p") == text_key(bench.conditions, [], "Be firm.", "p", 80)
+    assert bench.perplexity_key(None) == perplexity_key(bench.conditions, [], None, corpus)
+
+
+def test_a_cell_of_a_comparison_that_is_not_planned_says_where_to_plan_it(bench):
+    with pytest.raises(SteerEvalError, match="compares no methods") as caught:
+        bench.treatment(Cell("tiny", "steered", 1, 1.0, "addition"))
+
+    assert "comparisons" in caught.value.fix

@@ -22,8 +22,9 @@ from tqdm import tqdm
 from steer_eval.capability.tokens import Tokens
 from steer_eval.errors import SteerEvalError
 from steer_eval.model import LanguageModel, decoder_blocks
-from steer_eval.steering.hooks import RowEdits
-from steer_eval.steering.interventions import Intervention, row_deltas
+from steer_eval.steering.hooks import hooked, residual, with_residual
+from steer_eval.steering.interventions import Add
+from steer_eval.steering.row_edits import RowEdits
 
 MODEL_TYPE = "steer-eval"
 _LOGIT_ROWS = 64
@@ -64,7 +65,7 @@ class SteeredLM(HFLM):  # type: ignore[misc]
         study: str | None = None,
         data: str | None = None,
         lm: LanguageModel | None = None,
-        intervention: Intervention = (),
+        intervention: tuple[Add, ...] = (),
         device: str | None = None,
         batch_size: int | str = 1,
         **others: Any,
@@ -90,7 +91,7 @@ class SteeredLM(HFLM):  # type: ignore[misc]
         self.intervention = _checked(lm, intervention)
         self._lm = lm
 
-    def steered(self, intervention: Intervention) -> SteeredLM:
+    def steered(self, intervention: tuple[Add, ...]) -> SteeredLM:
         """The same model under another intervention; the weights are shared.
 
         Args:
@@ -106,9 +107,18 @@ class SteeredLM(HFLM):  # type: ignore[misc]
 
     @contextmanager
     def _applied(self) -> Iterator[None]:
-        # One row serves batches of any size: it is added to all of them.
-        edits = RowEdits(row_deltas([self.intervention], hidden_size=self._lm.hidden_size))
-        with edits.applied(decoder_blocks(self.model)):
+        edits = RowEdits.of(self._lm, [self.intervention])
+
+        def hook(layer: int) -> Any:
+            def edit(_module: Any, _inputs: Any, output: Any) -> Any:
+                hidden = residual(output)
+                # All tokens of all rows are steered alike, so they may as well be those of one row.
+                steered = edits.edited(layer, hidden.flatten(0, 1)[None], start=0, prompt=0)
+                return with_residual(output, steered.view(hidden.shape))
+
+            return edit
+
+        with hooked(decoder_blocks(self.model), {layer: hook(layer) for layer in edits.layers}):
             yield
 
     def _model_call(self, *args: Any, **kwargs: Any) -> Any:
@@ -194,7 +204,7 @@ def _is_given(request: Any) -> bool:
     return all(isinstance(part, Tokens) for part in request.args)
 
 
-def _checked(lm: LanguageModel, intervention: Intervention) -> Intervention:
+def _checked(lm: LanguageModel, intervention: tuple[Add, ...]) -> tuple[Add, ...]:
     """An intervention that can be added to this model's residual stream."""
     count = len(lm.blocks)
     for edit in intervention:
@@ -203,9 +213,15 @@ def _checked(lm: LanguageModel, intervention: Intervention) -> Intervention:
                 f"there is no layer {edit.layer}: the model has {count} decoder blocks, 0 to {count - 1}",
                 "give one of them; layers count from 0",
             )
-    for layer, delta in row_deltas([intervention], hidden_size=lm.hidden_size).items():
-        if not bool(delta.isfinite().all()):
+    for edit in intervention:
+        if edit.positions != "all":
             raise SteerEvalError(
-                f"what would be added at layer {layer} is too large for float32", "take a smaller coefficient"
+                f"the edit at layer {edit.layer} is for {edit.positions} positions only; lm-eval does not say which "
+                "tokens are of the prompt",
+                "steer all positions",
+            )
+        if not bool(edit.delta().isfinite().all()):
+            raise SteerEvalError(
+                f"what would be added at layer {edit.layer} is too large for float32", "take a smaller coefficient"
             )
     return intervention

@@ -25,7 +25,7 @@ from steer_eval.model import LanguageModel, load_model
 from steer_eval.repository import StudyRepositories, open_target
 from steer_eval.results import Results
 from steer_eval.results_files import load_results
-from steer_eval.steering.interventions import Add, Intervention
+from steer_eval.steering.interventions import Add
 from steer_eval.study import ModelReference, Study
 from steer_eval.trial_target import chosen_model, file_target, is_vector_file
 from steer_eval.weights import Weights, fetch
@@ -121,7 +121,7 @@ class Condition:
     layer: int | None
     coef: float
     edits: tuple[tuple[int, float, str], ...]
-    intervention: Intervention
+    intervention: tuple[Add, ...]
     file: str | None = None
 
     def __str__(self) -> str:

@@ -69,9 +69,10 @@ class Claim:
 
     @property
     def words(self) -> str:
-        """The claim in words, with `{expected}`, `{model}`, `{label}`, `{layer}` and `{coef}` filled in.
+        """The claim in words, with what it expects and what it is on filled in.
 
-        A claim that leaves its numbers to these can't say anything else than what is checked.
+        That is `{expected}`, `{model}`, `{label}`, `{layer}`, `{coef}`, `{feature}` and `{variant}`. A claim that
+        leaves its numbers to these can't say anything else than what is checked.
         """
         parts = {
             "expected": str(self.expected).lower() if isinstance(self.expected, bool) else self.expected.text,
@@ -79,6 +80,8 @@ class Claim:
             "label": self.select.label,
             "layer": self.select.layer,
             "coef": None if self.select.coef is None else f"{self.select.coef:+g}",
+            "feature": self.select.feature,
+            "variant": self.select.variant,
         }
         text = self.text
         for name, value in parts.items():

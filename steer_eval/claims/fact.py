@@ -10,13 +10,33 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from steer_eval.claims.claim import Selector
+from steer_eval.formats.features import CHANGES
 
 AXES = ("mature_anger", "juvenile_rage", "coherence")
+
+_OF_TRANSFERS = {
+    "transfer_cka": "debiased linear CKA of the paired rows of two residual streams (null: shuffled pairing)",
+    "transfer_svcca": "mean held-out canonical correlation in the leading components (null: shuffled pairing)",
+    "transfer_heldout_r2": "share of the variance of left-out texts' rows that a map explains (null: fitted again to "
+    "shuffled pairings)",
+    "transfer_cosine": "cosine of the carried vector to the native one (null: random signs of the source's pairs)",
+    "transfer_retrieval": "share of carried pair differences that are nearest to their own native one (null: shuffled "
+    "pairs)",
+}
+_TESTED = {
+    "": "{}",
+    "_null": "95th percentile of the null of: {}",
+    "_p": "share of draws, the observed one among them, that reach it: {}",
+    "_exceeds_null": "whether it lies above the 95th percentile of its null: {}",
+}
 
 DEFINITIONS = {
     "perplexity": "perplexity of the corpus in a cell, per token",
     "base_perplexity": "perplexity of the corpus under the unsteered model",
     "perplexity_ratio": "perplexity in a cell over that of the unsteered model",
+    "perplexity_ratio_low": "lower end of the interval of the perplexity ratio of a method or its control",
+    "perplexity_ratio_high": "upper end of the interval of the perplexity ratio of a method or its control",
+    "texts_changed": "texts of a method or its control that differ from the unsteered ones on the same prompts",
     "collapsed": "whether a cell is marked as collapsed",
     "mature_anger": "the judge's score of the wanted persona in a cell",
     "juvenile_rage": "the judge's score of the unwanted persona in a cell",
@@ -36,6 +56,15 @@ DEFINITIONS = {
     "correlation_count": "number of canonical correlations of an alignment",
     "carried_feature_norm": "norm of a feature's direction, carried to the other model by a method",
     "map_penalty": "penalty of the ridge map",
+    **{
+        f"{measure}{suffix}": words.format(definition)
+        for measure, definition in _OF_TRANSFERS.items()
+        for suffix, words in _TESTED.items()
+    },
+    "transfer_fitted_r2": "share of the variance of the very rows that a map was fitted on that it explains",
+    "transfer_norm_share": "norm of a vector as a map carried it over that of the native one",
+    "transfer_rows": "paired rows that the maps of a transfer were fitted on",
+    "transfer_split_half_cosine": "cosine of the vectors of every other contrast pair at one end of a transfer",
     "artifact_layer": "layer that the file of a vector, SAE or feature table records",
     "feature_delta": "mean activation of a feature with steering, less that without",
     "feature_base_mean": "mean activation of a feature without steering",
@@ -48,6 +77,37 @@ DEFINITIONS = {
     "feature_rank": "place of a feature in its table, from 1; by the size of delta if the table is in order",
     "feature_rank_by_delta": "place of a feature by delta with its sign, from 1",
     "feature_rank_by_ratio": "place of a feature by steered over base mean among those of its table, from 1",
+    "feature_prompts": "number of prompts over which the means of a feature table are",
+    "feature_discoveries": "features of an SAE that change, at a false discovery rate of 5 %; which change is meant, a "
+    "variant says: delta, forced_delta, random_delta or random_forced_delta",
+    "feature_effect": "length of a feature's change in the residual stream: |delta| * norm of its decoder row",
+    "feature_predicted": "what the steering vector alone adds to a feature before the top-k: coef * <w_enc, vector>",
+    "feature_steered_token_frequency": "share of tokens on which a feature fires with steering, in per cent",
+    "feature_base_token_frequency": "share of tokens on which a feature fires without steering, in per cent",
+    "feature_forced_delta": "change of a feature's mean activation on the unsteered text, read under the edit",
+    "feature_random_delta": "change of a feature's mean activation to the texts of a random direction of that norm",
+    "feature_random_forced_delta": "change of a feature's mean activation on the unsteered text, read under the "
+    "random direction",
+    **{
+        f"feature_{change}_{part}": f"{words} of `feature_{change}`"
+        for change in CHANGES
+        for part, words in (
+            ("low", "lower end of the paired bootstrap interval"),
+            ("high", "upper end of the paired bootstrap interval"),
+            ("q", "p-value of the paired sign-flip test, after control of the false discovery rate,"),
+        )
+    },
+    "sae_heldout_fvu": "share of the variance of held-out residuals that an SAE leaves unexplained; without attention "
+    "sinks, the mean per dimension",
+    "sae_l0": "mean number of features of an SAE that fire per held-out token",
+    "sae_heldout_tokens": "held-out tokens that an SAE was measured on, attention sinks left out",
+    "sae_clean_cross_entropy": "cross-entropy of held-out text under the model alone, in nats per token",
+    "sae_cross_entropy": "the same with the SAE's reconstruction in place of the residual stream at its layer",
+    "sae_excess_cross_entropy": "what that costs: sae_cross_entropy - sae_clean_cross_entropy",
+    "sae_recovered_cross_entropy": "share that an SAE wins back of what the mean residual in its place costs in "
+    "cross-entropy",
+    "sae_dead_share": "share of an SAE's features that fire for no token of the training text, in per cent",
+    "sae_training_tokens": "tokens of the text that an SAE was trained on",
     "sae_width": "number of features of an SAE",
     "sae_k": "features of an SAE that may fire per token",
     "file_size": "bytes of a file",

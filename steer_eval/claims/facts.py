@@ -6,15 +6,18 @@ there. Claims of a card are looked up here, so that a verdict can always show it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from steer_eval.claims.claim import Selector
+from steer_eval.claims.compared_scores import compared_score_facts
+from steer_eval.claims.comparison_facts import comparison_facts
+from steer_eval.claims.diagnostic_facts import diagnostic_facts
 from steer_eval.claims.fact import AXES, DEFINITIONS, IMPUTED, Fact, Facts, fits
 from steer_eval.claims.names import ModelNames
+from steer_eval.claims.sae_facts import sae_facts
 from steer_eval.claims.transfer_facts import transfer_facts
 from steer_eval.claims.variant_facts import scores, variant_facts
-from steer_eval.formats.features import FeatureRow, FeatureTable
 from steer_eval.inventory import TABLES, Artifact, Inventory
 from steer_eval.results import SweepRow
 from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of, model_called, sweep_files
@@ -36,10 +39,12 @@ def facts_of(inventory: Inventory, names: ModelNames) -> Facts:
             *_sweeps(sweeps),
             *_judgements(inventory, sweeps),
             *variant_facts(inventory, sweeps),
+            *comparison_facts(inventory),
+            *compared_score_facts(inventory),
             *transfer_facts(inventory),
             *_vectors(inventory),
-            *_features(inventory, names),
-            *_saes(inventory, names),
+            *diagnostic_facts(inventory),
+            *sae_facts(inventory, names),
             *_files(inventory),
         ]
     )
@@ -121,84 +126,6 @@ def _vectors(inventory: Inventory) -> Iterator[Fact]:
             yield Fact("vector_width", select, vector.values.shape[0], artifact.file, "vector")
             yield Fact("vector_layer", select, vector.layer, artifact.file, "layer")
             yield Fact("artifact_layer", select, vector.layer, artifact.file, "layer")
-
-
-def _features(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
-    for artifact in inventory.of("features"):
-        table: FeatureTable = artifact.value
-        model = names.resolve(table.model)
-        whole = Selector(model, layer=table.layer, file=artifact.path)
-        yield Fact("feature_coefficient", whole, table.coefficient, artifact.file, "coef")
-        yield Fact("feature_count", whole, len(table.rows), artifact.file, "top_features")
-        yield Fact("artifact_layer", whole, table.layer, artifact.file, "layer")
-        places = _Places.of(table)
-        for index, row in enumerate(table.rows):
-            select = replace(whole, coef=table.coefficient, feature=row.feature)
-            where = f"top_features[{index}]"
-            numbers = {
-                "feature_delta": row.delta,
-                "feature_base_mean": row.base_mean,
-                "feature_steered_mean": row.steered_mean,
-                "feature_steered_frequency": 100 * row.steered_freq,
-                "feature_base_frequency": 100 * row.base_freq,
-            }
-            if row.base_mean > 0:
-                numbers["feature_ratio"] = row.steered_mean / row.base_mean
-            # Readers set such numbers beside results of other cells, so that theirs must be said each time.
-            note = f"measured at c={table.coefficient:+g} on {table.n_prompts} prompts"
-            for measure, value in numbers.items():
-                yield Fact(measure, select, value, artifact.file, where, note)
-            yield Fact("feature_rank", select, index + 1, artifact.file, where, places.order)
-            yield Fact("feature_rank_by_delta", select, places.by_delta[row.feature], artifact.file, where, note)
-            if row.base_mean > 0:
-                among = f"among the {len(table.rows)} features of the table"
-                yield Fact("feature_rank_by_ratio", select, places.by_ratio[row.feature], artifact.file, where, among)
-
-
-@dataclass(frozen=True)
-class _Places:
-    """The places of a table's features by other orders than its own.
-
-    Args:
-        order: What the table is in the order of, in words.
-        by_delta: Place by delta with its sign, by feature.
-        by_ratio: Place by steered over base mean, by feature.
-    """
-
-    order: str
-    by_delta: Mapping[int, int]
-    by_ratio: Mapping[int, int]
-
-    @classmethod
-    def of(cls, table: FeatureTable) -> _Places:
-        sizes = [abs(row.delta) for row in table.rows]
-        in_order = sizes == sorted(sizes, reverse=True)
-        falling = sum(row.delta < 0 for row in table.rows)
-        order = "the table is in the order of the size of delta" if in_order else "the table is in no order of delta"
-        if in_order and falling:
-            order += f": {falling} of its {len(table.rows)} features fall"
-        rated = [row for row in table.rows if row.base_mean > 0]
-        return cls(
-            order,
-            _places(table.rows, lambda row: row.delta),
-            _places(rated, lambda row: row.steered_mean / row.base_mean),
-        )
-
-
-def _places(rows: Iterable[FeatureRow], key: Callable[[FeatureRow], float]) -> dict[int, int]:
-    """The place of each feature, from 1; equals share the better place."""
-    rows = list(rows)
-    values = sorted((key(row) for row in rows), reverse=True)
-    return {row.feature: values.index(key(row)) + 1 for row in rows}
-
-
-def _saes(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
-    for artifact in inventory.of("sae", "sae_pt"):
-        sae = artifact.value
-        select = Selector(names.resolve(sae.model), layer=sae.layer, file=artifact.path)
-        yield Fact("sae_width", select, sae.d_sae, artifact.file, "d_sae")
-        yield Fact("sae_k", select, sae.k, artifact.file, "k")
-        yield Fact("artifact_layer", select, sae.layer, artifact.file, "layer")
 
 
 def _files(inventory: Inventory) -> Iterator[Fact]:

@@ -39,6 +39,8 @@ _OF_TRANSFER = frozenset(
 )
 """Measures of two models, which no model, cell or judge in the words can select."""
 
+_OF_SAES = frozenset({"sae_width", "sae_k"})
+
 _OF_KINDS = frozenset({"cell_count", "collapsed_cells", "largest_coefficient_without_collapse"})
 """Measures of all cells of a kind: the steered ones, unless the words say another."""
 
@@ -60,7 +62,9 @@ def check(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> tuple[Che
         return _best_cell(extracted, facts, conflicts)
     if extracted.claim.measure in NEEDS_RERUN:
         return _not_checkable("needs a re-run"), ()
-    special = _SPECIAL.get(extracted.claim.measure)
+    # In a table of SAEs the layer says which is meant; elsewhere the file.
+    by_layer = extracted.claim.measure in _OF_SAES and extracted.claim.select.file is None
+    special = None if by_layer else _SPECIAL.get(extracted.claim.measure)
     return (special or _number)(extracted, facts, conflicts), ()
 
 
@@ -84,6 +88,9 @@ def _number(extracted: Extracted, facts: Facts, conflicts: Conflicts) -> Check:
     claim = extracted.claim
     select = _reduced(claim)
     found = facts.find(claim.measure, select)
+    if claim.measure.startswith("transfer_") and select.variant is None:
+        # Other protocols than the planned one go by their names.
+        found = [fact for fact in found if fact.select.variant is None] or found
     if not found:
         return _not_checkable(_why_none(claim.measure, select, facts))
     values = {fact.value for fact in found}

@@ -185,7 +185,7 @@ def _again(
     claim: Claim, measure: Measure, study: Study, published: Results, rerun: Rerun | None, why_no_rerun: str
 ) -> tuple[Check, ...]:
     """The check on a re-run, of what a re-run can show."""
-    if "re-run" in measure.evidence:
+    if "re-run" in measure.evidence and measure.is_rerun(study, claim.select):
         if rerun is None:
             return (_not_checkable("re-run", why_no_rerun),)
         return (_check_rerun(claim, measure, Case(study, claim.select, rerun.results, published), rerun),)
@@ -227,7 +227,7 @@ def _check_rerun(claim: Claim, measure: Measure, case: Case, rerun: Rerun) -> Ch
             elsewhere = measure.name == "identical_generations" and not same_machine_class
             word = "drifted" if elsewhere else "contradicted"
     else:
-        allowed = case.study.tolerances.get(measure.name)
+        allowed = case.study.tolerances.get(measure.name, measure.tolerance)
         tolerance, word = _within(claim.expected, observation.value, allowed)
     check = _check("re-run", observation, tolerance, word)
     if word == "drifted" and same_machine_class is not True:

@@ -78,5 +78,6 @@ def command(
         print_audit(audit)
     words = {verdict.word for verdict in audit.verdicts}
     if words <= {"not-checkable"}:
+        click.echo("no number of the text could be checked", err=True)
         ctx.exit(2)
     ctx.exit(int(bool(words & FAILING) or (strict and bool(audit.unchecked or audit.findings))))

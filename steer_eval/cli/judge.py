@@ -27,6 +27,13 @@ KINDS = ("api", "local", "probe", "recorded")
 @data_option
 @study_option
 @click.option("--against", metavar="REPO", help="Published repo: its texts are judged first, and drift is told apart.")
+@click.option(
+    "--cells",
+    type=click.Choice(["all", "sweep", "comparison"]),
+    default="all",
+    show_default=True,
+    help="Whose texts: the cells of the sweep, the methods that `steer-eval compare` measured, or both.",
+)
 @click.option("--rubric", default="mature-anger", show_default=True, metavar="NAME|FILE", help="What to score on.")
 @click.option(
     "--protocol",
@@ -78,6 +85,7 @@ def command(ctx: click.Context, /, target: str, kinds: tuple[str, ...], json: bo
     \b
     Examples:
       steer-eval judge artifacts/smollm2-135m-mature-anger --judge probe
+      steer-eval judge my-study --judge probe --cells comparison
       steer-eval judge runs/my-run --judge api --base-url http://127.0.0.1:8080/v1 --model llama --max-calls 200
     """
     from steer_eval.cli.judge_output import print_judging
@@ -92,6 +100,9 @@ def command(ctx: click.Context, /, target: str, kinds: tuple[str, ...], json: bo
     choice = Choice.of(kinds, options)
     case = open_case(target, options["data"], options["study_file"], choice.rubric)
     against = open_case(options["against"], None, options["study_file"], choice.rubric) if options["against"] else None
+    if options["cells"] != "all":
+        case = case.only(options["cells"])
+        against = against.only(options["cells"]) if against else None
     out = options["out"] or default_folder(case)
     with opened_log(out, options["replay"]) as log:
         report = run_judges(case, against, choice, log, out, lambda line: click.echo(printable(line), err=True))

@@ -57,18 +57,20 @@ def print_judging(report: Mapping[str, Any]) -> None:
 def _print_judge(console: Console, judge: Mapping[str, Any], rubric: Mapping[str, Any]) -> None:
     from rich.text import Text
 
+    from steer_eval.cells import Cell
+
     console.print(Text(printable(f"{judge['name']} ({judge['protocol']})"), "bold"))
     margin = ["margin", "95 % of its mean"] if rubric["margin"] else []
     table = _table("cell", [*rubric["axes"], *margin], ["unscored"])
     for score in judge["scores"]:
-        where = "" if score["layer"] is None else f" L={score['layer']} c={score['coef']:+g}"
+        cell = Cell(*(score[part] for part in ("model", "label", "layer", "coef", "variant")))
         values = [_number(score["scores"].get(axis)) for axis in rubric["axes"]]
         if rubric["margin"]:
             interval = score["intervals"].get("margin")
             values.append(_number(score["margin"]))
             values.append("–" if interval is None else f"{interval[0]:+.2f} … {interval[1]:+.2f}")
         why = ", ".join(f"{count} {reason}" for reason, count in score["unscored"].items())
-        table.add_row(printable(f"{score['model']} {score['label']}{where}"), *values, why)
+        table.add_row(printable(str(cell)), *values, why)
     console.print(table)
     cells = judge["cells"]
     console.print(f"{cells['scored']} cells scored, {cells['unscored']} unscored", highlight=False)

@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "Write one HTML page about a study or a run.",
     "extract": "Extract a study's steering vectors.",
     "sweep": "Measure a study's cells.",
+    "compare": "Compare ways to steer a model, each beside its random control.",
     "judge": "Score the texts of a study's cells on a rubric.",
     "sae": "Train sparse autoencoders, and rank their features by what steering does to them.",
     "transfer": "Carry vectors from one model or layer to another, and measure how far that can be believed.",

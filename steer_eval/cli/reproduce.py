@@ -20,7 +20,8 @@ from steer_eval.cli.options import (
 from steer_eval.cli.printable import printable
 
 if TYPE_CHECKING:
-    from steer_eval.reproduce import CellChoice, Level
+    from steer_eval.reproduce import Level
+    from steer_eval.rerun import CellChoice
 
 
 @click.command("reproduce")

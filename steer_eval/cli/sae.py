@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from steer_eval.cli.options import data_option, json_option, study_argument
+from steer_eval.cli.planned import open_planned
+
+if TYPE_CHECKING:
+    from steer_eval.sae.plan import SaePlan
+    from steer_eval.study import Study
 
 
 @click.group("sae")
@@ -33,18 +40,15 @@ def train(study: str, data: str | None, json: bool) -> None:
       steer-eval sae train artifacts/smollm2-135m-mature-anger
     """
     from steer_eval.cli.output import print_json
-    from steer_eval.errors import SteerEvalError
     from steer_eval.formats.manifest import write_manifest
     from steer_eval.formats.saelens import folder_name
     from steer_eval.formats.strict_json import parse
     from steer_eval.produce import LoadedModel
-    from steer_eval.repository import open_study
     from steer_eval.sae.produce import produce_sae
 
-    repositories = open_study(study, data)
+    fix = "add a section `saes:` to study.yaml (docs/study-format.md)"
+    repositories = open_planned(study, data, lambda plan: plan.saes, what="SAE", fix=fix)
     plan = repositories.study
-    if not plan.saes:
-        raise SteerEvalError(f"{study} plans no SAE", "add a section `saes:` to study.yaml (docs/study-format.md)")
     rows = []
     for name in {wanted.model: None for wanted in plan.saes}:
         model = LoadedModel(plan.models[name], repositories.model.folder)
@@ -80,22 +84,19 @@ def features(study: str, data: str | None, json: bool) -> None:
       steer-eval sae features artifacts/smollm2-135m-mature-anger
     """
     from steer_eval.cli.output import print_json
-    from steer_eval.errors import SteerEvalError
     from steer_eval.formats.manifest import write_manifest
     from steer_eval.produce import LoadedModel
-    from steer_eval.repository import open_study
     from steer_eval.results_files import load_results
-    from steer_eval.sae.produce import features_file, produce_feature_table
+    from steer_eval.sae.produce_table import produce_feature_table
+    from steer_eval.sae.results import features_file
 
-    repositories = open_study(study, data)
+    fix = "add saes.table to study.yaml (docs/study-format.md)"
+    repositories = open_planned(study, data, _with_tables, what="feature table", fix=fix)
     plan = repositories.study
-    planned = [wanted for wanted in plan.saes if wanted.table]
-    if not planned:
-        raise SteerEvalError(f"{study} plans no feature table", "add saes.table to study.yaml (docs/study-format.md)")
     model_repo, data_repo = repositories.model.folder, repositories.data.folder
     published = load_results(plan, model_repo=model_repo, data_repo=data_repo)
     tables = {}
-    for wanted in planned:
+    for wanted in _with_tables(plan):
         model = LoadedModel(plan.models[wanted.model], model_repo)
         tables[features_file(wanted.model, wanted.layer)] = produce_feature_table(
             plan, wanted, model, published, data_folder=data_repo, repo=model_repo
@@ -114,3 +115,8 @@ def features(study: str, data: str | None, json: bool) -> None:
                 f"  {row['feature_id']:>6}  delta {row['delta']:+.3f} [{low:+.3f}, {high:+.3f}]  q {row['delta_q']:.2g}"
                 f"  same text {row['forced_delta']:+.3f}  vector alone {row['predicted']:+.3f}"
             )
+
+
+def _with_tables(study: Study) -> list[SaePlan]:
+    """The SAEs of which a feature table is planned."""
+    return [wanted for wanted in study.saes if wanted.table]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steer_eval.cli.options import data_option, json_option, study_argument
+from steer_eval.cli.planned import open_planned
 
 if TYPE_CHECKING:
     from steer_eval.produce import LoadedModel
@@ -146,15 +147,8 @@ def apply(study: str, data: str | None, json: bool) -> None:
 
 def _planned(study: str, data: str | None) -> StudyRepositories:
     """A study that plans a transfer, in a folder that can be written to."""
-    from steer_eval.errors import SteerEvalError
-    from steer_eval.repository import open_study
-
-    repositories = open_study(study, data)
-    if not repositories.study.transfers:
-        fix = "add a section `transfers:` to study.yaml (docs/methods.md)"
-        raise SteerEvalError(f"{study} plans no transfer", fix)
-    repositories.model.check_writable()
-    return repositories
+    fix = "add a section `transfers:` to study.yaml (docs/methods.md)"
+    return open_planned(study, data, lambda plan: plan.transfers, what="transfer", fix=fix)
 
 
 def _loaded(repositories: StudyRepositories) -> Iterator[tuple[TransferPlan, dict[str, LoadedModel]]]:

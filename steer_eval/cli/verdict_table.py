@@ -1,6 +1,6 @@
 """The table of verdicts in a terminal: each kind of evidence has columns of its own, side by side.
 
-Invariant: a check that was not made is shown as such, and a column that nothing stands in is not there.
+Invariant: a check that was not made is shown as such, and a kind of evidence that nothing was checked on has no column.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    used = {check.evidence for verdict in verdicts for check in verdict.checks}
-    kinds = [kind for kind in ("published data", "re-run") if kind in used]
+    checks = [check for verdict in verdicts for check in verdict.checks]
+    made = {check.evidence for check in checks if check.verdict != "not-checkable"}
+    # Where nothing could be checked at all, the columns are there to say so.
+    kinds = [kind for kind in ("published data", "re-run") if kind in (made or {check.evidence for check in checks})]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("claim", ratio=1)
     table.add_column("expected", justify="right", no_wrap=True)

@@ -23,8 +23,7 @@ from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears
 from steer_eval.evaluation.row_cache import RowCache, can_join
 from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
-from steer_eval.steering.hooks import RowEdits
-from steer_eval.steering.interventions import row_deltas
+from steer_eval.steering.row_edits import RowEdits
 
 _REFILL_SHARE = 4
 """Waiting rows come in once a quarter of the places is free: reading a prompt for one row at a time shares nothing."""
@@ -80,7 +79,7 @@ def _reading_order(request: Request) -> tuple[int, tuple[int, ...], int]:
 
 @torch.no_grad()
 def _most_rows(lm: LanguageModel, budget: Budget, request: Request, longest: int) -> int:
-    probe = SharedPass(lm, request.ids, set(), cached=True)
+    probe = SharedPass(lm, request.ids, set(), prompt=len(request.ids), cached=True)
     return budget.decoding_rows(lm, probe.unsteered.cache, read=len(request.ids), tokens=longest)
 
 
@@ -118,7 +117,7 @@ class _Batch:
         self._packed = packed
         self._joins = can_join(lm, longest=tokens)
         self._cache = RowCache(lm, rows=rows, tokens=tokens)
-        self._edits = RowEdits({})
+        self._edits = RowEdits.of(lm, [])
         self._ids: dict[int, list[int]] = {}
         self._gaps: dict[int, list[float]] = {}
 
@@ -156,27 +155,25 @@ class _Batch:
         return self._packed.applied() if self._packed else nullcontext()
 
     def _edits_of(self, rows: Sequence[int]) -> RowEdits:
-        interventions = [self._requests[row].intervention for row in rows]
-        deltas = row_deltas(interventions, hidden_size=self._lm.hidden_size)
-        dtype = self._lm.module.dtype
-        return RowEdits({layer: delta.to(self._lm.device, dtype) for layer, delta in deltas.items()})
+        return RowEdits.of(self._lm, [self._requests[row].intervention for row in rows])
 
     def _keep(self, staying: Sequence[int]) -> None:
         order = self._cache.keep(staying)
         self.unfinished = [self.unfinished[place] for place in order]
-        self._edits.select(torch.tensor(order, dtype=torch.long, device=self._lm.device))
+        self._edits.select(order)
 
     def _decode(self) -> Tensor:
         """Feed each row its last token; what the LM head sees, `[rows, hidden_size]`."""
         tokens = torch.tensor([[self._ids[row][-1]] for row in self.unfinished])
-        with self._edits.applied(self._lm.blocks), decode_attention(self._lm.module):
+        with self._edits.applied(self._lm.blocks, prompt=0), decode_attention(self._lm.module):
             return self._lm.final_hidden(tokens, **self._cache.arguments())[:, -1]
 
     def _read(self, group: Sequence[int]) -> Tensor:
         """Read a prompt for rows that come in; what the LM head sees after it, `[rows, hidden_size]`."""
         ids = self._requests[group[0]].ids
         interventions = [self._requests[row].intervention for row in group]
-        below = SharedPass(self._lm, ids, {entry_layer(intervention) for intervention in interventions}, cached=True)
+        layers = {entry_layer(intervention) for intervention in interventions}
+        below = SharedPass(self._lm, ids, layers, prompt=len(ids), cached=True)
         rows = below.rows(interventions)
         self._cache.append(rows.cache, rows=len(group), tokens=len(ids))
         for row in group:

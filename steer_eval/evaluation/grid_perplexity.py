@@ -22,6 +22,9 @@ from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
 from steer_eval.steering.interventions import Intervention
 
+_STRETCH = 128
+"""Terms that are summed in float32."""
+
 
 def perplexity_grid(
     lm: LanguageModel,
@@ -81,7 +84,7 @@ class _Scored:
         self._context = len(window.context)
         ids = [*window.context, *window.ids]
         self._targets = torch.tensor(ids[self._context + 1 :], device=lm.device)
-        self._pass = SharedPass(lm, ids, layers, cached=False)
+        self._pass = SharedPass(lm, ids, layers, prompt=self._context, cached=False)
 
     def nll(self, interventions: Sequence[Intervention]) -> NDArray[np.float64]:
         """Negative log-likelihoods of the scored tokens, float64 `[rows, scored]`.
@@ -102,10 +105,13 @@ class _Scored:
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
     """Negative log-likelihood of targets `[tokens]` under logits `[tokens, vocabulary]`, which are overwritten.
 
-    The sum over the vocabulary is accumulated in float64: in float32 the sum over tens of thousands of small terms has
-    a bias of about 1e-5, which perplexity keeps.
+    In float32 the sum over tens of thousands of small terms has a bias of about 1e-5, which perplexity keeps. So
+    stretches are summed in float32 and their sums in float64; converting them all takes longer than their exponentials.
     """
     picked = logits.gather(1, targets[:, None])[:, 0].double()
     largest = logits.amax(dim=1, keepdim=True)
-    total = logits.sub_(largest).exp_().sum(dim=1, dtype=torch.float64)
+    terms = logits.sub_(largest).exp_()
+    whole = terms.shape[1] // _STRETCH * _STRETCH
+    stretches = terms[:, :whole].view(len(terms), whole // _STRETCH, _STRETCH)
+    total = stretches.sum(dim=2).sum(dim=1, dtype=torch.float64) + terms[:, whole:].sum(dim=1, dtype=torch.float64)
     return total.log() + largest[:, 0].double() - picked

@@ -17,18 +17,22 @@ from numpy.typing import NDArray
 from steer_eval.evaluation.corpus import TokenisedCorpus
 from steer_eval.evaluation.generation import Generation, Request
 from steer_eval.model import LanguageModel
-from steer_eval.steering.hooks import RowEdits
-from steer_eval.steering.interventions import Intervention, row_deltas
+from steer_eval.steering.interventions import Intervention, check_prompt
+from steer_eval.steering.row_edits import RowEdits
 
 
 @torch.no_grad()
 def perplexity_serial(lm: LanguageModel, corpus: TokenisedCorpus, intervention: Intervention) -> NDArray[np.float64]:
-    """Negative log-likelihood in nats of every scored token of a corpus, float64 `[scored_tokens]`."""
-    edits = RowEdits(row_deltas([intervention], hidden_size=lm.hidden_size))
+    """Negative log-likelihood in nats of every scored token of a corpus, float64 `[scored_tokens]`.
+
+    The context of a window is its prompt; the tokens after it count as generated.
+    """
+    edits = RowEdits.of(lm, [intervention])
     scores = []
     for window in corpus.windows:
+        check_prompt(intervention, len(window.context))
         ids = torch.tensor([[*window.context, *window.ids]], device=lm.device)
-        with edits.applied(lm.blocks):
+        with edits.applied(lm.blocks, prompt=len(window.context)):
             logits = lm.module(input_ids=ids, use_cache=False).logits.double()
         first = len(window.context)
         nll = torch.nn.functional.cross_entropy(logits[0, first:-1], ids[0, first + 1 :], reduction="none")
@@ -50,9 +54,10 @@ def generate_serial(lm: LanguageModel, request: Request, *, max_new_tokens: int)
         output_logits=True,
         return_dict_in_generate=True,
     )
+    check_prompt(request.intervention, len(request.ids))
     ids = torch.tensor([request.ids], device=lm.device)
-    edits = RowEdits(row_deltas([request.intervention], hidden_size=lm.hidden_size))
-    with edits.applied(lm.blocks), _no_habits(lm.module):
+    edits = RowEdits.of(lm, [request.intervention])
+    with edits.applied(lm.blocks, prompt=len(request.ids)), _no_habits(lm.module):
         output = lm.module.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
     tokens = [int(token) for token in output.sequences[0, ids.shape[1] :]]
     best = torch.stack([logits[0].float().topk(2).values for logits in output.logits])

@@ -2,7 +2,7 @@
 
 Invariant: each row's residual stream and cache equal those of a pass of its own up to float rounding. Below its lowest
 edit a row is the unsteered model, which is run once; there it joins the batch, as a copy of the unsteered residual
-stream with its edit added, and from there on it is a row like the others. All rows have the same tokens, so positions
+stream with its edit made, and from there on it is a row like the others. All rows have the same tokens, so positions
 and masks of one row serve all of them, and nothing is padded.
 """
 
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steer_eval.evaluation.row_cache import append_rows, new_cache
 from steer_eval.model import LanguageModel
 from steer_eval.steering.hooks import captured, entered_at, hooked, residual, with_residual
-from steer_eval.steering.interventions import Intervention, row_deltas
+from steer_eval.steering.interventions import Intervention, check_prompt
+from steer_eval.steering.row_edits import RowEdits
 
 _NEVER = 10**9
 
@@ -50,11 +51,13 @@ class SharedPass:
         lm: The model.
         ids: The tokens.
         layers: Where rows will join.
+        prompt: How many of the first tokens are of the prompt; the others count as generated.
         cached: Whether the caches are wanted.
     """
 
-    def __init__(self, lm: LanguageModel, ids: Sequence[int], layers: set[int], *, cached: bool) -> None:
+    def __init__(self, lm: LanguageModel, ids: Sequence[int], layers: set[int], *, prompt: int, cached: bool) -> None:
         self._lm = lm
+        self._prompt = prompt
         self._ids = torch.tensor([list(ids)], device=lm.device)
         cache = new_cache(lm) if cached else None
         with captured(lm.blocks, layers - {_NEVER}, stop=False) as outputs:
@@ -68,7 +71,12 @@ class SharedPass:
 
         Args:
             interventions: One per row, in the order of `entry_layer`.
+
+        Raises:
+            ValueError: A patch reaches beyond the prompt, or an edit is made for another width.
         """
+        for intervention in interventions:
+            check_prompt(intervention, self._prompt)
         entries = [entry_layer(intervention) for intervention in interventions]
         unsteered = entries.count(_NEVER)
         steered = len(entries) - unsteered
@@ -85,32 +93,30 @@ class SharedPass:
     def _entered(self, interventions: Sequence[Intervention], entries: Sequence[int]) -> Iterator[None]:
         """Let a pass start at the first entry, and the rows join it one after another."""
         first = entries[0]
-        below = residual(self._outputs[first])
-        deltas = {
-            layer: delta.to(below.device, below.dtype)[:, None]
-            for layer, delta in row_deltas(interventions, hidden_size=self._lm.hidden_size).items()
-        }
-        started = below + deltas.pop(first)[: entries.count(first)]
-        hooks = {}
-        for layer, delta in deltas.items():
-            present = sum(entry < layer for entry in entries)
-            hooks[layer] = self._join(layer, delta[:present], delta[present : present + entries.count(layer)])
+        edits = RowEdits.of(self._lm, interventions)
+        started = self._joining(edits, first, entries)
+        hooks = {layer: self._join(edits, layer, entries) for layer in edits.layers if layer != first}
+        blocks = self._lm.blocks
         with ExitStack() as entered:
-            entered.enter_context(entered_at(self._lm.blocks, first, with_residual(self._outputs[first], started)))
-            entered.enter_context(hooked(self._lm.blocks, hooks))
+            entered.enter_context(entered_at(blocks, first, with_residual(self._outputs[first], started)))
+            entered.enter_context(hooked(blocks, hooks))
+            for block in list(blocks)[first + 1 :]:
+                entered.callback(block.register_forward_pre_hook(_biased, with_kwargs=True).remove)
             yield
 
-    def _join(self, layer: int, present: Tensor, joining: Tensor) -> Any:
+    def _joining(self, edits: RowEdits, layer: int, entries: Sequence[int]) -> Tensor:
+        """The rows that are first edited at a layer, as they leave its block."""
+        below = residual(self._outputs[layer]).expand(entries.count(layer), -1, -1)
+        first_row = sum(entry < layer for entry in entries)
+        return edits.edited(layer, below, start=0, prompt=self._prompt, first_row=first_row)
+
+    def _join(self, edits: RowEdits, layer: int, entries: Sequence[int]) -> Any:
         """A hook that edits the rows that are there and puts new ones behind them."""
-        # Adding zeros would copy all rows that are there.
-        edited = bool(present.any())
 
         def hook(_module: Any, _inputs: Any, output: Any) -> Any:
-            hidden = residual(output)
-            if edited:
-                hidden = hidden + present
-            if len(joining):
-                hidden = torch.cat([hidden, residual(self._outputs[layer]) + joining])
+            hidden = edits.edited(layer, residual(output), start=0, prompt=self._prompt)
+            if layer in entries:
+                hidden = torch.cat([hidden, self._joining(edits, layer, entries)])
             return with_residual(output, hidden)
 
         return hook
@@ -130,3 +136,16 @@ class SharedPass:
                 same.reorder_cache(torch.zeros(len(entries) - joined, dtype=torch.long, device=self._lm.device))
                 append_rows(target, same)
         return whole
+
+
+def _biased(_block: nn.Module, inputs: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
+    """A block's arguments with its linear attention bias, which was made for the one row at the entry, for all rows.
+
+    BLOOM and Falcon make the bias (ALiBi) of each row and head by itself, although it is the same in all rows of one
+    length; masks and rotary positions of one row are broadcast by the models themselves.
+    """
+    bias = arguments.get("alibi")
+    if bias is None:
+        return None
+    rows = len(inputs[0])
+    return inputs, {**arguments, "alibi": bias.repeat(rows, *[1] * (bias.dim() - 1))}

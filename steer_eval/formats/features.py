@@ -44,6 +44,7 @@ class RowStatistics:
         steered_token_freq: Share of tokens on which it fires with steering.
         base_token_freq: The same without.
         changes: Changes, by their names in `CHANGES`.
+        predicted: What the vector alone adds to its pre-activation.
     """
 
     decoder_norm: float
@@ -51,6 +52,7 @@ class RowStatistics:
     steered_token_freq: float
     base_token_freq: float
     changes: Mapping[str, Interval]
+    predicted: float
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ def read_features(path: Path, *, name: str | None = None) -> FeatureTable:
     if not_finite:
         raise not_finite[0]
     check(document, "features", file=name)
+    return table_of(document)
+
+
+def table_of(document: Mapping[str, Any]) -> FeatureTable:
+    """A table from its document, which satisfies `schemas/features.schema.json`."""
     rows = tuple(
         FeatureRow(
             row["feature_id"],
@@ -157,4 +164,5 @@ def _row_statistics(row: Mapping[str, Any]) -> RowStatistics:
         for name in CHANGES
         if {name, f"{name}_interval", f"{name}_q"} <= row.keys()
     }
-    return RowStatistics(row["decoder_norm"], row["effect"], row["steered_token_freq"], row["base_token_freq"], changes)
+    tokens = row["steered_token_freq"], row["base_token_freq"]
+    return RowStatistics(row["decoder_norm"], row["effect"], *tokens, changes, row["predicted"])

@@ -67,18 +67,30 @@ def read_saelens(folder: Path, *, name: str | None = None) -> TopKSae:
         tensors = load_file(weights)
     except (SafetensorError, OSError, ValueError) as error:
         raise FormatError(weights_name, "", f"not safetensors: {error}") from None
-    recorded = settings.config["metadata"].get("steer_eval", {})
     sae = checked_sae(
         [tensors[key] for key in TENSORS],
         k=settings.config["k"],
         layer=settings.layer,
         model=settings.config["metadata"]["model_name"],
-        provenance={str(key): str(value) for key, value in recorded.items()},
+        provenance=_recorded(settings),
         name=weights_name,
     )
     if settings.rescales:
         _check_unit_norm(sae.w_dec, name=f"{name}/{CONFIG}")
     return sae
+
+
+def read_recorded(folder: Path, *, name: str | None = None) -> dict[str, str]:
+    """What an SAELens folder records of how its SAE was made; its weights are not read.
+
+    Args:
+        folder: The folder.
+        name: What to call it in messages; its path by default.
+
+    Raises:
+        FormatError: `cfg.json` is absent or bad.
+    """
+    return _recorded(_read_settings(folder, name or str(folder)))
 
 
 def outline_saelens(folder: Path, header: dict[str, Any], *, name: str) -> SaeOutline:
@@ -124,6 +136,11 @@ def _read_settings(folder: Path, name: str) -> _Settings:
             fix="give an SAE that was trained on the residual stream after a block",
         )
     return _Settings(config, int(hook["layer"] or hook["block"]), rescales)
+
+
+def _recorded(settings: _Settings) -> dict[str, str]:
+    recorded = settings.config["metadata"].get("steer_eval", {})
+    return {str(key): str(value) for key, value in recorded.items()}
 
 
 def _check_header(header: dict[str, Any], config: dict[str, Any], name: str) -> None:

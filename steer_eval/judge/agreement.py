@@ -1,7 +1,8 @@
 """How far two judges, or one judge twice, agree.
 
-Invariant: only scores that both gave for the same cell are compared. Rows of cells without text are left out: they hold
-made-up scores, the same ones for every judge, and would make any two judges agree.
+Invariant: only scores that both gave for the same cell of a sweep are compared. Rows of cells without text are left
+out: they hold made-up scores, the same ones for every judge, and would make any two judges agree. Cells of a comparison
+are left out: some hold the texts of sweep cells again, and others lie far from all texts of a sweep.
 
 Kappa and alpha are written out here, in numpy alone, because cards and verdicts show them without any extra installed;
 tests hold them to scikit-learn and to the package krippendorff.
@@ -82,14 +83,15 @@ def agreement(axis: str, first: Sequence[float], second: Sequence[float], *, ste
 def compare(
     first: Mapping[Cell, Mapping[str, float]], second: Mapping[Cell, Mapping[str, float]], rubric: Rubric
 ) -> list[Agreement]:
-    """Agreement of two judges on every axis and on the margin, over the cells that both scored.
+    """Agreement of two judges on every axis and on the margin, over the cells of sweeps that both scored.
 
     Args:
         first: One judge's scores by cell and axis.
         second: The other's.
         rubric: Gives axes, margin and step.
     """
-    common = sorted(set(first) & set(second), key=lambda cell: (cell.model, cell.label, cell.layer or -1, cell.coef))
+    both = (cell for cell in set(first) & set(second) if cell.variant is None)
+    common = sorted(both, key=lambda cell: (cell.model, cell.label, cell.layer or -1, cell.coef))
     found = []
     for axis in rubric.names:
         pairs = [

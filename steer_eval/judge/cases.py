@@ -7,17 +7,22 @@ never silently missing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from steer_eval.cells import Cell
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
+from steer_eval.judge.file_names import Table, table_of
 from steer_eval.judge.recorded import RecordedJudge, recorded_judges
 from steer_eval.judge.rubric import Rubric
 from steer_eval.judge.subjects import Subject, subjects_of
 from steer_eval.repository import StudyRepositories, open_study, open_target
-from steer_eval.results_files import load_results, sweep_file
+from steer_eval.results_files import load_results
 from steer_eval.study import FILE, Study
+
+_MEASURED = ("sweep_", "comparison_")
+"""How the files of measured cells begin."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,10 @@ class Case:
         study: The study.
         folder: Folder of the study, for its models.
         data: Folder of the dataset repo, or the run.
-        subjects: Cells with text, controls included.
+        subjects: Cells with text of sweeps and comparisons, controls included.
         pairs: Contrast pairs; empty where they can't be read.
         recorded: Published judges.
-        unusable: Sweeps that could not be read, with the reason.
+        unusable: Sweeps and comparisons that could not be read, with the reason.
         is_run: Whether it is a run directory.
     """
 
@@ -49,7 +54,24 @@ class Case:
     @property
     def models(self) -> Sequence[str]:
         """Models whose cells there are."""
-        return list(dict.fromkeys(subject.cell.model for subject in self.subjects))
+        return list(dict.fromkeys(cell.model for cell in self.cells))
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """The cells."""
+        return [subject.cell for subject in self.subjects]
+
+    def only(self, table: Table) -> Case:
+        """The same with the cells of one table alone.
+
+        Raises:
+            SteerEvalError: It has none with text.
+        """
+        subjects = tuple(subject for subject in self.subjects if table_of(subject.cell) == table)
+        if not subjects:
+            command = "sweep" if table == "sweep" else "compare"
+            raise SteerEvalError(f"{self.name} has no {table} with text", f"run `steer-eval {command}` first")
+        return replace(self, subjects=subjects)
 
 
 def open_case(target: str, data: str | None, study_file: str | None, rubric: Rubric) -> Case:
@@ -87,11 +109,9 @@ def case_of(repositories: StudyRepositories, name: str, rubric: Rubric, *, is_ru
     """
     study, folder = repositories.study, repositories.data.folder
     results = load_results(study, model_repo=repositories.model.folder, data_repo=folder)
-    rows = [row for sweep in results.sweeps.values() for row in sweep.rows]
-    subjects = subjects_of(rows)
-    unusable = tuple(
-        results.why_absent(file) for model in study.models if (file := sweep_file(model)) in results.unusable
-    )
+    tables = (*results.sweeps.values(), *results.comparisons.values())
+    subjects = subjects_of(row for table in tables for row in table.rows)
+    unusable = tuple(results.why_absent(file) for file in results.unusable if file.startswith(_MEASURED))
     if not subjects:
         raise SteerEvalError(
             f"{name} has no cell with text" + "".join(f"; {reason}" for reason in unusable),
@@ -116,5 +136,6 @@ def default_folder(case: Case) -> Path:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run directory: study and sweeps in one place."""
-    return (folder / FILE).is_file() and any(folder.glob("sweep_*.jsonl"))
+    """Whether a folder is a run directory: study and measured cells in one place."""
+    tables = (f"{start}*.jsonl" for start in _MEASURED)
+    return (folder / FILE).is_file() and any(True for pattern in tables for _ in folder.glob(pattern))

@@ -71,6 +71,7 @@ def generation_drift(published: Judged, again: Judged, rubric: Rubric, *, bound:
             cells.append(
                 {
                     "model": score.cell.model,
+                    "variant": score.cell.variant,
                     "label": score.cell.label,
                     "layer": score.cell.layer,
                     "coef": score.cell.coef,

@@ -1,8 +1,7 @@
-"""Judging the cells of a study: from subjects and judges to files and a report.
+"""Judging the cells of a study: from subjects and judges to scores and a report.
 
-Invariant: every cell with text ends scored or unscored in what is written, with the raw replies; the file of scores
-holds the scored steered cells alone, so that it reads like a published one. Judges see the cells of all models and
-controls in one mixed order.
+Invariant: every cell with text ends scored or unscored, with the raw replies. Judges see the cells of all models and
+tables, and controls, in one mixed order; what cells have in common (agreement, the best cell) is told of the sweep's.
 """
 
 from __future__ import annotations
@@ -14,19 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from steer_eval.cells import Cell
-from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
-from steer_eval.formats.containment import inside
-from steer_eval.formats.strict_json import read_jsonl, write_json, write_jsonl
+from steer_eval.formats.strict_json import write_json
 from steer_eval.judge.agreement import Agreement, compare
 from steer_eval.judge.checks import canaries, retest
 from steer_eval.judge.judge import Judge
-from steer_eval.judge.protocol import VERSIONS, plan
+from steer_eval.judge.protocol import plan
 from steer_eval.judge.recorded import RecordedJudge
-from steer_eval.judge.rows import CellScore, cell_scores, evidence, score_row
-from steer_eval.judge.rubric import STUDY_AXES, Rubric
+from steer_eval.judge.rows import CellScore, cell_scores, evidence
+from steer_eval.judge.rubric import Rubric
 from steer_eval.judge.selection import best_cells
-from steer_eval.judge.subjects import Ask, Judgement, ProtocolName, Subject, judgement_to_json
+from steer_eval.judge.subjects import Ask, Judgement, ProtocolName, Subject
 from steer_eval.progress import progress_bar
 
 REPORT_SCHEMA = "steer-eval/judging/1"
@@ -134,77 +131,6 @@ def _protocol_of(published: RecordedJudge) -> str:
     return published.protocol or STUDY_PROTOCOL
 
 
-def check_place(folder: Path, judge: Judge, models: Sequence[str], protocol: ProtocolName, rubric: Rubric) -> None:
-    """Refuse to write over scores of somebody else, or of another protocol or rubric.
-
-    Args:
-        folder: Where files go.
-        judge: The judge.
-        models: Whose cells it judges.
-        protocol: The protocol.
-        rubric: The rubric.
-
-    Raises:
-        SteerEvalError: A file of that name holds other scores.
-        FormatError: It can't be read.
-    """
-    ours = (judge.name, judge.identity().get("model"), protocol, rubric.sha256)
-    for model in models:
-        file = f"judge_{judge.name}_{model}.jsonl"
-        if not (folder / file).exists():
-            continue
-        row = read_jsonl(inside(folder, file), schema="judge_row", name=file)[0].value
-        if tuple(row.get(key) for key in ("judge", "judge_model", "protocol", "rubric_sha256")) != ours:
-            raise SteerEvalError(
-                f"{folder / file} holds scores of another judge, protocol or rubric",
-                "give this judge another name with --name, or write elsewhere with --out",
-            )
-
-
-def write_judged(folder: Path, judged: Judged) -> list[str]:
-    """Write what a judge said.
-
-    Args:
-        folder: A run directory or dataset repo.
-        judged: What it said.
-
-    Returns:
-        Names of the files: scores (where the rubric has the axes of such files) and judgements, for each model.
-    """
-    rubric = judged.rubric
-    provenance = provenance_of(judged)
-    files = []
-    for model in judged.models:
-        own = [score for score in judged.scores if score.cell.model == model]
-        rows = [score_row(s, rubric, provenance) for s in own if s.is_scored and s.cell.label == "steered"]
-        if rows and set(STUDY_AXES) <= set(rubric.names):
-            files.append(f"judge_{judged.name}_{model}.jsonl")
-            for row in rows:
-                schema.check(row, "judge_row", file=files[-1])
-            write_jsonl(folder / files[-1], rows)
-        said = [each for each in judged.judgements if each.ask.cell is None or each.ask.cell.model == model]
-        lines = [{**judgement_to_json(each), **provenance} for each in said]
-        files.append(f"judgements_{judged.name}_{model}.jsonl")
-        for line in lines:
-            schema.check(line, "judgement", file=files[-1])
-        write_jsonl(folder / files[-1], lines)
-    return files
-
-
-def provenance_of(judged: Judged) -> dict[str, Any]:
-    """What every row of a judge says about where it comes from."""
-    validation = judged.identity.get("cross_validation")
-    return {
-        "judge": judged.name,
-        "judge_model": judged.identity.get("model"),
-        **({"judge_accuracy": validation["accuracy"]} if validation else {}),
-        "protocol": judged.protocol,
-        "protocol_version": VERSIONS[judged.protocol],
-        "rubric": judged.rubric.name,
-        "rubric_sha256": judged.rubric.sha256,
-    }
-
-
 def judge_report(judged: Judged, files: Sequence[str]) -> dict[str, Any]:
     """What one judge said, as a part of the report.
 
@@ -240,7 +166,13 @@ def judge_report(judged: Judged, files: Sequence[str]) -> dict[str, Any]:
 
 
 def _cell_json(cell: Cell) -> dict[str, Any]:
-    return {"model": cell.model, "label": cell.label, "layer": cell.layer, "coef": cell.coef}
+    return {
+        "model": cell.model,
+        "variant": cell.variant,
+        "label": cell.label,
+        "layer": cell.layer,
+        "coef": cell.coef,
+    }
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from steer_eval.errors import SteerEvalError
-from steer_eval.formats.strict_json import write_jsonl
 from steer_eval.judge.api import ApiJudge
 from steer_eval.judge.cache import CallLog
 from steer_eval.judge.cases import Case
@@ -22,18 +21,17 @@ from steer_eval.judge.judge import Judge
 from steer_eval.judge.judging import (
     REPORT_SCHEMA,
     Judged,
-    check_place,
     compare_all,
     judge_cells,
     judge_report,
     planned,
     slug,
-    write_judged,
 )
 from steer_eval.judge.models import model_named
 from steer_eval.judge.panel import panel_of
 from steer_eval.judge.protocol import DEFAULT_REPEATS
 from steer_eval.judge.rubric import Rubric, load_rubric
+from steer_eval.judge.score_files import check_place, write_judged, write_panel
 from steer_eval.judge.subjects import ProtocolName
 
 Tell = Callable[[str], None]
@@ -132,7 +130,7 @@ def run_judges(case: Case, against: Case | None, choice: Choice, log: CallLog, o
             protocol = choice.protocol_of(kind)
             if judge.name in [each.name for each in judged]:
                 raise SteerEvalError(f"two judges are called {judge.name}", "judge with one at a time, and --name")
-            check_place(out, judge, case.models, protocol, rubric)
+            check_place(out, judge, case.cells, protocol, rubric)
             repeats = choice.repeats or DEFAULT_REPEATS[protocol]
             _check_limits(judge, [c for c in (against, case) if c], rubric, protocol, repeats, tell)
             if against is not None:
@@ -147,7 +145,7 @@ def run_judges(case: Case, against: Case | None, choice: Choice, log: CallLog, o
     panel = panel_of(judged)
     if panel is not None:
         judged.append(panel.judged)
-        parts.append(judge_report(panel.judged, _write_panel(out, panel.judged, panel.columns)))
+        parts.append(judge_report(panel.judged, write_panel(out, panel.judged, panel.columns)))
     elif len(judged) > 1:
         tell("no panel: its judges must share one protocol")
     return {
@@ -277,22 +275,3 @@ def _check_limits(
             f"the run may cost {total:.4g}, more than --max-cost {budget.max_cost:g}",
             "raise --max-cost, or take fewer --repeats",
         )
-
-
-def _write_panel(out: Path, judged: Judged, columns: Mapping[Any, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """The panel's scores, with each judge's own beside them."""
-    from steer_eval.judge.judging import provenance_of
-    from steer_eval.judge.rows import score_row
-    from steer_eval.judge.rubric import STUDY_AXES
-
-    files = []
-    for model in judged.models:
-        scored = [s for s in judged.scores if s.is_scored and (s.cell.model, s.cell.label) == (model, "steered")]
-        if scored and set(STUDY_AXES) <= set(judged.rubric.names):
-            files.append(f"judge_{judged.name}_{model}.jsonl")
-            rows = [
-                {**score_row(score, judged.rubric, provenance_of(judged)), "judges": columns[score.cell]}
-                for score in scored
-            ]
-            write_jsonl(out / files[-1], rows)
-    return files

@@ -131,14 +131,18 @@ def prompt_margins(per_prompt: Mapping[str, Mapping[int, float]], rubric: Rubric
 
 
 def score_row(score: CellScore, rubric: Rubric, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """A scored cell as a row of `judge_<judge>_<model>.jsonl`: the reference study's fields, and further ones.
+    """A scored cell as a row of a file of scores: the reference study's fields, and further ones.
+
+    A cell of a comparison is named by its `variant` and `label` as well.
 
     Args:
         score: The cell's score.
         rubric: The rubric.
         provenance: Judge, protocol and rubric, the same in every row of a file.
     """
-    row: dict[str, Any] = {"layer": score.cell.layer, "coef": score.cell.coef, **score.scores}
+    cell = score.cell
+    row: dict[str, Any] = {} if cell.variant is None else {"variant": cell.variant, "label": cell.label}
+    row |= {"layer": cell.layer, "coef": cell.coef, **score.scores}
     margin = rubric.margin_of(dict(score.scores))
     if margin is not None:
         row[MARGIN] = margin

@@ -1,8 +1,9 @@
 """The best cell, without picking the luckiest.
 
-Invariant: a tie is a tie: all cells of the highest margin are named. The margin of a cell that was chosen for it is too
-high on the prompts it was chosen on; so where there are scores per prompt, the choice is made on one half of the
-prompts and reported on the other, both ways.
+Invariant: the best cell is one of the sweep's steered cells, never a control or a method of a comparison. A tie is a
+tie: all cells of the highest margin are named. The margin of a cell that was chosen for it is too high on the prompts
+it was chosen on; so where there are scores per prompt, the choice is made on one half of the prompts and reported on
+the other, both ways.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ class Best:
 
 
 def best_cells(scores: Sequence[CellScore], rubric: Rubric) -> Best | None:
-    """The steered cells of the highest margin; None without a margin or a scored cell.
+    """The steered cells of a sweep that have the highest margin; None without a margin or a scored cell.
 
     Args:
         scores: Scores of one model's cells.
         rubric: The rubric.
     """
-    scored = [score for score in scores if score.is_scored and score.cell.label == "steered"]
+    scored = [s for s in scores if s.is_scored and s.cell.label == "steered" and s.cell.variant is None]
     if rubric.margin is None or not scored:
         return None
     margins = {score.cell: rubric.margin_of(dict(score.scores)) or 0.0 for score in scored}

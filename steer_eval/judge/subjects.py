@@ -110,7 +110,7 @@ class Judgement:
 
 
 def subjects_of(rows: Iterable[SweepRow]) -> list[Subject]:
-    """The cells of a sweep that have texts."""
+    """The measured cells that have texts."""
     return [
         Subject(row.cell, tuple(Sample(text.prompt_idx, text.prompt, text.gen) for text in row.generations))
         for row in rows
@@ -119,10 +119,11 @@ def subjects_of(rows: Iterable[SweepRow]) -> list[Subject]:
 
 
 def judgement_to_json(judgement: Judgement) -> dict[str, Any]:
-    """A judgement as a row of `judgements_<judge>_<model>.jsonl`."""
+    """A judgement as a row of `judgements_<judge>_<model>.jsonl`, or of the comparison's file."""
     ask = judgement.ask
     return {
         "role": ask.role,
+        **({"variant": ask.cell.variant} if ask.cell and ask.cell.variant else {}),
         "label": ask.cell.label if ask.cell else None,
         "layer": ask.cell.layer if ask.cell else None,
         "coef": ask.cell.coef if ask.cell else None,

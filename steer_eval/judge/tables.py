@@ -1,13 +1,14 @@
 """Published scores as cards show them: who gave them, how, and how far judges agree.
 
 Invariant: a card says of every table of scores which judge, protocol and rubric stand behind it, as far as its rows say
-so themselves; nothing about a judge is typed.
+so themselves; nothing about a judge is typed. Scores of a comparison stand beside those of the sweep and take no part
+in what is said of them together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,29 @@ from steer_eval.formats.kinds import kind_of
 from steer_eval.formats.manifest import repo_files
 from steer_eval.formats.strict_json import scan_jsonl
 from steer_eval.judge.agreement import Agreement, compare
+from steer_eval.judge.file_names import SCHEMAS, beside, scores_file
 from steer_eval.judge.rubric import MARGIN, STUDY_AXES, load_rubric
+
+Rows = tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class JudgeTable:
-    """A file of scores of one model's cells.
+    """A judge's scores of one model's cells.
 
     Args:
         judge: Who gave them, as the file is called.
         model: Whose cells they are of.
-        file: The file.
+        file: The file of scores of the sweep's cells.
         rows: Its good rows.
+        compared: Good rows of the file of scores of the comparison's cells; empty where there is none.
     """
 
     judge: str
     model: str
     file: str
-    rows: tuple[Mapping[str, Any], ...]
+    rows: Rows
+    compared: Rows = ()
 
     def said(self, key: str) -> str | None:
         """What all rows say of where they come from; None where they don't, or not the same."""
@@ -71,12 +77,32 @@ class JudgeTable:
         """Whether margins have an interval."""
         return any(self.interval(row) is not None for row in self.rows)
 
+    def row(self, cell: Cell) -> Mapping[str, Any] | None:
+        """The row of a steered cell of the sweep, or of any cell of the comparison; None where it has none."""
+        return self._by_cell.get(cell)
+
+    def margin(self, cell: Cell) -> float | None:
+        """The margin of a cell; None where it was not scored, or is none whose scores have rows."""
+        row = self.row(cell)
+        return None if row is None else float(row.get(MARGIN, row["mature_anger"] - row["juvenile_rage"]))
+
+    @cached_property
+    def _by_cell(self) -> dict[Cell, Mapping[str, Any]]:
+        # Of several rows of a cell the first, so in reverse.
+        swept = {self._swept(row): row for row in reversed(self.rows) if not row.get("collapsed")}
+        compared = {
+            Cell(self.model, row["label"], row["layer"], float(row["coef"]), row["variant"]): row
+            for row in reversed(self.compared)
+        }
+        return swept | compared
+
+    def _swept(self, row: Mapping[str, Any]) -> Cell:
+        return Cell(self.model, "steered", row["layer"], float(row["coef"]))
+
     def scores(self) -> dict[Cell, dict[str, float]]:
-        """Scores by cell and axis; those of collapsed cells, which have no text, are left out."""
+        """Scores of the sweep's cells by axis; those of collapsed cells, which have no text, are left out."""
         return {
-            Cell(self.model, "steered", row["layer"], float(row["coef"])): {
-                axis: float(row[axis]) for axis in STUDY_AXES
-            }
+            self._swept(row): {axis: float(row[axis]) for axis in STUDY_AXES}
             for row in self.rows
             if not row.get("collapsed")
         }
@@ -91,21 +117,29 @@ def judge_tables(data_repo: Path, models: Collection[str]) -> tuple[JudgeTable, 
     """
     from steer_eval.claims.facts import judge_of
 
-    found = []
+    swept: list[JudgeTable] = []
+    compared: dict[tuple[str, str], Rows] = {}
     for path in repo_files(data_repo):
-        named = judge_of(path, models) if kind_of(path) == "judge" else None
-        if named is not None:
-            scanned = scan_jsonl(inside(data_repo, path), schema="judge_row", name=path)
-            rows = tuple(row.value for row in scanned if not isinstance(row, FormatError))
-            found.append(JudgeTable(named[0], named[1], path, rows))
-    return tuple(table for table in found if table.rows)
+        kind = kind_of(path)
+        if kind == "judge" and (named := judge_of(path, models)):
+            swept.append(JudgeTable(*named, path, _good_rows(data_repo, path, SCHEMAS["sweep"])))
+        elif kind == "judge_comparison" and (named := judge_of(beside(path), models)):
+            compared[named] = _good_rows(data_repo, path, SCHEMAS["comparison"])
+    found = [replace(each, compared=compared.pop((each.judge, each.model), ())) for each in swept]
+    alone = [JudgeTable(*named, scores_file(*named, "sweep"), (), rows) for named, rows in compared.items()]
+    return tuple(table for table in (*found, *alone) if table.rows or table.compared)
+
+
+def _good_rows(data_repo: Path, path: str, schema: str) -> Rows:
+    scanned = scan_jsonl(inside(data_repo, path), schema=schema, name=path)
+    return tuple(row.value for row in scanned if not isinstance(row, FormatError))
 
 
 def agreements(first: JudgeTable, tables: Collection[JudgeTable]) -> dict[str, list[Agreement]]:
-    """Agreement of a judge with each other judge of the same model, by the other's name."""
+    """Agreement of a judge with each other judge of the same model's sweep, by the other's name."""
     rubric = load_rubric()
     return {
         other.judge: compare(first.scores(), other.scores(), rubric)
         for other in tables
-        if other is not first and other.model == first.model
+        if other is not first and other.model == first.model and other.rows
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 from steer_eval.claims.facts import judge_of
 from steer_eval.inventory import TABLES, Artifact, Inventory
+from steer_eval.judge.file_names import beside
 
 Tree = str | list[Any] | dict[str, Any]
 """The type of a JSON value: a scalar's name, a list of one type, or types by key."""
@@ -85,8 +86,12 @@ def tables(inventory: Inventory, models: Collection[str]) -> list[Table]:
 def _place(artifact: Artifact, models: Collection[str]) -> tuple[str, str]:
     if artifact.kind == "sweep":
         return "sweep", split_name(artifact.name.removeprefix("sweep_").removesuffix(".jsonl"))
+    if artifact.kind == "comparison":
+        return "comparison", split_name(artifact.name.removeprefix("comparison_").removesuffix(".jsonl"))
     if artifact.kind == "judge" and (named := judge_of(artifact.name, models)):
         return judge_table(named[0]), split_name(named[1])
+    if artifact.kind == "judge_comparison" and (named := judge_of(beside(artifact.name), models)):
+        return f"{judge_table(named[0])}_comparison", split_name(named[1])
     return _stem(artifact), _SINGLE
 
 

@@ -35,6 +35,7 @@ _FILES = {
     "eval_prompts": "evaluation prompts",
     "perplexity_corpus": "passage that perplexity is taken on",
     "judge_labels": "a judge's scores of variants",
+    "judge_comparison": "a judge's scores of a comparison of methods",
     "transfer_eval": "texts and perplexity under vectors that were carried over",
     "phase_i": "texts under other interventions",
     "latent_diff": "how well models and vectors could be aligned",

@@ -36,8 +36,10 @@ _COUNT = re.compile(r"\b(?P<count>[0-9][0-9,]*) (?:[\w-]+ )?(?P<noun>[a-z]+s)\b"
 _ROWS = frozenset({"rows", "lines", "records"})
 _NOUNS = {
     "sweep": {"cells"},
+    "comparison": {"cells", "methods"},
     "judge": {"cells"},
     "judge_labels": {"variants"},
+    "judge_comparison": {"cells"},
     "transfer_eval": {"variants"},
     "phase_i": {"variants"},
     "contrast_pairs": {"pairs", "scenarios"},

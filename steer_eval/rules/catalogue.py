@@ -86,6 +86,17 @@ RULES: tuple[Rule, ...] = (
         "note",
         "the interval of a ratio, from the sentence sums where they are there, spans the collapse ratio",
     ),
+    Rule(
+        "comparison-edits",
+        "error",
+        "a row of a comparison does not say of its edits what the study and its published files give for the method",
+    ),
+    Rule("comparison-no-op", "error", "a patch with the prompt's own residuals changes a text or the perplexity"),
+    Rule(
+        "comparison-sweep",
+        "error",
+        "a cell has another perplexity in the comparison than in the sweep, where it is the same one",
+    ),
     Rule("not-finite", "error", "a number of a file is NaN or infinite"),
     Rule("file-refused", "error", "a file is refused by the reader of its kind: damaged, too large, or more than data"),
     Rule(
@@ -96,6 +107,8 @@ RULES: tuple[Rule, ...] = (
     Rule("sae-layer", "error", "an SAE or feature table has another layer than its name"),
     Rule("sae-shape", "error", "an SAE is not as wide as the vectors of its model"),
     Rule("sae-provenance", "error", "what an SAE records of its training does not fit it, or itself"),
+    Rule("sae-activity", "error", "the activity of an SAE's features does not fit the SAE, or itself"),
+    Rule("sae-quality", "error", "a file of an SAE's quality does not say what the SAE records, or contradicts itself"),
     Rule("feature-arithmetic", "error", "a feature's delta, mean and frequency do not follow from each other"),
     Rule("feature-duplicate", "error", "a feature stands twice in its table"),
     Rule("feature-order", "error", "a feature table is not sorted by the size of its deltas, or of its effects"),
@@ -105,7 +118,11 @@ RULES: tuple[Rule, ...] = (
         "a feature table's effects, intervals, token frequencies or counts do not follow from each other",
     ),
     Rule("feature-frequency", "warning", "a feature's frequency is no share of the prompts"),
-    Rule("feature-sae", "error", "a feature table does not fit the SAE of its name, or of its model and layer"),
+    Rule(
+        "feature-sae",
+        "error",
+        "a feature table does not fit the SAE of its name, or of its model and layer, or the vector of its cell",
+    ),
     Rule("feature-model", "error", "a feature table is of another model than the vectors of its name"),
     Rule(
         "feature-coefficient",
@@ -121,6 +138,11 @@ RULES: tuple[Rule, ...] = (
     Rule("transfer-map", "error", "a transfer map is not orthogonal, or does not give the transferred vectors"),
     Rule("transfer-cosine", "error", "a recorded cosine is not that of the published vectors"),
     Rule("transfer-norm", "warning", "a transferred vector was measured at another norm than it is published with"),
+    Rule(
+        "transfer-diagnostics",
+        "error",
+        "diagnostics of a transfer do not fit its maps, its vectors or the study, or a value not its null and p-value",
+    ),
     Rule("transfer-native", "error", "the native vector has another perplexity in its sweep"),
     Rule(
         "alignment-degenerate", "warning", "all fitted canonical correlations are 1, as fewer rows than dimensions give"
@@ -198,6 +220,7 @@ RULES: tuple[Rule, ...] = (
     Rule("publish-pin", "error", "a published model repo does not pin the dataset repo that it was published with"),
     Rule("model-left-out", "warning", "a model was not run: it needs more memory or time than there is"),
     Rule("model-not-run", "error", "`reproduce` could not run a model"),
+    Rule("method-not-run", "error", "`reproduce` could not run a method of a comparison, which lacks a file"),
 )
 
 

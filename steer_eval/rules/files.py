@@ -16,7 +16,7 @@ from steer_eval.inventory import DOCUMENTS, TABLES, Artifact, Inventory
 _VECTORS = frozenset({"vector", "vector_pt"})
 _TEXTS = frozenset({"perplexity_corpus", "jsonl"})
 _OF_MODELS = frozenset({"vector", "vector_pt", "sae", "sae_pt", "features"})
-_OF_DATA = frozenset({*TABLES, *DOCUMENTS, "perplexity_corpus"})
+_OF_DATA = frozenset({*TABLES, *DOCUMENTS, "perplexity_corpus"}) - {"sae_quality", "transfer_diagnostics"}
 
 
 def file_findings(inventory: Inventory) -> list[Finding]:

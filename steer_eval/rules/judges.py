@@ -14,6 +14,7 @@ from steer_eval.consistency import same_or_rounded
 from steer_eval.findings import Finding
 from steer_eval.formats.strict_json import Row
 from steer_eval.inventory import Artifact, Inventory
+from steer_eval.rules.compared_scores import compared_score_findings
 from steer_eval.rules.files import unusable
 from steer_eval.rules.sweep_files import SweepFile, collapse_ratio_of, collapsed_values, model_called
 
@@ -39,7 +40,9 @@ def judge_findings(inventory: Inventory, sweeps: Mapping[str, SweepFile]) -> lis
     for artifact in inventory.of("judge_labels"):
         findings += _margins(artifact)
         findings += _labels(artifact, inventory, unread)
-    return findings
+    for artifact in inventory.of("judge_comparison"):
+        findings += _margins(artifact)
+    return [*findings, *compared_score_findings(inventory)]
 
 
 def _without_sweep(artifact: Artifact, sweeps: Mapping[str, SweepFile], unread: frozenset[str]) -> Iterator[Finding]:

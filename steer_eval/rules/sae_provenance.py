@@ -30,7 +30,7 @@ def provenance_findings(artifact: Artifact) -> Iterator[Finding]:
     recorded: dict[str, str] = sae.provenance
     if recorded.get("method") != "top-k":
         return
-    file = f"{artifact.file}/{CONFIG}"
+    file = f"{artifact.file.rpartition('/')[0]}/{CONFIG}"
     for key, value in (("features", sae.d_sae), ("k", sae.k), ("layer", sae.layer)):
         if recorded.get(key) != str(value):
             message = f"the SAE was made with another {key} than it has"
@@ -39,6 +39,9 @@ def provenance_findings(artifact: Artifact) -> Iterator[Finding]:
     try:
         quality: Any = parse(recorded.get("quality", ""), file, where)
         check(quality, "sae_quality", file=file, where=where)
+        for key in ("dead_share", "training_tokens"):
+            if key not in quality:
+                raise FormatError(file, f"{where}.{key}", "the SAE does not say what it does on its training text")
     except FormatError as error:
         yield _finding(file, error.where, error.reason, error.expected, error.observed)
         return

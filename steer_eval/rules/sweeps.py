@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from steer_eval.cells import Cell, plan, wants_text
 from steer_eval.consistency import ratio_interval_of, row_conflicts
 from steer_eval.findings import Finding
-from steer_eval.results import Results, Sweep, SweepRow, Text
+from steer_eval.results import Results, Sweep, SweepRow
+from steer_eval.rules.row_texts import prompt_findings, text_length_findings
 from steer_eval.study import Study
 
 _AGAIN = "run `steer-eval sweep` again; never edit measured rows"
@@ -41,8 +42,8 @@ def sweep_findings(study: Study, model: str, sweep: Sweep, results: Results, pre
         findings += _anchor(study, row, file)
         findings += _collapse(row, sweep, study, file)
         findings += _sums(row, sweep, file)
-        findings += _prompts(study, row, results, file)
-        findings += _lengths(study, row, file)
+        findings += prompt_findings(study, row, results, file)
+        findings += text_length_findings(study, row, file)
         if row.cell in planned:
             findings += _texts(study, row, results, file)
         else:
@@ -100,36 +101,6 @@ def _sums(row: SweepRow, sweep: Sweep, file: str) -> Iterator[Finding]:
     if absent:
         message = f"{row.cell} has no {' and no '.join(absent)}, but the zero control has sentence sums"
         yield Finding("sweep-sums-absent", "warning", file, f"line {row.line}", message, fix=_AGAIN)
-
-
-def _prompts(study: Study, row: SweepRow, results: Results, file: str) -> Iterator[Finding]:
-    if results.prompts is None:
-        return
-    for text in row.generations:
-        known = results.prompts[text.prompt_idx] if text.prompt_idx < len(results.prompts) else None
-        if known != text.prompt:
-            message = f"the prompt is not number {text.prompt_idx} of {study.sweep.prompts}"
-            where = f"line {row.line}: generations"
-            yield Finding("sweep-prompt", "error", file, where, message, known, text.prompt, _AGAIN)
-
-
-def _lengths(study: Study, row: SweepRow, file: str) -> Iterator[Finding]:
-    """What is recorded of a text's length fits the text and the study's limit."""
-    for text in row.generations:
-        for message, expected, observed in _wrong_lengths(text, study.sweep.max_new_tokens):
-            where = f"line {row.line}: prompt {text.prompt_idx}"
-            yield Finding("sweep-text", "error", file, where, message, expected, observed, _AGAIN)
-
-
-def _wrong_lengths(text: Text, limit: int) -> Iterator[tuple[str, int, int]]:
-    """A message, what should be and what is, for each wrong length."""
-    if text.n_tokens is not None and text.n_tokens > limit:
-        yield f"n_tokens is {text.n_tokens}, above the study's max_new_tokens {limit}", limit, text.n_tokens
-    elif text.n_tokens is not None and text.stop == "length" and text.n_tokens != limit:
-        yield f"stop is length, but n_tokens is {text.n_tokens} and not max_new_tokens {limit}", limit, text.n_tokens
-    if text.determined is not None and text.determined > len(text.gen):
-        length = len(text.gen)
-        yield f"determined is {text.determined}, but the text has {length} characters", length, text.determined
 
 
 def _texts(study: Study, row: SweepRow, results: Results, file: str) -> Iterator[Finding]:

@@ -19,8 +19,9 @@ from steer_eval.model import LanguageModel
 from steer_eval.sae.feature_statistics import Activity
 from steer_eval.sae.quality import fired_features
 from steer_eval.sae.sinks import is_sink
-from steer_eval.steering.hooks import RowEdits, captured, residual
-from steer_eval.steering.interventions import Intervention, row_deltas
+from steer_eval.steering.hooks import captured, residual
+from steer_eval.steering.interventions import Add
+from steer_eval.steering.row_edits import RowEdits
 
 ROWS = 8
 
@@ -43,7 +44,7 @@ def activity(
     lm: LanguageModel,
     sae: TopKSae,
     replies: Sequence[Reply],
-    intervention: Intervention,
+    intervention: tuple[Add, ...],
     *,
     threshold: float,
     on_replies: Callable[[int], None] = lambda _count: None,
@@ -54,7 +55,7 @@ def activity(
         lm: The model.
         sae: The SAE.
         replies: One per prompt.
-        intervention: The edit under which they are read; empty for none.
+        intervention: The edits of all positions under which they are read; empty for none.
         threshold: Norm above which a residual is a sink.
         on_replies: Called with the number of replies just read.
     """
@@ -77,15 +78,15 @@ def activity(
     return Activity(means, firing, tokens)
 
 
-def _residuals(lm: LanguageModel, layer: int, replies: Sequence[Reply], intervention: Intervention) -> list[Tensor]:
+def _residuals(lm: LanguageModel, layer: int, replies: Sequence[Reply], intervention: tuple[Add, ...]) -> list[Tensor]:
     """Residuals over each reply's tokens, float32 `[tokens, hidden_size]`."""
     texts = [(*reply.prompt, *reply.ids) for reply in replies]
     # Filled up on the right, where a causal model's earlier tokens can't see it.
     ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.long)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
-    edits = RowEdits(row_deltas([intervention] * len(texts), hidden_size=lm.hidden_size))
-    with edits.applied(lm.blocks), captured(lm.blocks, [layer], stop=True) as outputs:
+    edits = RowEdits.of(lm, [intervention] * len(texts))
+    with edits.applied(lm.blocks, prompt=0), captured(lm.blocks, [layer], stop=True) as outputs:
         lm.final_hidden(ids)
     hidden = residual(outputs[layer]).float().cpu()
     return [hidden[row, len(reply.prompt) : len(reply.prompt) + len(reply.ids)] for row, reply in enumerate(replies)]

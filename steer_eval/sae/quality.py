@@ -12,7 +12,7 @@ use, is another figure: it counts the spread between dimensions as if it were ex
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from steer_eval.formats.sae import TopKSae
 from steer_eval.model import LanguageModel
 from steer_eval.sae.activations import Activations, Passage
+from steer_eval.sae.feature_activity import FeatureActivity
 from steer_eval.sae.sinks import is_sink
 from steer_eval.sae.sparse_step import Fired, Parameters, decoded, pre_activations, top_k
 from steer_eval.steering.hooks import captured, entered_at, residual, with_residual
@@ -38,6 +39,7 @@ class Reconstruction:
         silent: Share of features that fire for none of the tokens.
         tokens: Tokens measured on.
         sinks: Tokens left out as attention sinks.
+        activity: What each feature does on the tokens measured.
     """
 
     fvu: float
@@ -45,6 +47,7 @@ class Reconstruction:
     silent: float
     tokens: int
     sinks: int
+    activity: FeatureActivity = field(compare=False)
 
 
 def fired_features(sae: TopKSae, residuals: Tensor) -> Fired:
@@ -69,8 +72,9 @@ def reconstruction(sae: TopKSae, batches: Iterable[Tensor], *, threshold: float)
     """
     total = torch.zeros(sae.d_in, dtype=torch.float64)
     squares = torch.zeros(sae.d_in, dtype=torch.float64)
-    error, firing, count, sinks = 0.0, 0, 0, 0
-    ever = torch.zeros(sae.d_sae, dtype=torch.bool)
+    error, count, sinks = 0.0, 0, 0
+    maximum = torch.zeros(sae.d_sae)
+    firing = torch.zeros(sae.d_sae, dtype=torch.int64)
     for batch in batches:
         x = batch[~is_sink(batch, threshold)]
         sinks += len(batch) - len(x)
@@ -81,10 +85,12 @@ def reconstruction(sae: TopKSae, batches: Iterable[Tensor], *, threshold: float)
         total += x.double().sum(dim=0)
         squares += x.double().square().sum(dim=0)
         active = fired.values > 0
-        firing += int(active.sum())
-        ever[fired.features[active]] = True
+        maximum.scatter_reduce_(0, fired.features[active], fired.values[active], "amax")
+        firing += fired.features[active].bincount(minlength=sae.d_sae)
     variance = float((squares - total.square() / count).sum())
-    return Reconstruction(error / variance, firing / count, 1 - float(ever.float().mean()), count, sinks)
+    silent = float((firing == 0).double().mean())
+    activity = FeatureActivity(maximum, (firing.double() / count).float())
+    return Reconstruction(error / variance, int(firing.sum()) / count, silent, count, sinks, activity)
 
 
 @dataclass(frozen=True)

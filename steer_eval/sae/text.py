@@ -10,17 +10,20 @@ import bz2
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from steer_eval.digest import sha256_file, sha256_value
 from steer_eval.errors import FormatError, SteerEvalError, first_line
 from steer_eval.formats.containment import inside
+from steer_eval.formats.strict_json import MAX_LINE_BYTES, parse
 from steer_eval.transfer import neutral
 
 WIKIPEDIA = "wikipedia-sample"
-_PACKAGE = "gensim"
+_PACKAGE, _PARSER = "gensim", "mwparserfromhell"
 _FILE = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 _SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
+_ROWS = "a .txt file is UTF-8 text, a .jsonl file has one object per line"
 _DROPPED_TAGS = frozenset({"ref", "table", "gallery", "math", "timeline"})
 _DROPPED_LINKS = ("file:", "image:", "category:")
 
@@ -95,12 +98,16 @@ def documents(source: TextSource, folder: Path) -> Iterator[str]:
 
 
 def source_digest(source: TextSource, folder: Path) -> str:
-    """SHA-256 over what pins a source."""
+    """SHA-256 over what pins a source.
+
+    Raises:
+        FormatError: A file of it is absent.
+    """
     match source:
         case HubText():
             pin: object = [source.id, source.revision, source.config, source.split, source.column]
         case FileText():
-            pin = [[sha256_file(inside(folder, file)) for file in source.files], source.column]
+            pin = [[sha256_file(_file(folder, file)) for file in source.files], source.column]
         case OfflineText(name=neutral.NAME):
             pin = [source.name, sha256_file(neutral.FILE)]
         case OfflineText():
@@ -122,18 +129,39 @@ def _of_hub(source: HubText) -> Iterator[str]:
         ) from error
 
 
-def _of_files(source: FileText, folder: Path) -> Iterator[str]:
-    from datasets import load_dataset
+def _file(folder: Path, file: str) -> Path:
+    path = inside(folder, file)
+    if not path.is_file():
+        raise FormatError(file, "", "the file is absent", fix="mend text.files in study.yaml")
+    return path
 
+
+def _of_files(source: FileText, folder: Path) -> Iterator[str]:
     for file in source.files:
-        path = inside(folder, file)
-        if not path.is_file():
-            raise FormatError(file, "", "the file is absent", fix="mend text.files in study.yaml")
-        if path.suffix == ".jsonl":
-            for row in load_dataset("json", data_files=str(path), split="train", streaming=True):
-                yield _text_of(row, source.column, file)
-        else:
-            yield path.read_text(encoding="utf-8")
+        path = _file(folder, file)
+        try:
+            if path.suffix != ".jsonl":
+                yield path.read_text(encoding="utf-8")
+            else:
+                for row in _rows(path, file):
+                    yield _text_of(row, source.column, file)
+        except (OSError, ValueError) as error:
+            raise FormatError(file, "", f"the file can't be read: {first_line(error)}", fix=_ROWS) from error
+
+
+def _rows(path: Path, file: str) -> Iterator[dict[str, object]]:
+    """Rows of a file, one at a time. It may be a stranger's: `datasets` would end the process over a line of `null`."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES), ""), start=1):
+            if not line.strip():
+                continue
+            where = f"line {number}"
+            if len(line) == MAX_LINE_BYTES:
+                raise FormatError(file, where, f"the line has {MAX_LINE_BYTES} characters or more", fix=_ROWS)
+            row = parse(line, file, where)
+            if not isinstance(row, dict):
+                raise FormatError(file, where, "the row is no object", fix=_ROWS)
+            yield row
 
 
 def _text_of(row: dict[str, object], column: str, name: str) -> str:
@@ -153,6 +181,8 @@ def _wikipedia_file() -> Path:
         raise SteerEvalError(
             f"{WIKIPEDIA} comes with the package {_PACKAGE}, which is not installed", install
         ) from None
+    if find_spec(_PARSER) is None:
+        raise SteerEvalError(f"{WIKIPEDIA} is read with the package {_PARSER}, which is not installed", install)
     path = Path(str(files.locate_file(_FILE)))
     if not path.is_file() or sha256_file(path) != _SHA256:
         raise SteerEvalError(f"the installed {_PACKAGE} has another {Path(_FILE).name}, or none", install)

@@ -1,1 +1,1 @@
-"""Steering: what is added to the residual stream (`interventions`) and how it gets into a block (`hooks`)."""
+"""Steering: what is done to the residual stream (`interventions`), row by row (`row_edits`), in a block (`hooks`)."""

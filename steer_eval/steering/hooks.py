@@ -36,35 +36,6 @@ def hooked(blocks: nn.ModuleList, hooks: Mapping[int, Any]) -> Iterator[None]:
         yield
 
 
-class RowEdits:
-    """One addend per hooked layer and row of a batch, for as long as the batch lives.
-
-    Args:
-        deltas: For each layer a tensor `[rows, hidden_size]`.
-    """
-
-    def __init__(self, deltas: Mapping[int, Tensor]) -> None:
-        self.deltas = dict(deltas)
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows, in this order, as the batch does."""
-        self.deltas = {layer: delta.index_select(0, rows) for layer, delta in self.deltas.items()}
-
-    @contextmanager
-    def applied(self, blocks: nn.ModuleList) -> Iterator[None]:
-        """Add each row's delta to the output of each hooked block, inside the `with` block."""
-        with hooked(blocks, {layer: self._hook(layer) for layer in self.deltas}):
-            yield
-
-    def _hook(self, layer: int) -> Any:
-        def add(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            hidden = residual(output)
-            delta = self.deltas[layer].to(hidden.device, hidden.dtype)
-            return with_residual(output, hidden + delta[:, None, :])
-
-        return add
-
-
 class _LastBlockReached(Exception):  # noqa: N818 - control flow, not an error
     """Ends a forward pass once the last wanted block has run."""
 

@@ -7,7 +7,8 @@ a random map for the maps. The study's own protocol is measured in the same way,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.formats import schema
 from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import write_json
+from steer_eval.produce import LoadedModel
 from steer_eval.progress import progress_bar
 from steer_eval.sae.text import source_digest
 from steer_eval.transfer.heldout import FOLDS, PairedRows
@@ -31,9 +33,9 @@ from steer_eval.transfer.nulls import (
     svcca_test,
 )
 from steer_eval.transfer.plan import End, TransferPlan
-from steer_eval.transfer.produce import Models, collected_rows, side
+from steer_eval.transfer.produce import Models, texts_of
 from steer_eval.transfer.protocol import KINDS, PLAIN, PROTOCOLS, Protocol
-from steer_eval.transfer.rows import pair_differences
+from steer_eval.transfer.rows import Read, pair, pair_differences, read_texts
 from steer_eval.transfer.similarity import cosine
 
 SCHEMA = "steer-eval/transfer-diagnostics/1"
@@ -41,6 +43,26 @@ SVCCA_RANK = 10
 ROWS_PER_COMPONENT = 4
 """Canonical correlations of fewer rows than this per component say more of the rows than of the models."""
 DECIMALS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class EndRead:
+    """One end of a transfer, read: all that diagnosing needs of its model.
+
+    Args:
+        said: Which model and layer it is, for the document.
+        differences: What each contrast pair adds to the end's vector, `[pairs, hidden_size]`.
+        read: What the model made of the plan's text, by protocol.
+    """
+
+    said: Mapping[str, Any]
+    differences: Floats
+    read: Mapping[str, Read]
+
+
+def protocols_of(plan: TransferPlan) -> tuple[str, ...]:
+    """The protocols under which a plan is measured: its own, and the study's for comparison."""
+    return tuple(dict.fromkeys((plan.protocol, PLAIN)))
 
 
 def produce_diagnostics(
@@ -61,25 +83,85 @@ def produce_diagnostics(
     Raises:
         SteerEvalError: The text can't be read, or is too short.
     """
-    source, target = _differences(plan, models, pairs)
+    ends: dict[End, EndRead] = {}
+    for name in dict.fromkeys((plan.source.model, plan.target.model)):
+        ends |= read_ends(plan, models[name], pairs, data_folder=data_folder)
+    document = diagnosed(plan, ends[plan.source], ends[plan.target], pairs, data_folder=data_folder)
+    write_json(inside(repo, plan.diagnostics_file), document)
+    return document
+
+
+def read_ends(
+    plan: TransferPlan, model: LoadedModel, pairs: Sequence[ContrastPair], *, data_folder: Path
+) -> dict[End, EndRead]:
+    """Read a plan's text and pairs with the model of one end, or of both.
+
+    Args:
+        plan: The plan.
+        model: The model, loaded.
+        pairs: The contrast pairs.
+        data_folder: The dataset repo.
+
+    Raises:
+        SteerEvalError: The text can't be read, or the model has no such layer.
+    """
+    ends = [end for end in (plan.source, plan.target) if end.model == model.reference.name]
+    layers = sorted({end.layer for end in ends})
+    model.check_layers(layers)
+    texts = {name: texts_of(plan, PROTOCOLS[name], data_folder) for name in protocols_of(plan)}
+    with progress_bar(f"pairs {plan.name} {model.reference.name}", 2 * len(pairs)) as advance:
+        differences = pair_differences(model.lm, layers, pairs, on_texts=advance)
+    read = {}
+    with progress_bar(f"rows {plan.name} {model.reference.name}", sum(map(len, texts.values()))) as advance:
+        for name, passages in texts.items():
+            read[name] = read_texts(model.lm, layers, passages, PROTOCOLS[name].rows, on_texts=advance)
+    return {
+        end: EndRead(
+            _said(end, model, differences[end.layer]),
+            differences[end.layer],
+            {name: by_layer[end.layer] for name, by_layer in read.items()},
+        )
+        for end in ends
+    }
+
+
+def diagnosed(
+    plan: TransferPlan, source: EndRead, target: EndRead, pairs: Sequence[ContrastPair], *, data_folder: Path
+) -> dict[str, Any]:
+    """Measure a plan's transfer on what both ends read; no model is needed any more.
+
+    Args:
+        plan: The plan.
+        source: The end that maps lead from.
+        target: The end that they lead to.
+        pairs: The contrast pairs.
+        data_folder: The dataset repo.
+
+    Returns:
+        The document, which satisfies `schemas/transfer_diagnostics.schema.json`.
+
+    Raises:
+        SteerEvalError: The text can't be read, or is too short.
+    """
     protocols = {}
-    for name in dict.fromkeys((plan.protocol, PLAIN)):
-        rows = collected_rows(plan, PROTOCOLS[name], models, data_folder)
+    for name in protocols_of(plan):
+        protocol = PROTOCOLS[name]
+        rows = pair(source.read[name], target.read[name], texts_of(plan, protocol, data_folder), protocol.rows)
         with progress_bar(f"nulls {plan.name} ({name})", FOLDS * (plan.draws + 1) * len(KINDS)) as advance:
             protocols[name] = measured(
-                PROTOCOLS[name], rows, source, target, seed=plan.seed, draws=plan.draws, on_fits=advance
-            )
+                protocol, rows, source.differences, target.differences,
+                seed=plan.seed, draws=plan.draws, on_fits=advance,
+            )  # fmt: skip
     document = {
         "schema": SCHEMA,
-        "source": _end(plan.source, models, source),
-        "target": _end(plan.target, models, target),
+        "source": dict(source.said),
+        "target": dict(target.said),
         "plan": plan.to_json(),
         "text_sha256": source_digest(plan.text, data_folder),
         "pairs": {"n": len(pairs), "sha256": pairs_digest(pairs)},
         "protocols": protocols,
     }
     schema.check(document, "transfer_diagnostics", file=plan.diagnostics_file)
-    write_json(inside(repo, plan.diagnostics_file), document)
     return document
 
 
@@ -144,20 +226,7 @@ def split_half_cosine(differences: Floats) -> float:
     return cosine(differences[::2].mean(axis=0), differences[1::2].mean(axis=0))
 
 
-def _differences(plan: TransferPlan, models: Models, pairs: Sequence[ContrastPair]) -> tuple[Floats, Floats]:
-    """Differences of the contrast pairs at both ends; a model that is at both reads them once."""
-    ends = (plan.source, plan.target)
-    names = dict.fromkeys(end.model for end in ends)
-    found = {}
-    with progress_bar(f"pairs {plan.name}", 2 * len(pairs) * len(names)) as advance:
-        for name in names:
-            layers = sorted({side(end, models).layer for end in ends if end.model == name})
-            found[name] = pair_differences(models[name].lm, layers, pairs, on_texts=advance)
-    return found[plan.source.model][plan.source.layer], found[plan.target.model][plan.target.layer]
-
-
-def _end(end: End, models: Models, differences: Floats) -> dict[str, Any]:
-    model = models[end.model]
+def _said(end: End, model: LoadedModel, differences: Floats) -> dict[str, Any]:
     return {
         "model": end.model,
         "base_model": model.reference.base_model,

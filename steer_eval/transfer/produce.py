@@ -39,7 +39,7 @@ from steer_eval.transfer.maps import Floats, random_rotation
 from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.protocol import KINDS, PROTOCOLS, Protocol
 from steer_eval.transfer.rows import Side, paired_rows
-from steer_eval.transfer.words import passages
+from steer_eval.transfer.words import Passage, passages
 
 _EXTRACT = "run `steer-eval extract` on the study"
 _OF_NATIVE = ("positions", "model", "revision", "weights_sha256", "n_pairs", "pairs_sha256", "dtype", "versions")
@@ -70,15 +70,29 @@ def collected_rows(plan: TransferPlan, protocol: Protocol, models: Models, data_
     Raises:
         SteerEvalError: The text can't be read, or is too short.
     """
-    texts = [
-        passage
-        for passage in passages(documents(plan.text, data_folder), words=plan.words)
-        if protocol.texts is None or passage.document < protocol.texts
-    ]
+    texts = texts_of(plan, protocol, data_folder)
     source, target = side(plan.source, models), side(plan.target, models)
     count = len(texts) * len({plan.source.model, plan.target.model})
     with progress_bar(f"rows {plan.name} ({protocol.rows})", count) as advance:
         return paired_rows(source, target, texts, protocol.rows, on_texts=advance)
+
+
+def texts_of(plan: TransferPlan, protocol: Protocol, data_folder: Path) -> list[Passage]:
+    """The texts of a plan that count under a protocol.
+
+    Args:
+        plan: The plan.
+        protocol: How many documents count.
+        data_folder: The dataset repo, for text in files.
+
+    Raises:
+        SteerEvalError: The text can't be read.
+    """
+    return [
+        passage
+        for passage in passages(documents(plan.text, data_folder), words=plan.words)
+        if protocol.texts is None or passage.document < protocol.texts
+    ]
 
 
 def produce_map(plan: TransferPlan, models: Models, *, data_folder: Path, repo: Path) -> TransferMap:

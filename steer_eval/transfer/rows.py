@@ -48,6 +48,19 @@ class Side:
     layer: int
 
 
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What one model makes of some texts at one layer.
+
+    Args:
+        tokens: The texts in its tokens.
+        residuals: For each text float32 `[tokens, hidden_size]`.
+    """
+
+    tokens: Sequence[Tokens]
+    residuals: Sequence[Tensor]
+
+
 def paired_rows(
     source: Side, target: Side, texts: Sequence[Passage], rows: Rows, *, on_texts: Advance = lambda _done: None
 ) -> PairedRows:
@@ -63,16 +76,52 @@ def paired_rows(
     Raises:
         SteerEvalError: There are too few rows or documents to fit and to measure on.
     """
-    tokens = {id(side.lm): [_tokens(side.lm, passage.text, rows) for passage in texts] for side in (source, target)}
     layers: dict[int, set[int]] = {}
     for side in (source, target):
         layers.setdefault(id(side.lm), set()).add(side.layer)
     models = {id(side.lm): side.lm for side in (source, target)}
-    read = {
-        key: residuals(lm, [each.ids for each in tokens[key]], sorted(layers[key]), on_texts=on_texts)
-        for key, lm in models.items()
-    }
-    sides = [(tokens[id(side.lm)], read[id(side.lm)][side.layer]) for side in (source, target)]
+    found = {key: read_texts(lm, sorted(layers[key]), texts, rows, on_texts=on_texts) for key, lm in models.items()}
+    return pair(found[id(source.lm)][source.layer], found[id(target.lm)][target.layer], texts, rows)
+
+
+def read_texts(
+    lm: LanguageModel,
+    layers: Sequence[int],
+    texts: Sequence[Passage],
+    rows: Rows,
+    *,
+    on_texts: Advance = lambda _done: None,
+) -> dict[int, Read]:
+    """Read texts with one end of a map, or with both ends if they are layers of one model.
+
+    Args:
+        lm: The model.
+        layers: Which layers.
+        texts: The texts.
+        rows: What a row is.
+        on_texts: Called with the number of texts just read.
+
+    Returns:
+        What was read, by layer.
+    """
+    tokens = [_tokens(lm, passage.text, rows) for passage in texts]
+    found = residuals(lm, [each.ids for each in tokens], layers, on_texts=on_texts)
+    return {layer: Read(tokens, by_text) for layer, by_text in found.items()}
+
+
+def pair(source: Read, target: Read, texts: Sequence[Passage], rows: Rows) -> PairedRows:
+    """Pair the rows of what both ends read.
+
+    Args:
+        source: What the model read that maps lead from.
+        target: What the one read that they lead to.
+        texts: The texts; rows of one document are never on both sides of a split.
+        rows: What a row is.
+
+    Raises:
+        SteerEvalError: There are too few rows or documents to fit and to measure on.
+    """
+    sides = [(each.tokens, each.residuals) for each in (source, target)]
     collect = _at_words if rows == "words" else _means
     (x, y), kept = collect(sides, drop_sinks=rows != "chats")
     documents = np.array([texts[index].document for index in kept], dtype=np.int64)

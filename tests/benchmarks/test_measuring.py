@@ -167,7 +167,7 @@ def test_results_of_another_form_are_neither_written_nor_read(tmp_path, change):
         measuring.read_results(path)
 
 
-def test_a_run_of_some_comparisons_keeps_the_others_and_writes_both_files(tmp_path, monkeypatch):
+def test_a_run_of_some_comparisons_keeps_the_others_and_writes_both_files(tmp_path):
     path = tmp_path / "results.json"
     ratios = {"fast": 2.0, "slow": 0.5, "other": 1.0}
 
@@ -179,16 +179,18 @@ def test_a_run_of_some_comparisons_keeps_the_others_and_writes_both_files(tmp_pa
 
         return run.Benchmark("ours", 1.0, measure)
 
-    monkeypatch.setattr(run, "BENCHMARKS", {name: benchmark(name) for name in ratios})
-    monkeypatch.setattr(run, "machine", lambda _: MACHINE)
+    benchmarks = {name: benchmark(name) for name in ratios}
 
-    assert run.main(["--results", str(path), "fast", "slow"]) == 0
+    def measured(*names: str) -> int:
+        return run.main(["--results", str(path), *names], benchmarks, lambda _: MACHINE)
+
+    assert measured("fast", "slow") == 0
     ratios["slow"] = 0.75
-    assert run.main(["--results", str(path), "other", "slow"]) == 1, "the two sides of one differ"
+    assert measured("other", "slow") == 1, "the two sides of one differ"
     results = measuring.read_results(path)
     assert {each["name"]: each["ratio"] for each in results["comparisons"]} == {"fast": 2.0, "other": 1.0, "slow": 0.75}
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
-    assert text == run.rendered(results, run.BENCHMARKS)
+    assert text == run.rendered(results, benchmarks)
     [fast, other, slow] = [line for line in text.splitlines() if line.startswith("| `")]
     assert "| **2.00** | ≥ 1.00 (met) | 10% | yes |" in fast
     assert "| **no** |" in other

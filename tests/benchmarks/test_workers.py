@@ -136,10 +136,9 @@ def test_texts_are_the_same_up_to_a_near_tie(tokens, tie, same):
     assert sweeping.same_texts(mine, [((0, 0), tokens)], eos=[2]) is same
 
 
-def test_an_absent_library_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeping, "INTEROP", tmp_path)
+def test_an_absent_library_says_how_to_get_it(tmp_path):
     with pytest.raises(MeasurementError, match="make bench"):
-        sweeping.library("repeng", tmp_path)
+        sweeping.library("repeng", tmp_path, environments=tmp_path)
 
 
 def test_every_comparison_of_the_plan_is_registered():

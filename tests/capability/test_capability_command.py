@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lm_eval.tasks
 import pytest
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tiny_study import Folders, invoke
 
+from steer_eval.capability.answers import opened_answers
+from steer_eval.capability.evaluate import Settings, answer_all
 from steer_eval.capability.lm_eval_model import SteeredLM
 from steer_eval.capability.report import REPORT, SAMPLES
+from steer_eval.capability.source import BASE, open_source, steered
+from steer_eval.capability.tasks import load_tasks
 from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
+from steer_eval.run import JOURNAL
 
 TASKS = "steer_eval_choices,steer_eval_token_perplexity"
 
@@ -40,16 +46,15 @@ def result(report: dict[str, Any], metric: str) -> dict[str, Any]:
     return found
 
 
-def test_a_cell_beside_the_unsteered_model(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = []
-    original = SteeredLM.__init__
-    monkeypatch.setattr(SteeredLM, "__init__", lambda self, *a, **k: loads.append(1) or original(self, *a, **k))
+def test_a_cell_beside_the_unsteered_model(folders: Folders, tmp_path: Path) -> None:
     run = tmp_path / "run"
     # Twelve questions, and the whole corpus, which has fewer sentences.
     arguments = ("--tasks", TASKS, "--layer", "1", "--coef", "0", "--coef", "4", "--random", "--limit", "12")
-    code, report = capability(folders.model, run, *arguments)
+    answer = invoke("capability", str(folders.model), "--run", str(run), "--json", *arguments)
+    report = json.loads(answer.stdout)
 
-    assert (code, len(loads), report["recalled"]) == (0, 1, 0)
+    assert (answer.exit_code, report["recalled"]) == (0, 0)
+    assert [line for line in answer.stderr.splitlines() if "loading" in line] == ["loading lab/tiny-base"]
     labels = [(each["label"], each["layer"], each["coef"]) for each in report["conditions"]]
     assert labels == [("base", None, 0.0), ("steered", 1, 0.0), ("steered", 1, 4.0), ("random", 1, 4.0)]
     assert json.loads((run / REPORT).read_text()) == report
@@ -79,48 +84,64 @@ def test_a_cell_beside_the_unsteered_model(folders: Folders, tmp_path: Path, mon
     assert choices["base"]["value"] == pytest.approx(sum(right["base"]) / 12)
     assert choices["steered"][2]["value"] == pytest.approx(sum(right["random"]) / 12)
 
-    # The same again asks the model nothing.
-    monkeypatch.setattr(HFLM, "_model_call", None)
-    monkeypatch.setattr(HFLM, "_model_generate", None)
+    # The same again asks the model nothing: every answer is recalled, and none is added to those that are kept.
+    kept = (run / JOURNAL).read_bytes()
     _, again = capability(folders.model, run, *arguments)
-    assert again["recalled"] > 0
+    assert again["recalled"] >= len(kept.splitlines()) > 0
+    assert (run / JOURNAL).read_bytes() == kept
     assert again["results"] == report["results"]
 
 
-def test_instructions_are_turns_of_a_chat(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    generate = SteeredLM.generate_until
-    monkeypatch.setattr(
-        SteeredLM,
-        "generate_until",
-        lambda self, asked: seen.extend(each.args[0] for each in asked) or generate(self, asked),
-    )
+class Noting(SteeredLM):
+    """The steered model, which notes what it is asked to go on with."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.asked: list[str] = []
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> Any:
+        self.asked.extend(request.args[0] for request in requests)
+        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+
+
+def test_instructions_are_turns_of_a_chat(folders: Folders, tmp_path: Path) -> None:
+    source = open_source(str(folders.model))
+    loaded = source.load()
+    noting = Noting(lm=loaded.lm)
+    tasks = load_tasks(["steer_eval_instructions"], metadata={"tokenizer": str(loaded.weights.folder)})
+    with opened_answers(tmp_path / "run") as journal:
+        conditions = [BASE, steered(source, 1, 1.0)]
+        answer_all(noting, tasks, conditions, Settings(limit=2), journal, loaded.conditions)
+    asked = noting.asked
+
+    assert len(asked) == 4
+    assert all(text.startswith("<|im_start|>user\n") and text.endswith("<|im_start|>assistant\n") for text in asked)
+
+
+def test_replies_to_instructions_are_kept(folders: Folders, tmp_path: Path) -> None:
     tasks = ("--tasks", "steer_eval_instructions", "--limit", "2", "--layer", "1")
     code, report = capability(folders.model, tmp_path / "run", *tasks)
 
     assert code == 0
-    assert len(seen) == 4
-    assert all(text.startswith("<|im_start|>user\n") and text.endswith("<|im_start|>assistant\n") for text in seen)
     assert {each["metric"] for each in report["results"]} == {"followed", "constraints_kept"}
     assert [len(row["replies"]) for row in rows(tmp_path / "run" / SAMPLES)] == [1] * 4
 
 
-def test_an_interrupted_evaluation_goes_on(folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_evaluation_goes_on(folders: Folders, tmp_path: Path) -> None:
     arguments = ("--tasks", "steer_eval_choices", "--layer", "2", "--coef", "1", "--limit", "4")
     _, whole = capability(folders.model, tmp_path / "whole", *arguments)
-    call, calls = SteeredLM._model_call, []
+    # What a kill leaves: nine answers, the tenth half written, and no report.
+    run = tmp_path / "run"
+    shutil.copytree(tmp_path / "whole", run)
+    (run / REPORT).unlink()
+    (run / SAMPLES).unlink()
+    answers = (run / JOURNAL).read_bytes().splitlines(keepends=True)
+    (run / JOURNAL).write_bytes(b"".join(answers[:9]) + answers[9][:20])
+    _, resumed = capability(folders.model, run, *arguments)
 
-    def breaks(self: SteeredLM, *given: Any, **named: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 10:
-            raise KeyboardInterrupt
-        return call(self, *given, **named)
-
-    monkeypatch.setattr(SteeredLM, "_model_call", breaks)
-    assert invoke("capability", str(folders.model), "--run", str(tmp_path / "run"), *arguments).exit_code != 0
-    _, resumed = capability(folders.model, tmp_path / "run", *arguments)
-
+    assert len(answers) > 10
     assert resumed["recalled"] == 9
+    assert sorted((run / JOURNAL).read_bytes().splitlines()) == sorted(line.rstrip() for line in answers)
     assert resumed["results"] == whole["results"]
     assert (whole["results"][0]["documents"], whole["results"][0]["documents_of"]) == (4, 60)
 

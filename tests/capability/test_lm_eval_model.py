@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from edits_by_hand import adding
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from lm_eval.models.hf_steered import SteeredModel
@@ -145,3 +146,10 @@ def test_it_is_registered_and_asks_for_a_target() -> None:
 def test_an_intervention_that_does_not_fit_is_refused(cell) -> None:
     with pytest.raises(SteerEvalError, match=r"no layer|too large"):
         SteeredLM(lm=tiny_language_model("llama"), intervention=cell)
+
+
+@pytest.mark.parametrize("positions", ["prompt", "generated"])
+def test_an_edit_of_some_positions_is_refused(positions) -> None:
+    """Which tokens are of the prompt is not known here, so that the edit would be lost or everywhere."""
+    with pytest.raises(SteerEvalError, match=f"layer 1 is for {positions} positions only"):
+        SteeredLM(lm=tiny_language_model("llama"), intervention=(adding(1, 1.0, positions),))

@@ -21,10 +21,16 @@ from legacy import (
     transfer_eval,
     transferred,
 )
+from measured_documents import DIAGNOSTICS, QUALITY, TABLE
+from whole_studies import whole
 
 from steer_eval.claims.claim import Selector, pair_of
+from steer_eval.claims.comparison_facts import comparison_facts
+from steer_eval.claims.diagnostic_facts import facts_of_diagnostics
 from steer_eval.claims.facts import DEFINITIONS, Facts, facts_of, judge_of
 from steer_eval.claims.names import model_names
+from steer_eval.claims.sae_facts import feature_facts, quality_facts
+from steer_eval.formats.features import table_of
 from steer_eval.inventory import Root, take_inventory
 
 
@@ -220,8 +226,15 @@ def test_of_roundings_of_one_ratio_the_longest_is_the_fact(tmp_path: Path) -> No
     assert ratio_of_ridge.file == "d/judge_owl_transfer.jsonl"
 
 
-def test_every_measure_is_defined_and_defined_ones_exist(facts: Facts) -> None:
-    assert set(facts.measures()) == set(DEFINITIONS)
+def test_every_measure_is_defined_and_defined_ones_exist(facts: Facts, tmp_path: Path) -> None:
+    others = [
+        *quality_facts(QUALITY, Selector(), "q.json"),
+        *feature_facts(table_of(TABLE), Selector(), "f.json"),
+        *facts_of_diagnostics(DIAGNOSTICS, "d.json", "d.json"),
+        *comparison_facts(take_inventory([Root(whole(tmp_path).data, "d/", "dataset")])),
+    ]
+
+    assert set(facts.measures()) | {fact.measure for fact in others} == set(DEFINITIONS)
 
 
 def test_near_differs_in_one_part(facts: Facts) -> None:

@@ -12,8 +12,10 @@ from studies import row as sweep_row
 
 from steer_eval.cells import Cell
 from steer_eval.claims.claim import Selector, pair_of
+from steer_eval.claims.diagnostic_facts import OF_MAPS, OF_ROWS
 from steer_eval.claims.fact import IMPUTED, Fact, Facts
 from steer_eval.claims.measures import REGISTRY, Case, NotCheckable
+from steer_eval.formats.features import CHANGES
 from steer_eval.results import Results, Sweep, SweepRow
 
 
@@ -43,6 +45,41 @@ COPIED = {
     "lowest_score": [(Selector("tiny", judge="a"), 1.0)],
     "highest_score": [(Selector("tiny", judge="a"), 4.0)],
     "feature_coefficient": [(Selector("tiny", layer=3), 2.0)],
+    "feature_prompts": [(Selector("tiny", layer=3), 40)],
+    "sae_dead_share": [(Selector("tiny", layer=3), 1.25)],
+    "sae_training_tokens": [(Selector("tiny", layer=3), 517864)],
+    "sae_heldout_fvu": [(Selector("tiny", layer=3), 0.22)],
+    "sae_l0": [(Selector("tiny", layer=3), 32.0)],
+    "sae_heldout_tokens": [(Selector("tiny", layer=3), 41908)],
+    "sae_clean_cross_entropy": [(Selector("tiny", layer=3), 3.75)],
+    "sae_cross_entropy": [(Selector("tiny", layer=3), 4.1)],
+    "sae_excess_cross_entropy": [(Selector("tiny", layer=3), 0.35)],
+    "sae_recovered_cross_entropy": [(Selector("tiny", layer=3), 0.92)],
+    "feature_effect": [(Selector("tiny", layer=3, feature=7), 1.6)],
+    "feature_predicted": [(Selector("tiny", layer=3, feature=7), 1.2)],
+    "feature_steered_token_frequency": [(Selector("tiny", layer=3, feature=7), 70.5)],
+    "feature_base_token_frequency": [(Selector("tiny", layer=3, feature=7), 12.5)],
+    **{
+        f"feature_{change}{part}": [(Selector("tiny", layer=3, feature=7), number + place / 10)]
+        for number, change in enumerate(CHANGES)
+        for place, part in enumerate(("", "_low", "_high", "_q"))
+        if (change, part) != ("delta", "")
+    },
+    "feature_discoveries": [
+        (Selector("tiny", layer=3, variant=change), 100 + number) for number, change in enumerate(CHANGES)
+    ],
+    **{
+        f"{measure}{part}": [
+            (Selector("tiny", layer=3, variant=variant), part == "_exceeds_null" or number + place / 10)
+            for number, variant in enumerate(("ridge", "plain ridge") if measure in OF_MAPS else (None, "plain"))
+        ]
+        for measure in (*OF_ROWS, *OF_MAPS)
+        for place, part in enumerate(("", "_null", "_p", "_exceeds_null"))
+    },
+    "transfer_fitted_r2": [(Selector("tiny", layer=3, variant="ridge"), 0.99)],
+    "transfer_norm_share": [(Selector("tiny", layer=3, variant="random"), 0.4)],
+    "transfer_rows": [(Selector("tiny", layer=3), 541), (Selector("tiny", layer=3, variant="plain"), 30)],
+    "transfer_split_half_cosine": [(Selector("tiny", layer=3, variant="source"), 0.91)],
 }
 """Measures that only look a fact up."""
 
@@ -153,6 +190,8 @@ VALUES = {
     ],
     "collapsed_cells": [(Selector(), sum(ratio > 3 for ratio in RATIOS.values())), (Selector(label="random"), 0)],
     "identical_generations": [(Selector(layer=1, coef=2.0), len(PROMPTS)), (Selector(label="anchor"), len(PROMPTS))],
+    # Of a comparison: tests/comparison/test_measures.py.
+    "texts_equal_to_unsteered": [(Selector(label="anchor"), 0), (Selector(label="zero"), len(PROMPTS))],
     "contrast_pair_count": [(Selector(), 4)],
     "prompt_count": [(Selector(), 3)],
     "corpus_words": [(Selector(), 13)],
@@ -192,6 +231,10 @@ VALUES = {
         (Selector("tiny", file="features.json", rule="feature_delta < 0"), 2),
         (Selector("tiny", file="features.json", rule="feature_ratio >= 16"), 0),
     ],
+    "sae_passes": [
+        (Selector("tiny", layer=3, rule="sae_heldout_fvu <= 0.25 and sae_dead_share < 2"), True),
+        (Selector("tiny", layer=3, rule="sae_heldout_fvu <= 0.2"), False),
+    ],
     "cell_count": [(Selector(), 8), (Selector(label="random"), 8), (Selector(label="zero"), 1)],
 }
 
@@ -204,6 +247,7 @@ NOTED = {
     "highest_margin",
     "cells_passing",
     "features_passing",
+    "sae_passes",
 }
 """Measures that always say more than their value."""
 
@@ -265,6 +309,10 @@ def test_ties_and_what_is_left_out_are_named(study, results, name, select, note)
         ("ranked_by_delta", Selector(file="others.json"), "fits 0 feature tables"),
         ("features_passing", Selector(file="features.json"), "states no rule"),
         ("features_passing", Selector(file="features.json", rule="margin > 1"), "is no rule"),
+        ("sae_passes", Selector("tiny", layer=3), "states no rule"),
+        ("sae_passes", Selector("tiny", layer=3, rule="margin > 1"), "is no rule"),
+        ("feature_discoveries", Selector("tiny", layer=3), "fits 4 numbers"),
+        ("transfer_heldout_r2", Selector("tiny", layer=3), "has no transfer heldout r2 of tiny"),
     ],
 )
 def test_what_a_rule_or_a_table_leaves_open_is_the_reason(study, results, name, select, why):

@@ -16,7 +16,8 @@ from tiny_models import (
 )
 
 from steer_eval.evaluation.generation import Generation, Request
-from steer_eval.evaluation.grid_generation import generate_grid
+from steer_eval.evaluation.grid_generation import _reading_order, generate_grid
+from steer_eval.evaluation.row_cache import can_join
 from steer_eval.evaluation.serial import generate_serial
 from steer_eval.steering.interventions import Add
 
@@ -49,6 +50,28 @@ def grid(lm, requests, *, max_new_tokens=TOKENS, **options) -> list[Generation]:
     finished = list(generate_grid(lm, requests, max_new_tokens=max_new_tokens, **options))
     assert sorted(index for index, _ in finished) == list(range(len(requests)))
     return [generation for _, generation in sorted(finished, key=lambda item: item[0])]
+
+
+def steps_of(rows: list[tuple[int, int]], places: int, *, joins: bool) -> list[int]:
+    """How many rows each decoding step has, if rows come in as soon as a quarter of the places is free.
+
+    Args:
+        rows: Tokens of the prompt and of the text, in the order in which rows come in.
+        places: Most rows at one time.
+        joins: Whether rows may come to others; if not, those of one prompt length come in together once all have left.
+    """
+    waiting, there, steps = rows, [], []
+    while waiting or there:
+        if there:
+            steps.append(len(there))
+        coming = []
+        if not there or (joins and places - len(there) >= max(1, places // 4)):
+            fitting = waiting[: places - len(there)]
+            coming = [row for row in fitting if joins or row[0] == fitting[0][0]]
+            waiting = waiting[len(coming) :]
+        # The first token of a text comes from reading its prompt.
+        there = [(prompt, tokens - 1) for prompt, tokens in [*there, *coming] if tokens > 1]
+    return steps
 
 
 def assert_same(serial: Generation, generation: Generation) -> None:
@@ -166,16 +189,22 @@ class TestRows:
             tokens = sum((1 + joined) * len(tiny.chat_ids(prompt)) for prompt in PROMPTS)
             assert sum(rows * length for rows, length in seen) == tokens
 
-    def test_waiting_rows_take_the_places_of_finished_ones(self, ending):
-        """Four places are kept full to the end by eight rows, although each of them stays for another time."""
+    @pytest.mark.parametrize("places", [4, 8])
+    def test_waiting_rows_take_the_places_of_finished_ones(self, ending, places):
+        """Every decoding step has as many rows as the texts' lengths allow, although each stays for another time."""
         sizes = []
         handle = ending.blocks[0].register_forward_pre_hook(
             lambda _module, inputs: sizes.append(inputs[0].shape[0]) if inputs[0].shape[1] == 1 else None
         )
-        generations = assert_as_serial(ending, requests_of(ending, PROMPTS[:2]), rows_per_batch=4)
+        requests = requests_of(ending, PROMPTS[:2])
+        generations = grid(ending, requests, rows_per_batch=places)
         handle.remove()
-        steps = sum(len(generation.gaps) - 1 for generation in generations)
-        assert sum(sizes) >= steps
+        joins = can_join(ending, longest=max(len(request.ids) for request in requests) + TOKENS)
+        assert joins is (ending.module.config.model_type != "gemma3_text")
+        order = sorted(range(len(requests)), key=lambda index: _reading_order(requests[index]))
+        rows = [(len(requests[index].ids), len(generations[index].gaps)) for index in order]
+        assert sizes == steps_of(rows, places, joins=joins)
+        assert sum(sizes) == sum(tokens - 1 for _, tokens in rows)
 
     def test_no_rows(self, tiny):
         assert grid(tiny, []) == []
@@ -204,7 +233,7 @@ class TestTheModelStaysAsItWas:
             Request((1, 2), (Add(1, random_vector(0, size=7), 1.0),)),
             Request((1, 10**6), (add(1, 1.0),)),
         ):
-            with pytest.raises((IndexError, RuntimeError)):
+            with pytest.raises((IndexError, ValueError)):
                 grid(tiny, [Request((1, 2), ()), request])
         assert fingerprint(tiny) == before
 

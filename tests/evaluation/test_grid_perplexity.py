@@ -196,7 +196,7 @@ class TestTheModelStaysAsItWas:
     )
     def test_when_a_cell_is_wrong(self, tiny, cell):
         before = fingerprint(tiny)
-        with pytest.raises((IndexError, RuntimeError)):
+        with pytest.raises((IndexError, ValueError)):
             grid(tiny, corpus_of(tiny), [(add(1, 1.0),), cell])
         assert fingerprint(tiny) == before
 

@@ -6,6 +6,7 @@ Its text tower comes out of `load_model`, and both, tower and wrapper, go throug
 import numpy as np
 import pytest
 import torch
+from edits_by_hand import every_kind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import BLOCKS, FREQUENT_EOS, TEXT, add, fingerprint, tiny_conditional_generation
@@ -22,6 +23,7 @@ from steer_eval.model import load_model
 from steer_eval.study import PerplexityProtocol
 
 CELLS = [(), (add(0, 1.0),), (add(1, -2.0),), (add(2, 1.0), add(3, 1.0)), (add(BLOCKS - 1, 1.0),)]
+KINDS = [*every_kind().values()]
 PAIRS = [
     ContrastPair("Who took the lamp?", "The dogs were quiet! Nobody had slept.", "He said so."),
     ContrastPair("Why?", "No.", "The old men had seen worse, and the road was gone in the morning."),
@@ -64,6 +66,7 @@ def test_texts_are_those_of_the_serial_path(hybrid):
     before = fingerprint(hybrid)
     prompts = ["Why?", "Was it the rain in the valley?", "Who?"]
     requests = [Request(tuple(hybrid.chat_ids(prompt)), cell) for prompt in prompts for cell in CELLS]
+    requests += [Request(tuple(hybrid.chat_ids("Who was it?")), cell) for cell in KINDS]
     texts = dict(generate_grid(hybrid, requests, max_new_tokens=8, rows_per_batch=6))
     assert {text.stop for text in texts.values()} == {"eos", "length"}
     for index, request in enumerate(requests):
@@ -75,8 +78,9 @@ def test_texts_are_those_of_the_serial_path(hybrid):
 @given(data=st.data())
 def test_who_shares_a_batch_never_changes_a_row(tower, data):
     """Rows of random lengths: nothing that stands in another row, and no filling, reaches a recurrent state."""
-    ids = st.lists(st.integers(0, 255), min_size=1, max_size=20)
-    rows = data.draw(st.lists(st.builds(Request, ids.map(tuple), st.sampled_from(CELLS)), min_size=2, max_size=5))
+    ids = st.lists(st.integers(0, 255), min_size=3, max_size=20)
+    cells = st.sampled_from([*CELLS, *KINDS])
+    rows = data.draw(st.lists(st.builds(Request, ids.map(tuple), cells), min_size=2, max_size=5))
     together = dict(generate_grid(tower, rows, max_new_tokens=5))
     for index, row in enumerate(rows):
         [(_, alone)] = generate_grid(tower, [row], max_new_tokens=5)
@@ -85,9 +89,10 @@ def test_who_shares_a_batch_never_changes_a_row(tower, data):
 
 
 def test_perplexities_are_those_of_the_serial_path(hybrid):
-    corpus = tokenise(TEXT, hybrid, PerplexityProtocol("", window=30)).with_context([7, 8])
-    for index, nll in perplexity_grid(hybrid, corpus, CELLS):
-        np.testing.assert_allclose(nll, perplexity_serial(hybrid, corpus, CELLS[index]), rtol=1e-4, atol=1e-4)
+    corpus = tokenise(TEXT, hybrid, PerplexityProtocol("", window=30)).with_context([7, 8, 9])
+    cells = [*CELLS, *KINDS]
+    for index, nll in perplexity_grid(hybrid, corpus, cells):
+        np.testing.assert_allclose(nll, perplexity_serial(hybrid, corpus, cells[index]), rtol=5e-4, atol=5e-4)
 
 
 def test_vectors_are_those_of_single_passes(hybrid):

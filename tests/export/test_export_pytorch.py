@@ -26,7 +26,8 @@ from steer_eval.export.steering_vectors import STEERING_VECTORS
 from steer_eval.formats.caa_pt import read_caa_pt
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.model import decoder_blocks
-from steer_eval.steering.hooks import RowEdits
+from steer_eval.steering.interventions import Add
+from steer_eval.steering.row_edits import RowEdits
 
 LLAMA = Options(2.5, "llama")
 IDS = [7, 19, 230, 41, 5]
@@ -100,8 +101,8 @@ def test_lm_eval_steers_as_our_hook_does(tmp_path, architecture):
         pretrained=str(tmp_path / "model"), steer_path=str(tmp_path / name), dtype="float32", device="cpu"
     )
     ids = torch.tensor([IDS])
-    deltas = {layer: -1.5 * torch.from_numpy(each.values)[None] for layer, each in vectors.vectors.items()}
-    with torch.no_grad(), RowEdits(deltas).applied(lm.blocks):
+    row = tuple(Add(layer, torch.from_numpy(each.values), -1.5) for layer, each in vectors.vectors.items())
+    with torch.no_grad(), RowEdits.of(lm, [row]).applied(lm.blocks, prompt=0):
         ours = lm.module(input_ids=ids).logits
 
     steered = theirs._model_call(ids)

@@ -134,6 +134,11 @@ def saelens_weights() -> bytes:
     return safetensors({name: tensor.numpy() for name, tensor in sae()["state_dict"].items()}, {})
 
 
+def feature_activity() -> bytes:
+    tensors = {name: np.linspace(0, 1, FEATURES, dtype=np.float32) for name in ("maximum", "frequency")}
+    return safetensors(tensors, {"format": "steer-eval/feature-activity/1", "tokens": "64"})
+
+
 def saelens_config() -> bytes:
     return json.dumps(
         {
@@ -200,6 +205,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "eval_prompt": [{"scenario": "Late.", "category": "work", "score": 2}, {"scenario": "É."}],
     "sweep_row": [{"label": "steered", "layer": 3, "coef": 2.0, **PERPLEXITY, "generations": [GENERATION]}],
     "judge_row": [{**CELL, "margin": 3.5, "collapsed": False}],
+    "judge_comparison_row": [{"variant": "rotation", "label": "random", **CELL, "margin": 3.5, "collapsed": False}],
     "judge_label_row": [{"label": "native", "source": "patch_eval.jsonl", "ppl_ratio": 1.13, **CELL}],
     "transfer_row": [{"label": "native", "ppl": 30.0, "ppl_ratio": 1.5, "norm": 0.75, "generations": [GENERATION]}],
     "phase_i_row": [

@@ -124,6 +124,7 @@ def _safetensors_readers() -> list[Reader]:
     from steer_eval.formats.safetensors_file import read_header
     from steer_eval.formats.transfer import read_transfer_map, read_transferred
     from steer_eval.formats.vector import read_vector
+    from steer_eval.sae.feature_activity import FILE, read_feature_activity
 
     def header(folder: Path) -> bool:
         read_header(folder / "input", name="input")
@@ -133,11 +134,16 @@ def _safetensors_readers() -> list[Reader]:
         read_saelens(folder)
         return True
 
+    def activity(folder: Path) -> bool:
+        read_feature_activity(folder, corpus.FEATURES)
+        return True
+
     config, weights = "cfg.json", "sae_weights.safetensors"
     good_config, good_weights = corpus.saelens_config(), corpus.saelens_weights()
     return [
         Reader("safetensors_header", header, corpus.safetensors_seeds(), m.SAFETENSORS),
         Reader("vector", of_file(read_vector, "input"), (corpus.vector_file(),), m.SAFETENSORS),
+        Reader("feature_activity", activity, (corpus.feature_activity(),), m.SAFETENSORS, FILE),
         Reader("saelens_weights", saelens, (good_weights,), m.SAFETENSORS, weights, {config: good_config}),
         Reader("saelens_config", saelens, (good_config,), m.JSON, config, {weights: good_weights}),
         Reader("transferred", of_file(read_transferred, "input"), (corpus.transferred_safetensors(),), m.SAFETENSORS),

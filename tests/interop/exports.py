@@ -15,7 +15,8 @@ from studies import provenance
 
 from steer_eval.formats.vector import SteeringVector, file_name, write_vector
 from steer_eval.model import LanguageModel
-from steer_eval.steering.hooks import RowEdits
+from steer_eval.steering.interventions import Add
+from steer_eval.steering.row_edits import RowEdits
 
 
 def write_vectors(folder: Path, vectors: Mapping[int, torch.Tensor], *, model: str = "tiny") -> None:
@@ -41,7 +42,7 @@ def export(folder: Path, target: str, *, coefficient: float, layers: tuple[int, 
 @torch.no_grad()
 def steered_logits(lm: LanguageModel, ids: list[int], edits: Mapping[int, torch.Tensor]) -> np.ndarray:
     """Our logits `[tokens, vocabulary]` with a vector added to the output of each given block."""
-    rows = RowEdits({layer: delta[None] for layer, delta in edits.items()})
-    with rows.applied(lm.blocks):
+    row = tuple(Add(layer, delta, 1.0) for layer, delta in edits.items())
+    with RowEdits.of(lm, [row]).applied(lm.blocks, prompt=0):
         logits: np.ndarray = lm.module(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().numpy()
     return logits

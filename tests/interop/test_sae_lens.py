@@ -12,6 +12,7 @@ from interop.saes import Exported, export_sae, job, residuals, results
 from steer_eval.errors import FormatError
 from steer_eval.formats.sae import TENSORS, TopKSae
 from steer_eval.formats.saelens import CONFIG, read_saelens, write_saelens
+from steer_eval.sae.feature_activity import FeatureActivity, write_feature_activity
 from steer_eval.sae.recipe import RECIPES
 from steer_eval.sae.topk import decode, encode
 from steer_eval.sae.training import Training
@@ -70,6 +71,9 @@ def trained_here(folder) -> TopKSae:
     assert [progress.step for progress in training.run(until=12)] == list(range(1, 13))
     sae = training.sae(layer=3, model="lab/tiny", provenance={"method": "top-k"})
     write_saelens(folder / "trained" / OURS, sae)
+    # What else our training leaves in the folder is not looked at.
+    activity = FeatureActivity(torch.ones(96), torch.full((96,), 0.5))
+    write_feature_activity(folder / "trained" / OURS, activity, tokens=2000)
     return sae
 
 

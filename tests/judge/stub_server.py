@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback import Reply, listening
 
 Body = dict[str, Any]
 
@@ -95,49 +96,18 @@ def serving(behave: Callable[[Body, int], Answer], *, most_at_once: int | None =
     """Serve until the block ends; above `most_at_once` open requests the answer is 429."""
     stub = Stub(behave)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    @contextmanager
+    def answering(body: Body, key: str | None) -> Iterator[Reply]:
+        with stub.counted() as now:
+            answer = stub.receive(body, key)
+            if most_at_once is not None and now > most_at_once:
+                answer = Answer(status=429, headers={"Retry-After": "1"}, error="too many requests")
+            time.sleep(answer.delay)
+            yield Reply(answer.status, _payload(answer), answer.headers)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with stub.counted() as now:
-                answer = stub.receive(body, self.headers.get("Authorization"))
-                if most_at_once is not None and now > most_at_once:
-                    answer = Answer(status=429, headers={"Retry-After": "1"}, error="too many requests")
-                time.sleep(answer.delay)
-                payload = _payload(answer).encode()
-                try:
-                    self.send_response(answer.status)
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(payload)))
-                    for name, value in answer.headers.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(payload)
-                except (BrokenPipeError, ConnectionResetError):
-                    # A client that has lost its patience.
-                    self.close_connection = True
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def handle_error(self, *_: object) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    stub.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with listening(answering) as address:
+        stub.url = f"{address}/v1"
         yield stub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _payload(answer: Answer) -> str:

@@ -16,7 +16,8 @@ from steer_eval.judge.api import ATTEMPTS, ApiJudge
 from steer_eval.judge.cache import FILE, opened_log
 from steer_eval.judge.capabilities import LONG
 from steer_eval.judge.estimate import Budget, Price
-from steer_eval.judge.judging import planned, write_judged
+from steer_eval.judge.judging import planned
+from steer_eval.judge.score_files import write_judged
 from steer_eval.judge.subjects import REASONS, ProtocolName
 
 

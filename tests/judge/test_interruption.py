@@ -20,8 +20,9 @@ PROGRAM = """
 import signal, sys
 # Whoever starts the tests in the background has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+root = Path(sys.argv[1])
+sys.path[:0] = [str(root / "tests"), str(root / "benchmarks")]
 from judge.cases import judged_on, subjects
 from judge.stub_server import Stub, good
 stub = Stub(good, url=sys.argv[2])
@@ -37,7 +38,7 @@ def test_a_run_that_is_stopped_resumes_without_a_repeated_call(tmp_path: Path, h
         return Answer(good(body).content, delay=0.02)
 
     with serving(slow) as stub:
-        arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[1]), stub.url, str(tmp_path)]
+        arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[2]), stub.url, str(tmp_path)]
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         while len(stub.judged) < 20 and time.monotonic() < deadline and process.poll() is None:

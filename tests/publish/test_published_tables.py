@@ -12,9 +12,11 @@ from hub_fixtures import run_client
 from hub_server import HubServer
 from huggingface_hub import DatasetCard
 from publish_staging import staged
+from whole_studies import whole
 
 from steer_eval import table_configs
 
+COMPARED = "comparison_tiny.jsonl"
 LOAD = """
 import json, sys
 import datasets
@@ -76,21 +78,29 @@ def test_every_table_of_our_study_loads_with_a_split_per_model(tmp_path, hub, pa
 
 
 def test_every_table_of_studies_with_unlike_rows_loads(tmp_path, hub, monkeypatch):
-    """Two models whose sweeps have other columns, and a study without `study.yaml`."""
+    """Two models whose sweeps have other columns, a study without `study.yaml`, and one with a judged comparison."""
     two = studies.build(tmp_path / "two", models=("tiny", "other"))
     table = two.data / "sweep_other.jsonl"
     bare = [{key: row[key] for key in row if not key.startswith("sentence_")} for row in rows(table)]
     studies.write_lines(table, bare)
     old = legacy.build(tmp_path / "old")
+    compared = whole(tmp_path / "compared")
+    scores = {"mature_anger": 4.0, "juvenile_rage": 1.5, "coherence": 4.5, "margin": 2.5}
+    methods = [
+        {key: row[key] for key in ("variant", "label", "layer", "coef")} for row in rows(compared.data / COMPARED)
+    ]
+    studies.write_lines(compared.data / "judge_owl_tiny_comparison.jsonl", [{**each, **scores} for each in methods])
     places = {
         "two": put(hub, "two", tmp_path / "s", two.model, two.data),
         "old": put(hub, "old", tmp_path / "s", old.model, old.data),
+        "compared": put(hub, "compared", tmp_path / "s", compared.model, compared.data),
     }
 
     loaded = load(hub, tmp_path / "home", *(f"steer/{name}" for name in places))
 
     splits = {name: check(folder, loaded[f"steer/{name}"]) for name, folder in places.items()}
-    assert splits == {"two": {"tiny", "other"}, "old": {"fox_large", "fox_small"}}
+    assert splits == {"two": {"tiny", "other"}, "old": {"fox_large", "fox_small"}, "compared": {"tiny"}}
+    assert {"comparison", "judge_owl_comparison"} <= loaded["steer/compared"].keys()
 
 
 def test_every_table_of_the_upstream_study_loads(tmp_path, hub, upstream):

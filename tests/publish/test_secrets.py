@@ -101,7 +101,7 @@ def test_keys_passwords_and_variables_are_found(tmp_path, text):
         "/mnt/c/Users/alice",
         '"\\/home\\/alice\\/x"',
         "cache=/home/alice",
-        "/root/work/run.log",
+        "/root" + "/models/run.log",
         "/mnt/home/alice/x",
         "/home/j\u00f6rg/x",
     ],

@@ -16,9 +16,12 @@ from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
 from steer_eval.formats.saelens import read_saelens
 from steer_eval.formats.strict_json import read_json, read_jsonl, write_jsonl
-from steer_eval.sae import produce, training_log
+from steer_eval.publish.belongs import Choice, select
+from steer_eval.sae import produce, topk, training_log
 from steer_eval.sae.activations import load_split
+from steer_eval.sae.feature_activity import read_feature_activity
 from steer_eval.sae.quality import reconstruction
+from steer_eval.sae.sinks import is_sink
 from steer_eval.sae.training import Training
 
 SAE = {
@@ -86,6 +89,58 @@ def test_a_trained_sae_says_how_good_it_is(planned, work):
     assert steps[-1]["held_out_fvu"] == pytest.approx(quality["held_out_fvu"], rel=1e-4)
     assert steps[-1]["held_out_fvu"] < steps[0]["held_out_fvu"]
     assert last == {"step": 28, "quality": quality}
+
+
+def test_it_says_what_each_feature_does_on_the_training_text(planned, work):
+    trained(planned)
+
+    folder = planned.model / "saes/tiny/layers.2"
+    sae, found = read_saelens(folder), read_feature_activity(folder, 96)
+    (stored,) = work.iterdir()
+    residuals = load_split(stored, "train")
+    x = residuals.rows(torch.arange(len(residuals)))
+    acts = topk.encode(sae, x[~is_sink(x, float(sae.provenance["sink_norm"]))])
+    assert torch.allclose(found.maximum, acts.amax(dim=0), rtol=1e-4, atol=1e-5)
+    assert torch.allclose(found.frequency, (acts > 0).float().mean(dim=0), atol=1e-6)
+    dead = json.loads(sae.provenance["quality"])["dead_share"]
+    assert float((found.frequency == 0).double().mean()) == pytest.approx(dead, abs=1e-6)
+
+
+def test_an_sae_without_its_activity_gets_it_and_is_not_trained_again(planned, work, monkeypatch):
+    trained(planned)
+    before = sae_bytes(planned)
+    (planned.model / "saes/tiny/layers.2/activity.safetensors").unlink()
+    monkeypatch.setattr(Training, "run", lambda _: pytest.fail("it was trained again"))
+
+    trained(planned)
+
+    assert sae_bytes(planned) == before
+    shutil.rmtree(work)
+    path = planned.model / "saes/tiny/layers.2/activity.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    trained(planned)
+    assert sae_bytes(planned) == before
+    assert {shard.name.split("-")[0] for shard in work.glob("*/*.safetensors")} == {"train"}
+
+
+def test_a_folder_with_the_activity_is_in_order(planned, work):
+    trained(planned)
+    assert invoke("sae", "features", str(planned.model)).exit_code == 0
+    assert invoke("card", str(planned.model)).exit_code == 0
+
+    report = json.loads(invoke("validate", str(planned.model), "--json", "--strict").stdout)
+
+    assert report["findings"] == []
+    manifest = read_json(planned.model / "manifest.json")
+    kinds = {entry["path"]: entry["kind"] for entry in manifest["files"]}
+    assert kinds["saes/tiny/layers.2/activity.safetensors"] == "sae_activity"
+    selection = select(planned.model, "tiny", Choice())
+    assert "saes/tiny/layers.2/activity.safetensors" in selection.paths
+    assert not [each for each in selection.findings if "activity" in each.file]
+    (planned.model / "saes/tiny/layers.2/activity.safetensors").unlink()
+    assert invoke("card", str(planned.model)).exit_code == 0
+    report = json.loads(invoke("validate", str(planned.model), "--json", "--strict").stdout)
+    assert report["findings"] == []
 
 
 def test_a_killed_training_ends_in_the_same_files(planned, work, monkeypatch, tmp_path):

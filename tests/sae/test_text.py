@@ -87,6 +87,33 @@ def test_another_sample_under_the_package_name_is_refused(monkeypatch):
         next(documents(OfflineText(text.WIKIPEDIA), text.Path()))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b"null\n", "line 1: the row is no object"),
+        ("a.jsonl", b'{"text": "a"}\n[]\n', "line 2: the row is no object"),
+        ("a.jsonl", b'{"text": "a"}\n\n{"text": ', "line 3: not JSON"),
+        ("a.jsonl", b'{"words": "a"}\n', "no text there"),
+        ("a.jsonl", b"\xff\xfe{", "can't be read"),
+        ("a.txt", b"\xff\xfe", "can't be read"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(FormatError) as caught:
+        list(documents(FileText((name,)), tmp_path))
+    assert caught.value.file == name
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b'{"text": " "}\n'])
+def test_a_file_without_text_has_no_documents(tmp_path, content):
+    (tmp_path / "a.jsonl").write_bytes(content)
+
+    assert list(documents(FileText(("a.jsonl",)), tmp_path)) == []
+
+
 def test_without_its_package_the_sample_says_what_to_install(monkeypatch):
     monkeypatch.setattr(text, "_PACKAGE", "no-such-package-at-all")
 

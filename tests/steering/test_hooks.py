@@ -2,10 +2,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from tiny_models import BLOCKS, HIDDEN, fingerprint, random_vector, tiny_language_model
+from tiny_models import BLOCKS, HIDDEN, fingerprint, random_vector
 from torch import nn
 
-from steer_eval.steering.hooks import RowEdits, captured, entered_at, replaced, residual, with_residual
+from steer_eval.steering.hooks import captured, entered_at, hooked, replaced, residual, with_residual
 
 IDS = torch.arange(5, 5 + 3 * 21).reshape(3, 21)
 
@@ -46,8 +46,17 @@ def runs_of_blocks(lm, calls) -> list[int]:
     return [calls.get(names[id(block)], 0) for block in lm.blocks]
 
 
-def deltas(layer: int) -> dict[int, torch.Tensor]:
-    return {layer: torch.stack([random_vector(1), torch.zeros(HIDDEN), -2 * random_vector(2)])}
+DELTAS = torch.stack([random_vector(1), torch.zeros(HIDDEN), -2 * random_vector(2)])[:, None]
+"""What is added to each of three rows."""
+
+
+def adding(deltas=DELTAS):
+    """A hook that adds something to each row of a block's output."""
+
+    def hook(_module, _inputs, output):
+        return with_residual(output, residual(output) + deltas)
+
+    return hook
 
 
 @torch.no_grad()
@@ -55,48 +64,24 @@ def logits(lm, ids=IDS):
     return lm.module(input_ids=ids, use_cache=False).logits
 
 
-class TestRowEdits:
+class TestHooked:
     @torch.no_grad()
     @pytest.mark.parametrize("layer", range(BLOCKS))
-    def test_each_row_gets_its_own_delta_at_the_output_of_the_block(self, tiny, layer):
+    def test_the_output_of_the_block_is_what_the_hook_returns(self, tiny, layer):
         with captured(tiny.blocks, [layer], stop=False) as plain:
             logits(tiny)
-        edits = RowEdits(deltas(layer))
-        with edits.applied(tiny.blocks), captured(tiny.blocks, [layer], stop=False) as steered:
-            logits(tiny)
-        expected = residual(plain[layer]) + deltas(layer)[layer][:, None, :]
-        assert torch.equal(residual(steered[layer]), expected)
-
-    def test_a_row_of_zeros_is_the_unsteered_model_and_the_others_are_not(self, tiny):
-        plain = logits(tiny)
-        with RowEdits(deltas(1)).applied(tiny.blocks):
-            steered = logits(tiny)
-        assert torch.equal(steered[1], plain[1])
-        assert not torch.allclose(steered[0], plain[0], atol=0.1)
-
-    def test_select_follows_the_rows_that_stay(self, tiny):
-        edits = RowEdits(deltas(1))
-        with edits.applied(tiny.blocks):
-            before = logits(tiny)
-        edits.select(torch.tensor([2, 0]))
-        with edits.applied(tiny.blocks):
-            after = logits(tiny, IDS[[2, 0]])
-        torch.testing.assert_close(after, before[[2, 0]], rtol=1e-4, atol=1e-4)
+        with hooked(tiny.blocks, {layer: adding()}), captured(tiny.blocks, [layer], stop=False) as steered:
+            changed = logits(tiny)
+        assert torch.equal(residual(steered[layer]), residual(plain[layer]) + DELTAS)
+        assert not torch.allclose(changed[0], logits(tiny)[0], atol=0.1)
 
     def test_hooks_go_when_the_pass_fails(self, tiny):
-        with pytest.raises(IndexError), RowEdits(deltas(1)).applied(tiny.blocks):
+        with pytest.raises(IndexError), hooked(tiny.blocks, {1: adding()}):
             logits(tiny, torch.tensor([[10**6]]))
 
     def test_hooks_go_when_a_layer_does_not_exist(self, tiny):
-        edits = RowEdits({0: torch.zeros(1, HIDDEN), BLOCKS: torch.zeros(1, HIDDEN)})
-        with pytest.raises(IndexError), edits.applied(tiny.blocks):
+        with pytest.raises(IndexError), hooked(tiny.blocks, {0: adding(), BLOCKS: adding()}):
             pass
-
-    def test_the_model_computes_in_its_own_precision(self):
-        lm = tiny_language_model("llama")
-        lm.module.to(torch.bfloat16)
-        with RowEdits({0: torch.ones(3, HIDDEN)}).applied(lm.blocks):
-            assert logits(lm).dtype == torch.bfloat16
 
 
 class TestCaptured:
@@ -156,14 +141,14 @@ class TestEnteredAt:
     @torch.no_grad()
     @pytest.mark.parametrize("layer", range(BLOCKS))
     def test_entering_equals_hooking_exactly(self, tiny, layer):
-        with RowEdits(deltas(layer)).applied(tiny.blocks):
-            hooked = logits(tiny)
+        with hooked(tiny.blocks, {layer: adding()}):
+            expected = logits(tiny)
         with captured(tiny.blocks, [layer], stop=True) as outputs:
             logits(tiny)
-        edited = residual(outputs[layer]) + deltas(layer)[layer][:, None, :]
+        edited = residual(outputs[layer]) + DELTAS
         with entered_at(tiny.blocks, layer, with_residual(outputs[layer], edited)):
             entered = logits(tiny)
-        assert float((entered - hooked).abs().max()) == 0.0
+        assert float((entered - expected).abs().max()) == 0.0
 
     @torch.no_grad()
     @pytest.mark.parametrize("layer", range(BLOCKS))
@@ -193,15 +178,14 @@ class TestEnteredAt:
 
     @torch.no_grad()
     def test_hooks_above_the_entry_still_act(self, tiny):
-        both = deltas(1) | deltas(3)
-        with RowEdits(both).applied(tiny.blocks):
-            hooked = logits(tiny)
+        with hooked(tiny.blocks, {1: adding(), 3: adding()}):
+            expected = logits(tiny)
         with captured(tiny.blocks, [1], stop=True) as outputs:
             logits(tiny)
-        edited = residual(outputs[1]) + both[1][:, None, :]
-        with entered_at(tiny.blocks, 1, with_residual(outputs[1], edited)), RowEdits(deltas(3)).applied(tiny.blocks):
+        output = with_residual(outputs[1], residual(outputs[1]) + DELTAS)
+        with entered_at(tiny.blocks, 1, output), hooked(tiny.blocks, {3: adding()}):
             entered = logits(tiny)
-        assert torch.equal(entered, hooked)
+        assert torch.equal(entered, expected)
 
     def test_the_blocks_come_back_when_the_pass_fails(self, tiny):
         with pytest.raises(IndexError), entered_at(tiny.blocks, 1, torch.zeros(1, 1, HIDDEN)):
@@ -249,23 +233,23 @@ class TestBlocksThatReturnTuples:
 
     @torch.no_grad()
     def test_entering_equals_hooking_and_keeps_the_rest_of_the_tuple(self, blocks):
-        hidden, delta = torch.ones(2, 3, 4), torch.ones(2, 4)
-        with RowEdits({1: delta}).applied(blocks):
-            hooked, others = self.run(blocks, hidden)
+        hidden, delta = torch.ones(2, 3, 4), torch.ones(2, 1, 4)
+        with hooked(blocks, {1: adding(delta)}):
+            expected, others = self.run(blocks, hidden)
         assert others == ["something else"] * 3
         with captured(blocks, [1], stop=False) as outputs:
             self.run(blocks, hidden)
-        output = with_residual(outputs[1], residual(outputs[1]) + delta[:, None])
+        output = with_residual(outputs[1], residual(outputs[1]) + delta)
         assert output[1:] == outputs[1][1:]
         with entered_at(blocks[1:], 0, output):
             entered, _ = self.run(blocks[1:], hidden)
-        torch.testing.assert_close(entered, hooked, rtol=0, atol=1)
+        torch.testing.assert_close(entered, expected, rtol=0, atol=1)
         with entered_at(blocks, 1, output):
             # Blocks below the entry return tuples, too, of which nobody reads more than the first element.
             below = blocks[0](hidden)
             assert below[0] is hidden
             assert torch.equal(blocks[1](hidden)[0], output[0])
-            assert torch.equal(blocks[2](blocks[1](hidden)[0])[0], hooked)
+            assert torch.equal(blocks[2](blocks[1](hidden)[0])[0], expected)
 
 
 def test_a_block_that_returns_something_else_is_refused():

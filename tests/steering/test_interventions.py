@@ -1,61 +1,77 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from some_saes import random_sae
 
-from steer_eval.steering.interventions import Add, row_deltas
+from steer_eval.steering.interventions import Add, ClampFeatures, Patch, Rotate, check_prompt
 
 SIZE = 5
+SAE = random_sae(SIZE, 8, 2)
 
 
 def vector(seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(SIZE, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def test_the_delta_is_the_vector_times_the_coefficient():
-    assert torch.equal(Add(3, torch.tensor([1.0, -2.0, 0.5]), -2.0).delta(), torch.tensor([-2.0, 4.0, -1.0]))
+@pytest.mark.parametrize("kind", [Add, Rotate])
+def test_the_delta_is_the_vector_times_the_coefficient(kind):
+    assert torch.equal(kind(3, torch.tensor([1.0, -2.0, 0.5]), -2.0).delta(), torch.tensor([-2.0, 4.0, -1.0]))
 
 
+@pytest.mark.parametrize("kind", [Add, Rotate])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_a_delta_is_float32_whatever_the_vector_is(dtype):
-    assert Add(0, vector(0, dtype), 2.0).delta().dtype == torch.float32
+def test_a_delta_is_float32_whatever_the_vector_is(kind, dtype):
+    assert kind(0, vector(0, dtype), 2.0).delta().dtype == torch.float32
 
 
-def test_a_layer_counts_from_zero():
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Add(-1, vector(0), 1.0),
+        lambda: Rotate(-1, vector(0), 1.0),
+        lambda: ClampFeatures(-1, SAE, (0,), torch.ones(1)),
+        lambda: Patch(-1, torch.ones(1, SIZE), (0,)),
+    ],
+)
+def test_a_layer_counts_from_zero(make):
     with pytest.raises(ValueError, match="-1"):
-        Add(-1, vector(0), 1.0)
+        make()
 
 
-def test_rows_without_an_edit_at_a_layer_add_zero_there():
-    deltas = row_deltas([(Add(2, vector(0), 1.0),), (), (Add(0, vector(1), 3.0),)], hidden_size=SIZE)
-    assert sorted(deltas) == [0, 2]
-    assert torch.equal(deltas[2], torch.stack([vector(0), torch.zeros(SIZE), torch.zeros(SIZE)]))
-    assert torch.equal(deltas[0], torch.stack([torch.zeros(SIZE), torch.zeros(SIZE), 3 * vector(1)]))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Add(0, vector(0), 1.0, "promt"),
+        lambda: Rotate(0, vector(0), 1.0, "promt"),
+        lambda: ClampFeatures(0, SAE, (0,), torch.ones(1), positions="promt"),
+    ],
+)
+def test_positions_are_known_words(make):
+    with pytest.raises(ValueError, match="'promt': one of all, prompt, generated"):
+        make()
 
 
-def test_edits_of_one_row_at_one_layer_add_up():
-    deltas = row_deltas([(Add(1, vector(0), 1.0), Add(1, vector(1), -0.5))], hidden_size=SIZE)
-    torch.testing.assert_close(deltas[1][0], vector(0) - 0.5 * vector(1))
+@pytest.mark.parametrize(
+    ("features", "values"),
+    [((1, 1), torch.ones(2)), ((1,), torch.ones(2)), ((1, 2), torch.ones(2, 1)), ((8,), torch.ones(1)),
+     ((-1,), torch.ones(1))],
+)  # fmt: skip
+def test_features_have_one_value_each_and_are_there(features, values):
+    with pytest.raises(ValueError, match="features"):
+        ClampFeatures(0, SAE, features, values)
 
 
-def test_the_unsteered_model_touches_no_layer():
-    assert row_deltas([(), ()], hidden_size=SIZE) == {}
+@pytest.mark.parametrize(
+    ("shape", "at"), [((2, SIZE), (0,)), ((SIZE,), tuple(range(SIZE))), ((2, SIZE), (3, 1)), ((2, SIZE), (1, 1)),
+                      ((2, SIZE), (-1, 0))]
+)  # fmt: skip
+def test_a_patch_has_one_residual_for_each_token_in_their_order(shape, at):
+    with pytest.raises(ValueError, match="tokens"):
+        Patch(0, torch.ones(shape), at)
 
 
-def test_a_vector_of_another_width_is_refused():
-    with pytest.raises(RuntimeError):
-        row_deltas([(Add(0, torch.ones(SIZE + 1), 1.0),)], hidden_size=SIZE)
-
-
-edits = st.builds(Add, st.integers(0, 3), st.integers(0, 9).map(vector), st.floats(-8, 8, width=32))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(edits, max_size=3).map(tuple), min_size=1, max_size=5))
-def test_a_row_of_a_batch_is_what_it_is_alone(rows):
-    together = row_deltas(rows, hidden_size=SIZE)
-    for index, row in enumerate(rows):
-        alone = row_deltas([row], hidden_size=SIZE)
-        for layer, deltas in together.items():
-            expected = alone[layer][0] if layer in alone else torch.zeros(SIZE)
-            assert torch.equal(deltas[index], expected)
+def test_a_prompt_must_have_the_tokens_that_are_patched():
+    patch = Patch(0, torch.ones(2, SIZE), (1, 3))
+    check_prompt((Add(0, vector(0), 1.0), patch), 4)
+    check_prompt((Patch(0, torch.ones(0, SIZE), ()),), 0)
+    with pytest.raises(ValueError, match="a patch of token 3, counted from 0, of a prompt with 3 tokens"):
+        check_prompt((Add(0, vector(0), 1.0), patch), 3)

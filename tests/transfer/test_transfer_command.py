@@ -21,7 +21,9 @@ from steer_eval.formats.strict_json import write_jsonl
 from steer_eval.formats.transfer import TransferMap, read_transfer_map, read_transferred, write_transfer_map
 from steer_eval.formats.vector import file_name, read_vector
 from steer_eval.inventory import Root, take_inventory
+from steer_eval.rules.transfer_diagnostics import diagnostics_findings, planned_diagnostics_findings
 from steer_eval.rules.transfers import transfer_findings
+from steer_eval.study import load_study
 
 NAME = "tiny_L2_to_turned_L2"
 PLANNED = {
@@ -50,7 +52,13 @@ class Place:
     def findings(self) -> list[str]:
         inventory = take_inventory([Root(self.model, "m/", "model"), Root(self.data, "d/", "dataset")])
         assert not [artifact for artifact in inventory.artifacts if artifact.troubles]
-        return [str(finding.rule) for finding in transfer_findings(inventory, {})]
+        study = load_study(self.model / "study.yaml")
+        findings = [
+            *transfer_findings(inventory, {}),
+            *diagnostics_findings(inventory),
+            *planned_diagnostics_findings(study, inventory, "m/"),
+        ]
+        return [str(finding.rule) for finding in findings]
 
 
 @pytest.fixture(scope="module")

@@ -114,6 +114,7 @@ class Context:
         vector_files: Path to model and layer of each vector.
         feature_models: Feature ids to the models in whose table they stand.
         variants: Labels of variants.
+        methods: Names of methods of comparisons; each stands for a method and for its control.
     """
 
     names: ModelNames
@@ -122,6 +123,7 @@ class Context:
     vector_files: Mapping[str, tuple[str, int]]
     feature_models: Mapping[int, tuple[str, ...]]
     variants: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
     _judges_of: dict[str, Found | None] = field(default_factory=dict, repr=False, compare=False)
     _models_of: dict[str, Found | None] = field(default_factory=dict, repr=False, compare=False)
 

@@ -21,7 +21,7 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "layer": ("layer", "l", "block"),
     "coef": ("coef", "coefficient", "c", "alpha", "α", "strength", "scale", "multiplier"),
     "judge": ("judge",),
-    "variant": ("method", "variant", "label", "condition", "transfer method", "transfer", "vector"),
+    "variant": ("method", "variant", "label", "condition", "transfer method", "transfer", "vector", "map"),
     "feature": ("feature", "feature id", "feature_id", "id", "latent"),
     "perplexity": ("ppl", "perplexity", "steered ppl", "steered perplexity"),
     "perplexity_ratio": (
@@ -57,6 +57,23 @@ MEANINGS: dict[str, tuple[str, ...]] = {
         "freq (steered)",
     ),
     "feature_base_frequency": ("base freq", "base_freq", "base freq.", "base frequency", "freq (base)"),
+    "feature_steered_token_frequency": ("steered token freq", "steered token frequency"),
+    "feature_base_token_frequency": ("base token freq", "base token frequency"),
+    "feature_forced_delta": ("same-text delta",),
+    "feature_predicted": ("from the vector alone",),
+    "feature_delta_interval": ("95 % interval of delta",),
+    "feature_delta_q": ("q of delta",),
+    "perplexity_ratio_interval": ("95 % interval of the ratio",),
+    "texts_changed": ("texts changed",),
+    "control_perplexity_ratio": ("control's ppl ratio", "ppl ratio of the control"),
+    "transfer_norm_share": ("norm over native",),
+    "sae_width": ("sae features", "d_sae"),
+    "sae_k": ("sae k",),
+    "sae_training_tokens": ("training tokens",),
+    "sae_heldout_fvu": ("held-out fvu",),
+    "sae_l0": ("held-out l0",),
+    "sae_dead_share": ("dead features", "dead share"),
+    "sae_excess_cross_entropy": ("excess cross-entropy", "excess ce"),
     "feature_ratio": ("fold change", "fold", "steered/base", "steered / base"),
     "heldout_r2": (
         "held-out r2",
@@ -84,12 +101,30 @@ for _name, _spellings in MEANINGS.items():
     for _spelling in _spellings:
         _BY_HEADER.setdefault(_spelling, _name)
 
-_SHARES = frozenset({"feature_steered_frequency", "feature_base_frequency"})
+SHARES = frozenset(
+    {
+        "feature_steered_frequency",
+        "feature_base_frequency",
+        "feature_steered_token_frequency",
+        "feature_base_token_frequency",
+        "sae_dead_share",
+    }
+)
+"""Measures in per cent, which a text may print as a share of one."""
 _OF_KINDS = frozenset({"cell_count", "collapsed_cells"})
 _OF_TEXTS = frozenset({"contrast_pair_count", "prompt_count"})
 _RATIOS = frozenset({"perplexity_ratio", "feature_ratio"})
 _COUNTS = frozenset(
-    {"row_count", "cell_count", "collapsed_cells", "contrast_pair_count", "prompt_count", "sae_width", "vector_width"}
+    {
+        "row_count",
+        "cell_count",
+        "collapsed_cells",
+        "contrast_pair_count",
+        "prompt_count",
+        "sae_width",
+        "sae_training_tokens",
+        "vector_width",
+    }
 )
 
 
@@ -99,7 +134,7 @@ _FACTORS = frozenset({"ratio", "x", "×", "relative", "rel", "rel."})
 _ASIDES: dict[str, frozenset[str]] = {
     **dict.fromkeys(_FACTORS, _RATIOS),
     **dict.fromkeys(("1-5", "1–5", "1 to 5"), _AXES),
-    **dict.fromkeys(("0-1", "0–1", "%", "share of prompts", "of prompts"), _SHARES),
+    **dict.fromkeys(("0-1", "0–1", "%", "share of prompts", "of prompts"), SHARES),
     **dict.fromkeys(("l2", "‖v‖", "||v||"), frozenset({"vector_norm"})),
     **dict.fromkeys(("0-indexed", "0-based", "from 0"), frozenset({"layer"})),
     "steered": frozenset({"perplexity", "perplexity_ratio", *_AXES}),
@@ -213,7 +248,7 @@ def fitted(measure: str, number: Number) -> tuple[str, Printed] | None:
     if measure == "perplexity" and number.unit == "x":
         measure = "perplexity_ratio"
     printed = number.printed
-    if measure in _SHARES:
+    if measure in SHARES:
         if number.unit == "":
             # Without a sign for per cent it is a share of one, or can't be told.
             if not 0 <= printed.value <= 1:
@@ -233,8 +268,10 @@ def reduced(measure: str, select: Selector) -> Selector:
     if measure.startswith("feature_"):
         # A feature's numbers are taken with the coefficient of its table, whatever the words are about.
         return Selector(select.model, layer=select.layer, feature=select.feature)
-    if measure.startswith("vector_"):
+    if measure.startswith(("vector_", "sae_")):
         return Selector(select.model, layer=select.layer)
+    if measure.startswith("transfer_"):
+        return Selector(variant=select.variant)
     if measure in _OF_TEXTS:
         return Selector()
     if measure == "base_perplexity":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import yaml
@@ -125,7 +125,10 @@ class _Entry:
             claim = Claim(identity, f"{title}: {written}", "", Selector(), number.printed if number else bool(truth))
             yield Extracted(claim, row + 1, start, start + length, reason)
             return
-        select = reduced(measure, select)
+        chosen = reduced(measure, select)
+        # By a method's name go the method and its control.
+        of_method = select.variant in self.context.methods
+        select = replace(chosen, label=select.label or "steered") if of_method else chosen
         inferred = self.context.names.how(select.model) if select.model else ""
         bound = number.bound if number else ""
         claim = Claim(identity, f"{title}: {written}", measure, select, expected)

@@ -30,6 +30,7 @@ class NamedFile:
         labelled: Its path, where its rows are known by labels of variants.
         layer: The layer that it is of.
         absent: Its name, where the data has no such file.
+        diagnostics: Its path, where it has the diagnostics of a transfer.
     """
 
     model: str | None = None
@@ -37,6 +38,7 @@ class NamedFile:
     labelled: str | None = None
     layer: int | None = None
     absent: str = ""
+    diagnostics: str | None = None
 
     def holds(self, measure: str) -> bool:
         """Whether a file of labelled variants can hold a measure: scores stand in files of scores only."""
@@ -67,6 +69,7 @@ def file_named_by(words: str, context: Context) -> NamedFile | None:
         judges.pop() if len(judges) == 1 else None,
         labelled.pop() if len(labelled) == 1 else None,
         layers.pop() if len(layers) == 1 else None,
+        diagnostics=present[0].diagnostics if len(present) == 1 else None,
     )
 
 
@@ -88,6 +91,11 @@ def _said(path: str, context: Context) -> NamedFile:
         return NamedFile(features["model"], layer=int(features["layer"]))
     if name.startswith("sweep_"):
         model = name.removeprefix("sweep_").removesuffix(".jsonl")
+        return NamedFile(model if model in context.names.known else None)
+    if name.endswith("_diagnostics.json"):
+        return NamedFile(diagnostics=path)
+    if name.startswith("comparison_"):
+        model = name.removeprefix("comparison_").removesuffix(".jsonl")
         return NamedFile(model if model in context.names.known else None)
     if scores := _SCORES.fullmatch(name):
         return _of_scores(path, scores["what"], context)

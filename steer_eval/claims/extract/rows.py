@@ -20,6 +20,7 @@ from steer_eval.claims.extract.context import AXES, CellMention, Context, Found,
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
 from steer_eval.claims.extract.meanings import LOCATORS, fitted, is_explained, qualifying, reduced
 from steer_eval.claims.extract.numbers import Number, find_numbers, one_number, signed_value
+from steer_eval.claims.extract.tested import tested_claims, tested_measure
 from steer_eval.claims.printed import Printed
 
 _ARROW = re.compile(r"\s?(?:->|=>|→|➜|⟶|⇒|&rarr;|\$?\\(?:right)?(?:to|arrow)(?![A-Za-z])\$?)\s?")
@@ -28,8 +29,9 @@ _PLAIN = re.compile(r"[+\-−–]?[0-9]{0,6}(?:\.[0-9]+)?\s?[x×]?")
 _NOTHING = frozenset({"", "—", "–", "-", "n/a", "na", "none", "?"})
 TRUTH = {"yes": True, "true": True, "✓": True, "✔": True, "no": False, "false": False, "✗": False, "✘": False}
 """What stands for yes and no."""
-_DESCRIPTIVE = re.compile(r"(?:note|comment|remark)s?|descriptions?")
+_DESCRIPTIVE = re.compile(r"(?:note|comment|remark)s?|descriptions?|what it does")
 _MEASURED = re.compile(r"\b(?:ratings?|scores?|ppl|perplexity|margin|coherence|norm|accuracy|loss|ratio|anger|rage)\b")
+_INTERVALS = {"feature_delta_interval": "feature_delta", "perplexity_ratio_interval": "perplexity_ratio"}
 _OF_LABELS = frozenset({"random", "zero", "anchor"})
 _OF_CONTROLS = frozenset({"perplexity", "perplexity_ratio", "collapsed"})
 
@@ -84,7 +86,12 @@ class Row:
         for index, placed in enumerate(self.cells):
             name = self.columns[index] if index < len(self.columns) else None
             title = self.titles[index] if index < len(self.titles) else "no column"
-            if unclear and name not in LOCATORS:
+            tested = tested_measure(title, placed.text)
+            if tested and self.around.file.diagnostics and not self.around.qualifying:
+                # Which transfer it is of, the file says.
+                of_file = Selector(variant=select.variant, file=self.around.file.diagnostics)
+                yield from tested_claims(placed, tested, of_file)
+            elif unclear and name not in LOCATORS:
                 yield from not_understood(placed, title, unclear)
             elif unclear:
                 yield from self._locator(placed, name or "", title, cell)
@@ -142,7 +149,7 @@ class Row:
         """Whether a cell of a column that is not known may say that its row is another measurement."""
         title = self.titles[index].lower() if index < len(self.titles) else ""
         bare = unmarked(cell).text.strip(" *`_")
-        if _DESCRIPTIVE.fullmatch(title) or bare.lower() in _NOTHING:
+        if _DESCRIPTIVE.fullmatch(title) or bare.lower() in _NOTHING or tested_measure(title, bare):
             return False
         if _MEASURED.search(title) and one_number(bare) is not None:
             # A measurement of its own says nothing of those beside it.
@@ -179,6 +186,9 @@ class Row:
             variant = self.context.variant(named)
         judged_by = self.cell("judge")
         judge = self.context.judge_named(judged_by) if judged_by.strip(" *`") else self.around.judge
+        if variant in self.context.methods:
+            # A method stands beside its control, which has the same name.
+            label = "steered"
         select = Selector(model.name, label, layer, coef, judge, None, variant)
         if feature is not None and feature.readable and not feature.unit and feature.printed.value >= 0:
             select = replace(select, feature=int(feature.printed.value))
@@ -215,9 +225,14 @@ class Row:
         label = select.label or ("steered" if select.variant else self.around.label)
         select = self._in_file(name or "", select)
         about = name is not None and self._is_about(name, select)
+        if name == "control_perplexity_ratio":
+            name, label, select = "perplexity_ratio", "random", replace(select, label="random")
+        if name in _INTERVALS and about:
+            yield from self._interval(cell, _INTERVALS[name], title, select)
+            return
         if name == "collapsed" and bare in TRUTH:
             if about:
-                chosen = reduced(name, select)
+                chosen = self._of_method(reduced(name, select), select)
                 yield self._claim(name, chosen, TRUTH[bare], title, cell, cell.start, len(cell.text))
             return
         if label != "steered" and name and name not in (*_OF_CONTROLS, "base_perplexity"):
@@ -243,6 +258,8 @@ class Row:
         file = self.around.file
         if select.variant is not None and file.holds(name):
             return replace(select, file=file.labelled, judge=file.judge)
+        if name.startswith("transfer_") and file.diagnostics is not None:
+            return replace(select, file=file.diagnostics)
         if select.layer is None and file.layer is not None and name.startswith(("vector_", "feature_")):
             return replace(select, layer=file.layer)
         return select
@@ -259,6 +276,19 @@ class Row:
             else:
                 yield self._numeric(*made, number, part, measure.replace("_", " "), select)
 
+    def _interval(self, cell: PlacedCell, measure: str, title: str, select: Selector) -> Iterator[Extracted]:
+        """`+0.12 to +0.34`: both ends of an interval."""
+        numbers = find_numbers(cell.text)
+        if len(numbers) != 2 or one_number(cell.text) is None or not all(each.readable for each in numbers):
+            yield from not_understood(cell, title)
+            return
+        for number, end in zip(numbers, ("low", "high"), strict=True):
+            yield self._numeric(f"{measure}_{end}", number.printed, number, cell, title, select)
+
+    def _of_method(self, chosen: Selector, select: Selector) -> Selector:
+        """A method's selector: which of the two that go by its name is meant, the method or its control."""
+        return replace(chosen, label=select.label) if chosen.variant in self.context.methods else chosen
+
     def _of_five(self, cell: PlacedCell, name: str, title: str, select: Selector) -> Iterator[Extracted]:
         """`3.5/5` in a column of scores: the score, and the end of the scale."""
         score, end = find_numbers(cell.text)
@@ -271,7 +301,7 @@ class Row:
     ) -> Extracted:
         if measure == "vector_norm" and select.variant is not None:
             measure = "applied_norm"
-        chosen = reduced(measure, select)
+        chosen = self._of_method(reduced(measure, select), select)
         if chosen.variant is not None and select.file is not None:
             chosen = replace(chosen, file=select.file)
         start = cell.start + number.start
@@ -297,6 +327,8 @@ class Row:
         """Whether a row says enough about what its numbers are measured on."""
         if name.startswith("feature_"):
             return select.feature is not None
+        if name.startswith("sae_"):
+            return select.layer is not None
         if name.startswith("vector_"):
             return select.layer is not None or (name == "vector_norm" and select.variant is not None)
         if name == "base_perplexity" and select.model is not None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steer_eval.claims.claim import Claim, Label, Selector
 from steer_eval.claims.extract.alignments import variants_in
+from steer_eval.claims.extract.around import LABELS
 from steer_eval.claims.extract.cell_places import PlacedCell
 from steer_eval.claims.extract.context import AXES, Context, cells_in, coefficients_in, layers_in
 from steer_eval.claims.extract.extracted import SAYS_WHERE, Extracted
 from steer_eval.claims.extract.layout import PlacedTable
-from steer_eval.claims.extract.meanings import fitted, qualifying, reduced
+from steer_eval.claims.extract.meanings import SHARES, fitted, qualifying, reduced
 from steer_eval.claims.extract.numbers import Number, find_numbers, one_number, signed_value
 from steer_eval.claims.extract.rows import TRUTH, not_understood
 from steer_eval.claims.extract.subjects import features_in
@@ -27,6 +28,10 @@ _HEADERS = (frozenset({"claim", "statement"}), frozenset({"measure", "metric"}),
 NEEDS_RERUN = frozenset({"vector_cosine", "identical_generations"})
 """Measures that compare a re-run with what was published."""
 _TRUE_OR_FALSE = frozenset({"collapsed"})
+_NAMED = re.compile(
+    r"[*`]*(?P<measure>\w+)[*`]*"
+    r"(?:\sof\s`?(?P<variant>[\w+ -]{1,64}?)`?(?:\s\(`?(?P<label>steered|random|zero|anchor)`?\))?)?"
+)
 _LABELS: Mapping[Label, re.Pattern[str]] = {
     "zero": re.compile(r"\bcoefficient (?:zero|0)\b|\bunsteered\b|\bwithout steering\b", re.IGNORECASE),
     "random": re.compile(r"\brandom (?:direction|vector|control)s?\b", re.IGNORECASE),
@@ -65,7 +70,9 @@ def stated_claims(
         context: What the data has.
     """
     sentence, named, value = (cells[index] if index < len(cells) else PlacedCell("", 0) for index in columns)
-    made = _Stated(sentence, named.text.strip(" *`"), value, placed, context).claims()
+    measure = _NAMED.fullmatch(named.text.strip())
+    name, variant, label = measure.groups() if measure else (named.text.strip(" *`"), None, None)
+    made = _Stated(sentence, name, value, placed, context, variant, LABELS.get(label or "")).claims()
     yield from made or (each for cell in (sentence, value) for each in not_understood(cell, _title(cell, sentence)))
 
 
@@ -80,6 +87,8 @@ class _Stated:
     value: PlacedCell
     placed: PlacedTable
     context: Context
+    variant: str | None = None
+    label: Label | None = None
 
     def claims(self) -> list[Extracted] | None:
         """The claims; None where anything is left open."""
@@ -97,7 +106,7 @@ class _Stated:
                 return None
             whole = self._claim(select, truth, self.value, 0, len(self.value.text))
             return [*self._where(places), whole]
-        made = fitted(self.measure, number) if number is not None else None
+        made = self._fitted(number) if number is not None else None
         if number is None or made is None or made[0] != self.measure:
             return None
         again = [self._in_sentence(each) for each in free]
@@ -112,8 +121,14 @@ class _Stated:
         beside = self._claim(select, made[1], self.value, number.start, len(number.text), number.bound)
         return [*self._where(places), *said, beside]
 
+    def _fitted(self, number: Number) -> tuple[str, Printed] | None:
+        """The measure and its value; a value stands in the measure's own unit, which is not that of a share of one."""
+        if self.measure in SHARES and number.readable and not number.unit:
+            return self.measure, number.printed
+        return fitted(self.measure, number)
+
     def _in_sentence(self, number: Number) -> Printed | None:
-        made = fitted(self.measure, number)
+        made = self._fitted(number)
         return made[1] if made is not None and made[0] == self.measure else None
 
     def _select(self) -> Selector | None:
@@ -125,12 +140,17 @@ class _Stated:
         features = {each.feature for each in features_in(text)}
         labels = [label for label, pattern in _LABELS.items() if pattern.search(text)]
         variants = variants_in(text, context) if self.measure in (*AXES, "heldout_r2", "applied_norm") else []
-        named: tuple[Collection[object], ...] = (cells, layers, coefs, features, labels, variants)
+        # What a method does may be said in the words for kinds of cells, and a transfer is between two layers.
+        kinds = () if self.variant else labels
+        places = () if self.measure.startswith("transfer_") else layers
+        named: tuple[Collection[object], ...] = (cells, places, coefs, features, kinds, variants)
         if any(len(each) > 1 for each in named) or _COMPARED.search(text):
             return None
-        label: Label = labels[0] if labels else "steered"
+        label: Label = self.label or (kinds[0] if kinds else "steered")
         known = _EXPLAINED[label] | (frozenset({"held-out"}) if self.measure in _COUNTS else frozenset())
-        if not qualifying(text) <= known:
+        if self.measure.startswith(("sae_", "transfer_")):
+            known |= {"held-out", "residual"}
+        if self.variant is None and not qualifying(text) <= known:
             return None
         headings = self.placed.heading.split("\n")[::-1]
         model = context.model(text, self.placed.before, *headings)
@@ -140,10 +160,13 @@ class _Stated:
         layer, coef, feature = next(iter(layers), None), next(iter(coefs), None), next(iter(features), None)
         if self.measure == "best_cell" or (coef == 0 and label == "steered"):
             return None
-        return reduced(
-            self.measure,
-            Selector(model.name, label, layer, coef, judge, feature, variants[0] if variants else None),
-        )
+        variant = self.variant or (variants[0] if variants else None)
+        chosen = reduced(self.measure, Selector(model.name, label, layer, coef, judge, feature, variant))
+        if self.variant is None:
+            return chosen
+        of_method = self.variant in context.methods
+        # By a method's name go the method and its control; nothing else that is called so has a kind.
+        return replace(chosen, variant=self.variant, label=label if of_method else None)
 
     def _places(self) -> list[tuple[int, int]]:
         """Where the sentence names layers, coefficients, features and models."""

@@ -3,7 +3,7 @@
 Invariant: a claim can only name a measure that stands here, and every measure states its definition and unit.
 """
 
-from steer_eval.claims.measures import cells, counts, features, published, sweeps, vectors
+from steer_eval.claims.measures import cells, counts, features, published, remeasured, sweeps, vectors
 from steer_eval.claims.measures.measure import Case, Evidence, Measure, Needs, NotCheckable, Observation
 
 REGISTRY: dict[str, Measure] = {
@@ -12,6 +12,7 @@ REGISTRY: dict[str, Measure] = {
         *vectors.MEASURES,
         *sweeps.MEASURES,
         *counts.MEASURES,
+        *remeasured.MEASURES,
         *published.MEASURES,
         *cells.MEASURES,
         *features.MEASURES,

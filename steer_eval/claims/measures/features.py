@@ -12,8 +12,10 @@ from steer_eval.claims.fact import Fact
 from steer_eval.claims.measures.measure import Case, Evidence, Measure, NotCheckable, Observation
 from steer_eval.claims.measures.published import conflict_of, facts_in
 from steer_eval.claims.measures.rule import comparisons
+from steer_eval.formats.features import CHANGES
 
 _PUBLISHED: frozenset[Evidence] = frozenset({"published data"})
+_PARTS = ("_low", "_high", "_q")
 _COMPARED = (
     "feature_ratio",
     "feature_delta",
@@ -21,6 +23,12 @@ _COMPARED = (
     "feature_steered_mean",
     "feature_base_frequency",
     "feature_steered_frequency",
+    "feature_base_token_frequency",
+    "feature_steered_token_frequency",
+    "feature_effect",
+    "feature_predicted",
+    *(f"feature_{change}{part}" for change in CHANGES[1:] for part in ("", *_PARTS)),
+    *(f"feature_delta{part}" for part in _PARTS),
 )
 
 

@@ -7,13 +7,13 @@ evidence it can use and what a re-run must measure for it; when it can't be take
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from steer_eval.cells import Cell
 from steer_eval.claims.claim import Selector
 from steer_eval.results import Results
-from steer_eval.study import Study
+from steer_eval.study import Study, Tolerance
 
 Evidence = Literal["published data", "re-run"]
 
@@ -51,14 +51,20 @@ class Needs:
         perplexity: Cells whose perplexity is needed.
         text: Cells whose generations are needed.
         vectors: (model, layer) of vectors to derive again.
+        saes: (model, layer) of SAEs whose quality is to be measured again.
+        features: (model, layer) of feature tables to make again.
+        transfers: Names of transfers to diagnose again.
     """
 
     perplexity: frozenset[Cell] = frozenset()
     text: frozenset[Cell] = frozenset()
     vectors: frozenset[tuple[str, int]] = frozenset()
+    saes: frozenset[tuple[str, int]] = frozenset()
+    features: frozenset[tuple[str, int]] = frozenset()
+    transfers: frozenset[str] = frozenset()
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(self.perplexity | other.perplexity, self.text | other.text, self.vectors | other.vectors)
+        return Needs(**{part.name: getattr(self, part.name) | getattr(other, part.name) for part in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,8 @@ class Measure:
         needs: What a re-run must measure for it; raises `NotCheckable`.
         evidence: Which evidence it can use.
         is_judged: Whether it rests on the scores of a judge, so that on new generations only that judge can check it.
+        is_rerun: Whether a re-run of a study takes it, if it can use that evidence at all.
+        tolerance: How far a re-run may lie from a claim, where the study does not say.
     """
 
     name: str
@@ -121,6 +129,8 @@ class Measure:
     needs: Callable[[Study, Selector], Needs] = field(default=lambda _study, _select: Needs())
     evidence: frozenset[Evidence] = frozenset({"published data", "re-run"})
     is_judged: Callable[[Selector], bool] = field(default=lambda _select: False)
+    is_rerun: Callable[[Study, Selector], bool] = field(default=lambda _study, _select: True)
+    tolerance: Tolerance | None = None
 
     @property
     def exact(self) -> bool:

@@ -6,7 +6,7 @@ is not checkable, never one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from steer_eval.claims.claim import Selector
@@ -20,17 +20,14 @@ _UNITS = {
     "juvenile_rage": "score",
     "coherence": "score",
     "margin": "score",
-    "feature_delta": "activation",
-    "feature_base_mean": "activation",
-    "feature_steered_mean": "activation",
-    "feature_ratio": "ratio",
-    "feature_steered_frequency": "per cent of prompts",
-    "feature_base_frequency": "per cent of prompts",
     "feature_count": "count",
     "feature_rank": "count",
     "feature_rank_by_delta": "count",
     "feature_rank_by_ratio": "count",
     "feature_coefficient": "coefficient",
+    "feature_prompts": "count",
+    "sae_dead_share": "per cent of features",
+    "sae_training_tokens": "count",
     "sae_width": "count",
     "sae_k": "count",
     "base_perplexity": "perplexity",
@@ -68,16 +65,33 @@ def facts_in(case: Case) -> Facts:
 
 def _look_up(measure: str) -> Callable[[Case], Observation]:
     def observe(case: Case) -> Observation:
-        found = facts_in(case).find(measure, case.select)
-        if not found:
-            raise NotCheckable(f"the data has no {quantity(measure)} of {subject(case.select)}")
-        if len({fact.value for fact in found}) > 1:
-            raise NotCheckable(f"the selector {str(case.select)!r} fits {len(found)} numbers, not one")
-        # Of a row that stands twice, the one that is found fault with.
-        fact = next((fact for fact in found if fact.conflict), found[0])
-        return Observation(fact.value, fact.file, fact.where, conflict=conflict_of([fact]), note=fact.note)
+        return observation_of(only(facts_in(case).find(measure, case.select), measure, case.select))
 
     return observe
+
+
+def only(found: Sequence[Fact], measure: str, select: Selector) -> Fact:
+    """The one fact that a selector means.
+
+    Args:
+        found: The facts that fit it.
+        measure: What was looked for.
+        select: On what.
+
+    Raises:
+        NotCheckable: There is none, or several with other numbers.
+    """
+    if not found:
+        raise NotCheckable(f"the data has no {quantity(measure)} of {subject(select)}")
+    if len({fact.value for fact in found}) > 1:
+        raise NotCheckable(f"the selector {str(select)!r} fits {len(found)} numbers, not one")
+    # Of a row that stands twice, the one that is found fault with.
+    return next((fact for fact in found if fact.conflict), found[0])
+
+
+def observation_of(fact: Fact) -> Observation:
+    """What a fact shows."""
+    return Observation(fact.value, fact.file, fact.where, conflict=conflict_of([fact]), note=fact.note)
 
 
 def _highest_mature_anger(case: Case) -> Observation:

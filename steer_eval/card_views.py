@@ -1,0 +1,206 @@
+"""What cards say beside vectors and sweeps: SAEs, their features, transfers, and the comparison of methods.
+
+Invariant: a view is a pure function of the study and its results, and empty where a study has no such part, so that its
+card is then the same as if these parts did not exist. Numbers are as measured; templates only round them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steer_eval.cells import Cell
+from steer_eval.claims.comparison_facts import texts_changed
+from steer_eval.comparison.cells import UNSTEERED
+from steer_eval.formats.saelens import folder_name
+from steer_eval.results import Results, SweepRow
+from steer_eval.sae.plan import SaePlan
+from steer_eval.study import Study
+from steer_eval.transfer.plan import TransferPlan
+
+TOP = 10
+"""Features of a table that a card shows; all of them stand in the file."""
+CONTEXTS_OF = 5
+"""Features whose strongest context a card shows."""
+_BEFORE, _AFTER = 48, 24
+
+_WORDS = {
+    "addition": "adds the vector",
+    "rotation": "turns towards the vector, norms kept",
+    "stack": "adds the vectors of several layers, in all as long as one",
+    "features": "holds features of the SAE",
+    "anchor": "a system prompt, no edit",
+    "anchor+addition": "the system prompt, and adds the vector",
+    "patch": "residuals of the prompt after the system prompt",
+    "patch-identity": "the prompt's own residuals: changes nothing",
+    "carried-ridge": "adds the vector that the ridge map carried",
+    "carried-procrustes": "adds the vector that the Procrustes map carried",
+}
+"""What each method does, in few words; one that is not known here goes by its name."""
+
+
+@dataclass(frozen=True)
+class SaeView:
+    """An SAE.
+
+    Args:
+        plan: What the study says of it.
+        folder: Where it is.
+        quality: How good it is.
+    """
+
+    plan: SaePlan
+    folder: str
+    quality: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """A feature table.
+
+    Args:
+        layer: Layer of the SAE.
+        file: The file.
+        table: What it says.
+        rows: The first features of it.
+        contexts: Where some of them fire most: the feature, and the text around the token, which stands in brackets.
+    """
+
+    layer: int
+    file: str
+    table: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...]
+    contexts: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class TransferView:
+    """A transfer.
+
+    Args:
+        plan: What the study says of it.
+        document: Its diagnostics.
+        measured: What was measured under the planned protocol.
+    """
+
+    plan: TransferPlan
+    document: Mapping[str, Any]
+    measured: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MethodView:
+    """One method of a comparison beside its control.
+
+    Args:
+        name: The method.
+        does: What it does.
+        row: Its row.
+        control: That of its control; None where it has none.
+        changed: How many of its texts differ from the unsteered ones; None where it has none.
+        margins: A judge's margin, by the name of the judge.
+    """
+
+    name: str
+    does: str
+    row: SweepRow
+    control: SweepRow | None
+    changed: int | None
+    margins: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """The comparison of methods on a model.
+
+    Args:
+        file: The file.
+        cells: Rows of the file.
+        methods: The methods, in the order of the file.
+        judges: Judges that scored any of them.
+        prompts: Prompts that each had text on.
+        held: Indices of the features that were held; empty without that method.
+        stacked: Layers that were steered together; empty without that method.
+        after: Whether some rows were measured on the corpus after a prompt.
+    """
+
+    file: str
+    cells: int
+    methods: tuple[MethodView, ...]
+    judges: tuple[str, ...]
+    prompts: int
+    held: tuple[int, ...]
+    stacked: tuple[int, ...]
+    after: bool
+
+
+def sae_views(study: Study, results: Results, model: str) -> list[SaeView]:
+    """The SAEs of a model that were measured, in the order of the study."""
+    return [
+        SaeView(plan, folder_name(model, plan.layer), results.saes[model, plan.layer])
+        for plan in study.saes
+        if plan.model == model and (model, plan.layer) in results.saes
+    ]
+
+
+def feature_views(study: Study, results: Results, model: str) -> list[FeatureView]:
+    """The feature tables of a model, in the order of the study."""
+    from steer_eval.sae.results import features_file
+
+    found = []
+    for plan in study.saes:
+        table = results.feature_tables.get((model, plan.layer)) if plan.model == model else None
+        if table is not None and "format" in table:
+            rows = tuple(table["top_features"][:TOP])
+            contexts = tuple(_contexts(rows[:CONTEXTS_OF]))
+            found.append(FeatureView(plan.layer, features_file(model, plan.layer), table, rows, contexts))
+    return found
+
+
+def _contexts(rows: tuple[Mapping[str, Any], ...]) -> Iterator[tuple[int, str]]:
+    for row in rows:
+        for context in row.get("contexts", ())[:1]:
+            before, after = context["before"][-_BEFORE:], context["after"][:_AFTER]
+            yield row["feature_id"], f"{before}[{context['token']}]{after}"
+
+
+def transfer_views(study: Study, results: Results) -> list[TransferView]:
+    """The transfers that were diagnosed under the protocol that the study plans."""
+    found = []
+    for plan in study.transfers:
+        document = results.transfers.get(plan.name)
+        measured = document["protocols"].get(plan.protocol) if document is not None else None
+        if document is not None and measured is not None:
+            found.append(TransferView(plan, document, measured))
+    return found
+
+
+def comparison_view(results: Results, model: str) -> ComparisonView | None:
+    """The comparison of methods on a model; None where there is none."""
+    compared = results.comparisons.get(model)
+    if compared is None or not compared.rows:
+        return None
+    plain = next((row for row in compared.rows if row.cell.variant == UNSTEERED), None)
+    tables = [table for table in results.judges if table.model == model]
+    methods = []
+    for row in compared.rows:
+        if row.cell.label != "steered" or row.cell.variant is None:
+            continue
+        cell = row.cell
+        control = compared.find(Cell(model, "random", cell.layer, cell.coef, cell.variant))
+        changed = texts_changed(row, plain) if plain and plain.generations and row.generations else None
+        margins = {table.judge: margin for table in tables if (margin := table.margin(cell)) is not None}
+        does = _WORDS.get(cell.variant or "", "")
+        methods.append(MethodView(cell.variant or "", does, row, control, changed, margins))
+    edits = {method.name: method.row.edits or () for method in methods}
+    return ComparisonView(
+        compared.file,
+        len(compared.rows),
+        tuple(methods),
+        tuple(dict.fromkeys(judge for method in methods for judge in method.margins)),
+        max((len(row.generations) for row in compared.rows), default=0),
+        tuple(feature for edit in edits.get("features", ()) for feature in edit.get("features", ())),
+        tuple(edit["layer"] for edit in edits.get("stack", ())),
+        any(row.corpus_after is not None for row in compared.rows),
+    )

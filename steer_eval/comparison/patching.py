@@ -1,0 +1,121 @@
+"""Patching a conversation with the residuals that it has under a system prompt.
+
+Invariant: residuals go from a token to the same token: only the tail that both conversations share is patched, the
+user's turn and the header of the reply. The first token of a text stays as it is in any case: attention sinks there
+(`sae/sinks.py`), and in the other conversation the same token stands elsewhere and is no sink. Generated tokens are
+never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steer_eval.comparison.controls import random_changes
+from steer_eval.model import LanguageModel
+from steer_eval.steering.hooks import captured, residual
+from steer_eval.steering.interventions import Patch
+from steer_eval.treatment import EditKey, PromptEdit
+
+Source = Literal["anchor", "prompt", "random"]
+"""Where the residuals come from: the anchored conversation, the patched one itself, or a random change as large."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What two conversations have in common.
+
+    Args:
+        at: Tokens of the plain one, counted from its beginning.
+        plain: Their residuals there, `[tokens, hidden_size]`.
+        anchored: Those of the same tokens in the anchored one.
+    """
+
+    at: tuple[int, ...]
+    plain: Tensor
+    anchored: Tensor
+
+
+class Conversations:
+    """Prompts with and without a system prompt, as a model reads them at one layer; each is read once.
+
+    Args:
+        lm: The model.
+        layer: Index of the decoder block whose output is taken, from 0.
+        anchor: The system prompt.
+    """
+
+    def __init__(self, lm: LanguageModel, layer: int, anchor: str) -> None:
+        self.layer = layer
+        self.anchor = anchor
+        self._lm = lm
+        self._known: dict[str, Shared] = {}
+
+    def shared(self, prompt: str) -> Shared:
+        """What a prompt's two conversations have in common."""
+        if prompt not in self._known:
+            plain, anchored = self._lm.chat_ids(prompt), self._lm.chat_ids(prompt, system=self.anchor)
+            tail = min(shared_tail(plain, anchored), len(plain) - 1)
+            at = tuple(range(len(plain) - tail, len(plain)))
+            self._known[prompt] = Shared(at, self._residuals(plain, tail), self._residuals(anchored, tail))
+        return self._known[prompt]
+
+    @torch.no_grad()
+    def _residuals(self, ids: Sequence[int], tail: int) -> Tensor:
+        with captured(self._lm.blocks, [self.layer], stop=True) as outputs:
+            self._lm.final_hidden(torch.tensor([list(ids)]))
+        return residual(outputs[self.layer])[0, len(ids) - tail :].clone()
+
+
+def shared_tail(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many of their last tokens two texts have in common."""
+    length = 0
+    while length < min(len(first), len(second)) and first[-1 - length] == second[-1 - length]:
+        length += 1
+    return length
+
+
+@dataclass(frozen=True, eq=False)
+class ConversationPatch(PromptEdit):
+    """A patch of the tail of a prompt's conversation.
+
+    Args:
+        conversations: The prompt with and without the anchor.
+        source: Where the residuals come from.
+        seed: Decides random changes.
+    """
+
+    conversations: Conversations
+    source: Source
+    seed: int = 0
+
+    def of(self, prompt: str) -> Patch:
+        """The patch of a row whose user says this."""
+        shared = self.conversations.shared(prompt)
+        return Patch(self.conversations.layer, self._residuals(shared, prompt), shared.at)
+
+    def key(self) -> EditKey:
+        """What decides it beside the prompt: not the residuals, which are known only once the model has run."""
+        drawn = [self.seed] if self.source == "random" else []
+        return ("patch", self.conversations.layer, self.source, self.conversations.anchor, *drawn)
+
+    def to_json(self) -> dict[str, Any]:
+        """It as a row of a table describes it."""
+        return {"kind": "patch", "layer": self.conversations.layer, "positions": "prompt", "source": self.source}
+
+    def _residuals(self, shared: Shared, prompt: str) -> Tensor:
+        match self.source:
+            case "anchor":
+                return shared.anchored
+            case "prompt":
+                return shared.plain
+            case "random":
+                plain = shared.plain.float()
+                norms = (shared.anchored.float() - plain).double().norm(dim=1).cpu().numpy().astype(np.float64)
+                change = random_changes(norms, plain.shape[1], seed=self.seed, prompt=prompt)
+                return plain + torch.from_numpy(change).to(plain.device)

@@ -1,0 +1,246 @@
+"""Measuring again what claims rest on beside the cells of a sweep: SAEs, feature tables, transfers.
+
+Invariant: what is measured again goes through the functions that made what is published, into files that the same code
+reads. Each document is journalled, so that a run that is resumed makes none twice. What can't be measured says why and
+what to do, and takes nothing from the rest. An SAE is measured on held-out text alone; nothing is trained again.
+
+One model is in memory at a time: of a transfer between two, what the first one read waits for the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from steer_eval.claims.measures import Needs
+from steer_eval.contrast import pairs_digest
+from steer_eval.digest import sha256_value, sha256_vector
+from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.estimate import PROMPT_TOKENS, TOKENS_PER_WORD
+from steer_eval.formats.containment import inside
+from steer_eval.formats.sae import TopKSae
+from steer_eval.formats.saelens import folder_name, read_saelens
+from steer_eval.formats.strict_json import write_json
+from steer_eval.produce import LoadedModel
+from steer_eval.repository import StudyRepositories
+from steer_eval.results import Results
+from steer_eval.run import Journal
+from steer_eval.sae.activations import HELD_OUT_EVERY
+from steer_eval.sae.plan import SaePlan
+from steer_eval.sae.produce import CE_PASSAGES, held_out_quality, held_out_text, sink_threshold
+from steer_eval.sae.produce_table import measured_table, table_replies
+from steer_eval.sae.results import features_file, quality_file
+from steer_eval.sae.text import source_digest
+from steer_eval.study import Study
+from steer_eval.transfer.diagnose import EndRead, diagnosed, protocols_of, read_ends
+from steer_eval.transfer.plan import End, TransferPlan
+from steer_eval.transfer.protocol import PROTOCOLS
+from steer_eval.treatment import sae_digest
+
+PROTOCOL = "steer-eval/remeasured/1"
+_STOPPED = 0.6
+"""Share of a pass that is made where it stops at the block that is wanted, and never comes to the LM head."""
+_NO_MODEL = "a model that it needs was not run, see the findings"
+
+Document = dict[str, Any]
+
+
+def everything_beside_cells(study: Study) -> Needs:
+    """All that a study plans beside its cells."""
+    return Needs(
+        saes=frozenset((plan.model, plan.layer) for plan in study.saes),
+        features=frozenset((plan.model, plan.layer) for plan in study.saes if plan.table),
+        transfers=frozenset(plan.name for plan in study.transfers),
+    )
+
+
+def tokens_to_read(study: Study, wanted: Needs, model: str, *, prompts: int, pairs: int) -> int:
+    """About how many tokens a model reads to measure it all again, in whole passes.
+
+    Args:
+        study: The study.
+        wanted: What is measured again.
+        model: Name of the model.
+        prompts: Evaluation prompts.
+        pairs: Contrast pairs.
+    """
+    total = 0.0
+    for plan in study.saes:
+        if plan.model == model and (plan.model, plan.layer) in wanted.saes:
+            # The blocks below the SAE run once, those above three times.
+            total += _STOPPED * plan.tokens / HELD_OUT_EVERY + 2 * CE_PASSAGES * plan.context
+        if plan.model == model and (plan.model, plan.layer) in wanted.features:
+            total += _STOPPED * 5 * prompts * (PROMPT_TOKENS + study.sweep.max_new_tokens)
+    for transfer in study.transfers:
+        if transfer.name in wanted.transfers and model in {transfer.source.model, transfer.target.model}:
+            texts = transfer.words * TOKENS_PER_WORD + 2 * pairs * (PROMPT_TOKENS + study.sweep.max_new_tokens)
+            total += _STOPPED * texts
+    return round(total)
+
+
+class Remeasurement:
+    """What a run measures again beside its cells.
+
+    Args:
+        repositories: The study and its repos, with the SAEs.
+        published: What was published: vectors, pairs, and texts of the sweep.
+        wanted: What is measured again.
+        run: The run directory; what an earlier run left there of these is removed.
+        journal: Where finished documents are kept.
+    """
+
+    def __init__(
+        self, repositories: StudyRepositories, published: Results, wanted: Needs, run: Path, journal: Journal
+    ) -> None:
+        self._study, self._published, self._wanted = repositories.study, published, wanted
+        self._repo, self._data = repositories.model.folder, repositories.data.folder
+        self._run, self._journal = run, journal
+        self._ends: dict[str, dict[End, EndRead]] = {}
+        self._conditions: dict[str, list[str]] = {}
+        self._reasons: dict[str, str] = {}
+        for plan in self._study.saes:
+            key = (plan.model, plan.layer)
+            self._expect(quality_file(*key), needed=key in wanted.saes)
+            self._expect(features_file(*key), needed=key in wanted.features)
+        for transfer in self._study.transfers:
+            self._expect(transfer.diagnostics_file, needed=transfer.name in wanted.transfers)
+
+    def measure(self, model: LoadedModel) -> None:
+        """Measure again what rests on a model.
+
+        Args:
+            model: The model, loaded.
+        """
+        name = model.reference.name
+        self._conditions[name] = [model.conditions.weights_sha256, model.conditions.machine_class]
+        for plan in self._study.saes:
+            if plan.model == name:
+                self._of_sae(plan, model)
+        for transfer in self._study.transfers:
+            if transfer.name in self._wanted.transfers and name in {transfer.source.model, transfer.target.model}:
+                self._attempt(transfer.diagnostics_file, partial(self._diagnostics, transfer, model))
+
+    def told(self, results: Results) -> Results:
+        """Results of the run that also say why something of this is not among them.
+
+        Args:
+            results: The results as they stand in the run directory.
+        """
+        return replace(results, unusable={**results.unusable, **self._reasons})
+
+    def _expect(self, file: str, *, needed: bool) -> None:
+        inside(self._run, file).unlink(missing_ok=True)
+        if needed:
+            self._reasons[file] = _NO_MODEL
+
+    def _attempt(self, file: str, make: Callable[[], Document | None]) -> None:
+        """Make a document and write it, or keep why it can't be made."""
+        try:
+            document = make()
+        except SteerEvalError as error:
+            self._reasons[file] = "; ".join(part for part in (error.message, error.fix) if part)
+            return
+        if document is not None:
+            write_json(inside(self._run, file), document)
+            del self._reasons[file]
+
+    def _once(self, kind: str, decides: dict[str, Any], make: Callable[[], Document]) -> Document:
+        """A document from the journal, or made and put there."""
+        key = sha256_value({"protocol": PROTOCOL, "kind": kind, **decides})
+        if key not in self._journal:
+            self._journal.add(key, {"kind": kind, "document": make()})
+        document: Document = self._journal[key]["document"]
+        return document
+
+    def _of_sae(self, plan: SaePlan, model: LoadedModel) -> None:
+        key = (plan.model, plan.layer)
+        quality, table = quality_file(*key), features_file(*key)
+        # Both need the held-out text, which takes longer than anything else here.
+        text = cache(partial(held_out_text, plan, model, self._data))
+        if key in self._wanted.saes:
+
+            def measured() -> Document:
+                sae = self._sae(plan)
+                decides = {**self._of(plan.model), "sae": sae_digest(sae), **self._text(plan)}
+                threshold = sink_threshold(sae)
+                return self._once(
+                    "sae_quality",
+                    {**decides, "sinks": repr(threshold)},
+                    lambda: held_out_quality(sae, model, *text(), threshold=threshold),
+                )
+
+            self._attempt(quality, measured)
+        if key in self._wanted.features:
+            # Features are shown at work in the text only where it is read anyway.
+            shown = key in self._wanted.saes and quality not in self._reasons
+            self._attempt(table, partial(self._table, plan, model, (lambda: text()[0]) if shown else None))
+
+    def _table(self, plan: SaePlan, model: LoadedModel, held_out: Callable[[], Any] | None) -> Document:
+        sae = self._sae(plan)
+        replies = table_replies(self._study, plan, model, self._published)
+        vector = self._published.vectors.get((plan.model, plan.layer))
+        decides = {
+            **self._of(plan.model),
+            "sae": sae_digest(sae),
+            "vector": None if vector is None else sha256_vector(vector.values),
+            "replies": sha256_value(asdict(replies)),
+            "table": asdict(plan.table) if plan.table else None,
+            "random_seed": self._study.sweep.random_seed,
+            "contexts": None if held_out is None else self._text(plan),
+        }
+        return self._once(
+            "features",
+            decides,
+            lambda: measured_table(
+                self._study, plan, model, self._published, sae, replies, None if held_out is None else held_out()
+            ),
+        )
+
+    def _diagnostics(self, plan: TransferPlan, model: LoadedModel) -> Document | None:
+        """Diagnostics of a transfer; None while an end of it has not been read."""
+        pairs = self._published.pairs
+        if pairs is None:
+            file = self._study.extraction.pairs
+            raise FormatError(file, "", self._published.unusable.get(file, "absent"))
+        read = self._ends.setdefault(plan.name, {})
+        ends = (plan.source, plan.target)
+        if not all(end.model in self._conditions for end in ends):
+            read |= read_ends(plan, model, pairs, data_folder=self._data)
+            return None
+        decides = {
+            "models": [self._conditions[end.model] for end in ends],
+            "plan": plan.to_json(),
+            "draws": plan.draws,
+            "protocols": [PROTOCOLS[name].to_json() for name in protocols_of(plan)],
+            "text": source_digest(plan.text, self._data),
+            "pairs": pairs_digest(pairs),
+        }
+
+        def made() -> Document:
+            read.update(read_ends(plan, model, pairs, data_folder=self._data))
+            missing = [end.model for end in ends if end not in read]
+            if missing:
+                raise SteerEvalError(self._reasons[plan.diagnostics_file])
+            return diagnosed(plan, read[plan.source], read[plan.target], pairs, data_folder=self._data)
+
+        try:
+            return self._once("transfer", decides, made)
+        finally:
+            del self._ends[plan.name]
+
+    def _sae(self, plan: SaePlan) -> TopKSae:
+        name = folder_name(plan.model, plan.layer)
+        sae = read_saelens(inside(self._repo, name), name=name)
+        if sae.layer != plan.layer:
+            raise FormatError(name, "layer", "the SAE is of another layer", expected=plan.layer, observed=sae.layer)
+        return sae
+
+    def _of(self, model: str) -> dict[str, Any]:
+        return {"model": self._conditions[model]}
+
+    def _text(self, plan: SaePlan) -> dict[str, Any]:
+        """What decides the held-out text."""
+        return {"text": source_digest(plan.text, self._data), "tokens": plan.tokens, "context": plan.context}

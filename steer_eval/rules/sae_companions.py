@@ -1,0 +1,161 @@
+"""Rules on what is published beside an SAE: its quality, the activity of its features, and their table.
+
+Invariant: what follows from the weights of the SAE and from the vector is taken again from them: norms of decoder rows,
+what the vector alone adds to a feature, the share of dead features. What only a model can give is held to what the SAE
+itself records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from steer_eval.consistency import same_or_rounded
+from steer_eval.errors import FormatError
+from steer_eval.findings import Finding
+from steer_eval.formats.features import FeatureTable
+from steer_eval.formats.sae import SaeOutline, TopKSae
+from steer_eval.formats.saelens import WEIGHTS, folder_name
+from steer_eval.formats.strict_json import parse
+from steer_eval.formats.vector import SteeringVector
+from steer_eval.inventory import Artifact, Inventory
+from steer_eval.rules.vector_files import name_parts, vectors_by_model
+
+_FLOAT32 = 1e-5
+_SHARE = 1e-6
+_TRAIN = "run `steer-eval sae train` again, which writes it beside the SAE"
+_TABLE = "make the table again with `steer-eval sae features`"
+
+
+def companion_findings(inventory: Inventory) -> list[Finding]:
+    """What is wrong with files beside SAEs.
+
+    Args:
+        inventory: What the repos hold.
+    """
+    saes = {artifact.path.rsplit("/", 1)[0]: artifact for artifact in inventory.of("sae") if "/" in artifact.path}
+    findings: list[Finding] = []
+    for artifact in inventory.of("sae_activity"):
+        sae = saes.get(artifact.path.rsplit("/", 1)[0])
+        findings += _activity(artifact, sae)
+    for artifact in inventory.of("sae_quality"):
+        sae = _of_name(artifact, saes)
+        if sae is not None and isinstance(sae.value, TopKSae):
+            findings += _quality(artifact, sae.value, sae.path)
+    for artifact in inventory.of("features"):
+        sae = _of_name(artifact, saes)
+        if sae is not None and isinstance(sae.value, TopKSae):
+            findings += _table(artifact, sae.value, sae.path, inventory)
+    return findings
+
+
+def _of_name(artifact: Artifact, saes: dict[str, Artifact]) -> Artifact | None:
+    """The SAE of the model and layer that a file is called after."""
+    parts = name_parts(artifact.name)
+    return saes.get(folder_name(*parts)) if parts else None
+
+
+def _activity(artifact: Artifact, sae: Artifact | None) -> Iterator[Finding]:
+    """Each feature has an activity, and one that never fires has none."""
+
+    def found(where: str, message: str, expected: Any, observed: Any) -> Finding:
+        return Finding("sae-activity", "error", artifact.file, where, message, expected, observed, _TRAIN)
+
+    maximum = artifact.value.maximum.double().numpy()
+    frequency = artifact.value.frequency.double().numpy()
+    silent = frequency == 0
+    if (silent != (maximum == 0)).any():
+        feature = int(np.flatnonzero(silent != (maximum == 0))[0])
+        message = f"feature {feature} has frequency {frequency[feature]:g} and maximum {maximum[feature]:g}"
+        yield found("frequency", message, "both 0 or neither", None)
+    if sae is None:
+        yield found("", f"there is no {WEIGHTS} beside the file", None, None)
+        return
+    value: TopKSae | SaeOutline = sae.value
+    if len(maximum) != value.d_sae:
+        yield found("maximum", f"{sae.path} has another number of features", value.d_sae, len(maximum))
+        return
+    if frequency.sum() > value.k * (1 + _FLOAT32):
+        message = f"more features fire per token than the {value.k} that may"
+        yield found("frequency", message, f"at most {value.k} in all", round(float(frequency.sum()), 4))
+    quality = _recorded_quality(value) if isinstance(value, TopKSae) else {}
+    dead = quality.get("dead_share")
+    if isinstance(dead, float | int) and abs(float(silent.mean()) - dead) > _SHARE:
+        message = f"{int(silent.sum())} features never fire, and the SAE records another share of dead ones"
+        yield found("frequency", message, dead, round(float(silent.mean()), 6))
+
+
+def _quality(artifact: Artifact, sae: TopKSae, path: str) -> Iterator[Finding]:
+    """A file of an SAE's quality says what the SAE itself records."""
+    recorded = _recorded_quality(sae)
+    for key, observed in artifact.value.items():
+        expected = recorded.get(key)
+        same = (
+            same_or_rounded(expected, observed)
+            if isinstance(expected, float | int) and isinstance(observed, float | int)
+            else expected == observed
+        )
+        if key in recorded and not same:
+            message = f"{path} records another value"
+            fix = "measure both on the same text, or publish one of them"
+            yield Finding("sae-quality", "error", artifact.file, key, message, expected, observed, fix)
+    excess = artifact.value["cross_entropy_sae"] - artifact.value["cross_entropy"]
+    if abs(artifact.value["excess_cross_entropy"] - excess) > 3 * _SHARE:
+        message = "it is no difference of the two cross-entropies beside it"
+        fix = "measure it again; never edit measured numbers"
+        where, observed = "excess_cross_entropy", artifact.value["excess_cross_entropy"]
+        yield Finding("sae-quality", "error", artifact.file, where, message, round(excess, 6), observed, fix)
+
+
+def _recorded_quality(sae: TopKSae) -> dict[str, Any]:
+    """What an SAE records of its quality; nothing where that can't be read, which is a finding of its own."""
+    try:
+        value = parse(sae.provenance.get("quality", "{}"), "", "")
+    except FormatError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _table(artifact: Artifact, sae: TopKSae, path: str, inventory: Inventory) -> Iterator[Finding]:
+    """Numbers of a feature table that the SAE and the vector give."""
+    table: FeatureTable = artifact.value
+    rows = [row for row in table.rows if row.statistics and row.feature < sae.d_sae]
+    if table.statistics is None or not rows or (sae.model, sae.layer) != (table.model, table.layer):
+        return
+
+    def found(where: str, message: str, expected: Any, observed: Any) -> Finding:
+        return Finding("feature-sae", "error", artifact.file, where, message, expected, observed, _TABLE)
+
+    if table.statistics.n_features != sae.d_sae:
+        message = f"{path} has another number of features"
+        yield found("n_features", message, sae.d_sae, table.statistics.n_features)
+    features = [row.feature for row in rows]
+    norms = sae.w_dec[features].float().norm(dim=1).double().numpy()
+    vector = _vector(artifact, table, inventory)
+    of_vector = None
+    if vector is not None and vector.values.size == sae.d_in:
+        columns = sae.w_enc[:, features].double().numpy()
+        of_vector = table.coefficient * (vector.values.astype(np.float64) @ columns)
+    places = {row.feature: index for index, row in enumerate(table.rows)}
+    for index, row in enumerate(rows):
+        where, its = f"top_features[{places[row.feature]}]", row.statistics
+        if its is None:
+            continue
+        if not math.isclose(its.decoder_norm, norms[index], rel_tol=_FLOAT32):
+            message = f"the feature's decoder row in {path} has another norm"
+            yield found(f"{where}.decoder_norm", message, float(f"{norms[index]:.8g}"), its.decoder_norm)
+        if of_vector is not None and vector is not None:
+            slack = _FLOAT32 * max(abs(of_vector[index]), vector.norm)
+            if abs(its.predicted - of_vector[index]) > slack:
+                message = f"the vector of the table's cell and {path} give another value"
+                yield found(f"{where}.predicted", message, float(f"{of_vector[index]:.8g}"), its.predicted)
+
+
+def _vector(artifact: Artifact, table: FeatureTable, inventory: Inventory) -> SteeringVector | None:
+    """The vector that a table's cell is steered with."""
+    parts = name_parts(artifact.name)
+    other = vectors_by_model(inventory).get(parts[0], {}).get(table.layer) if parts else None
+    return other.value if other is not None and isinstance(other.value, SteeringVector) else None
