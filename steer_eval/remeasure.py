@@ -25,7 +25,7 @@ from steer_eval.formats.sae import TopKSae
 from steer_eval.formats.saelens import folder_name, read_saelens
 from steer_eval.formats.strict_json import write_json
 from steer_eval.produce import LoadedModel
-from steer_eval.repository import StudyRepositories
+from steer_eval.repository import StudyRepositories, bring
 from steer_eval.results import Results
 from steer_eval.run import Journal
 from steer_eval.sae.activations import HELD_OUT_EVERY
@@ -96,7 +96,7 @@ class Remeasurement:
         self, repositories: StudyRepositories, published: Results, wanted: Needs, run: Path, journal: Journal
     ) -> None:
         self._study, self._published, self._wanted = repositories.study, published, wanted
-        self._repo, self._data = repositories.model.folder, repositories.data.folder
+        self._model_repo, self._data = repositories.model, repositories.data.folder
         self._run, self._journal = run, journal
         self._ends: dict[str, dict[End, EndRead]] = {}
         self._conditions: dict[str, list[str]] = {}
@@ -233,7 +233,8 @@ class Remeasurement:
 
     def _sae(self, plan: SaePlan) -> TopKSae:
         name = folder_name(plan.model, plan.layer)
-        sae = read_saelens(inside(self._repo, name), name=name)
+        bring(self._model_repo, name)
+        sae = read_saelens(inside(self._model_repo.folder, name), name=name)
         if sae.layer != plan.layer:
             raise FormatError(name, "layer", "the SAE is of another layer", expected=plan.layer, observed=sae.layer)
         return sae

@@ -95,6 +95,24 @@ def open_repository(target: str, kind: Kind, selection: Selection = without_weig
     return _from_hub(target, address, kind, selection)
 
 
+def bring(repository: Repository, place: str) -> None:
+    """Fetch what was left on the Hub of one folder of a repo, into the folder that the repo was opened as.
+
+    Args:
+        repository: The repo; a local one has all its files.
+        place: The folder's path inside it.
+
+    Raises:
+        SteerEvalError: The Hub does not give it.
+    """
+    if repository.address is None or not any(path.startswith(f"{place}/") for path in repository.left):
+        return
+    from steer_eval.hub.snapshot import fetch
+    from steer_eval.weights import cache_folder
+
+    fetch(repository.address, below(place), cache=cache_folder())
+
+
 def shadows(target: str) -> HubAddress | None:
     """The repo of the Hub whose name a local folder has too, if the folder does not say that it is another one.
 

@@ -19,11 +19,12 @@ from steer_eval.environment import Environment
 from steer_eval.errors import SteerEvalError
 from steer_eval.estimate import estimate, machine_flops, machine_gigabytes, why_left_out
 from steer_eval.findings import Finding
+from steer_eval.formats.saelens import folder_name
 from steer_eval.measure import Bench, measure, settle_text
 from steer_eval.produce import LoadedModel, bench, environment_record, produce_vectors
 from steer_eval.progress import progress_bar
 from steer_eval.remeasure import Remeasurement, tokens_to_read
-from steer_eval.repository import StudyRepositories
+from steer_eval.repository import StudyRepositories, bring
 from steer_eval.results import Results, Sweep, SweepRow
 from steer_eval.results_files import write_comparison, write_environments, write_sweep
 from steer_eval.run import Journal
@@ -179,6 +180,10 @@ def _rerun_model(
     model = LoadedModel(reference, repositories.model.folder)
     if chosen.layers and published.pairs is not None:
         produce_vectors(study, model, published.pairs, chosen.layers, run)
+    for sae in study.saes:
+        # Of a repo of the Hub, weights of SAEs are left there until they are needed.
+        if sae.model == reference.name and any(cell.variant == "features" for cell in chosen.cells):
+            bring(repositories.model, folder_name(sae.model, sae.layer))
     # Cells are steered with the published vectors: a claim about a cell is about those.
     place = bench(study, model, published, journal, repo=repositories.model.folder)
     chosen, findings = _possible(place, chosen)

@@ -69,6 +69,7 @@ ELSEWHERE = {
     ("manifest-size", "error"),
     ("model-left-out", "warning"),
     ("model-not-run", "error"),
+    ("method-not-run", "error"),
     ("values-not-read", "note"),
     ("comparison-edits", "error"),
     ("comparison-no-op", "error"),

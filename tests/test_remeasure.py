@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hub_fixtures import run_cli
+from hub_server import HubServer
 from sae_study import SAE, TRANSFER, TRANSFER_NAME, claim, edit, state, with_everything
 from tiny_models import save_tiny_model
 from tiny_study import Folders, invoke, reproduced
@@ -393,3 +395,27 @@ def test_what_a_model_has_to_read(place: Folders) -> None:
     assert tokens(Needs(features=everything.features)) == table
     assert tokens(everything) == quality + table + transfer
     assert tokens(everything, "other") == tokens(Needs()) == 0
+
+
+def test_an_sae_that_was_left_on_the_hub_is_fetched_when_it_is_measured(
+    place: Folders, tmp_path: Path, hub: HubServer
+) -> None:
+    # More than a megabyte, so that opening the repo leaves the weights there.
+    edit(place, saes=[{**SAE, "features": 3000, "tokens": 2000}])
+    assert invoke("sae", "train", str(place.model)).exit_code == 0
+    save_tiny_model(tmp_path / "weights")
+    models = yaml.safe_load((place.model / "study.yaml").read_text())["models"]
+    models["tiny"]["source"] = {"local": {"path": str(tmp_path / "weights")}}
+    edit(place, models=models)
+    fvu = results(place).saes["tiny", 2]["held_out_fvu"]
+    state(place, claim("sae_heldout_fvu", f"{fvu:.4f}"))
+    hub.upload("lab/tiny", "model", place.model)
+    hub.upload("lab/tiny-data", "dataset", place.data)
+
+    run = ["--run", str(tmp_path / "run")]
+    answer = run_cli("reproduce", "lab/tiny", *run, "--json", env=hub.environment(tmp_path / "home"))
+
+    report = json.loads(answer.stdout)
+    assert "values-not-read" in {finding["rule"] for finding in report["findings"]}
+    checked = {check["evidence"]: check["verdict"] for check in report["verdicts"][0]["checks"]}
+    assert checked == {"published data": "reproduced", "re-run": "reproduced"}

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.diagnostic_facts import facts_of_diagnostics
-from steer_eval.claims.fact import Facts
+from steer_eval.claims.fact import Fact, Facts
 from steer_eval.claims.sae_facts import feature_facts, quality_facts
 from steer_eval.formats.features import table_of
 from steer_eval.results import Results
@@ -24,7 +24,7 @@ def result_facts(results: Results) -> Facts:
     Args:
         results: The results.
     """
-    found = []
+    found: list[Fact] = []
     for (model, layer), quality in results.saes.items():
         file = quality_file(model, layer)
         found += quality_facts(quality, Selector(model, layer=layer, file=file), file)

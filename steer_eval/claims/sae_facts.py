@@ -16,7 +16,7 @@ from steer_eval.claims.names import ModelNames
 from steer_eval.errors import FormatError
 from steer_eval.formats import schema
 from steer_eval.formats.features import FeatureRow, FeatureTable, RowStatistics
-from steer_eval.formats.sae import TopKSae
+from steer_eval.formats.sae import SaeOutline, TopKSae
 from steer_eval.formats.saelens import CONFIG
 from steer_eval.formats.strict_json import parse
 from steer_eval.inventory import Inventory
@@ -55,7 +55,8 @@ def sae_facts(inventory: Inventory, names: ModelNames) -> Iterator[Fact]:
         yield Fact("sae_width", select, sae.d_sae, artifact.file, "d_sae")
         yield Fact("sae_k", select, sae.k, artifact.file, "k")
         yield Fact("artifact_layer", select, sae.layer, artifact.file, "layer")
-        if artifact.kind == "sae" and isinstance(sae, TopKSae):
+        # Settings stand apart from the weights, and are there also where these were left on the Hub.
+        if artifact.kind == "sae":
             file = f"{artifact.file.rpartition('/')[0]}/{CONFIG}"
             quality = _recorded_quality(sae, file)
             told |= {(select.model, sae.layer)} if quality else set()
@@ -99,7 +100,7 @@ def _note_of(key: str, quality: Mapping[str, Any]) -> str:
     return ""
 
 
-def _recorded_quality(sae: TopKSae, file: str) -> Mapping[str, Any]:
+def _recorded_quality(sae: TopKSae | SaeOutline, file: str) -> Mapping[str, Any]:
     """How good an SAE says that it is; nothing where it does not, or breaks the schema, which is a finding."""
     text = sae.provenance.get("quality")
     if text is None:

@@ -7,7 +7,7 @@ and the dtype. The tensors of a file stay mapped to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,7 @@ class SaeOutline:
     k: int
     layer: int
     model: str
+    provenance: dict[str, str] = field(default_factory=dict)
 
 
 def read_sae_pt(path: Path, *, name: str | None = None) -> TopKSae:

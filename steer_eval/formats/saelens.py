@@ -106,8 +106,8 @@ def outline_saelens(folder: Path, header: dict[str, Any], *, name: str) -> SaeOu
     """
     settings = _read_settings(folder, name)
     _check_header(header, settings.config, name)
-    config = settings.config
-    return SaeOutline(config["d_in"], config["d_sae"], config["k"], settings.layer, config["metadata"]["model_name"])
+    config, model = settings.config, settings.config["metadata"]["model_name"]
+    return SaeOutline(config["d_in"], config["d_sae"], config["k"], settings.layer, model, _recorded(settings))
 
 
 @dataclass(frozen=True)

@@ -233,4 +233,6 @@ def test_without_the_sae_the_other_claims_are_still_checked(private: Folders, tm
     assert [check["verdict"] for check in features["checks"]] == ["reproduced", "not-checkable"]
     assert words["ratio-patch"] == words["identity"] == "reproduced"
     schema.check(report, "report", file="report")
-    assert any("sae train" in finding["fix"] for finding in report["findings"])
+    [finding] = [finding for finding in report["findings"] if finding["rule"] == "method-not-run"]
+    assert (finding["severity"], finding["where"]) == ("error", "features")
+    assert "sae train" in finding["fix"]

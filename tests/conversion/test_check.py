@@ -110,6 +110,7 @@ def test_a_file_behind_a_link_out_is_not_read(repo: Path, out: Path, tmp_path: P
 
     [finding] = [finding for each in checked for finding in each.findings]
     assert "leaves the repo" in finding.message
+    assert {each.rule for each in (finding, *beside)} == {"convert-differs"}
     assert [finding.where for finding in beside] == [VECTOR]
 
 
