@@ -8,7 +8,6 @@ minus (mean residual over the reference reply's tokens), both after the same cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,6 @@ from torch import Tensor
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation.memory import Budget, out_of_memory, smaller
-from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears
 from steer_eval.evaluation.row_cache import new_cache
 from steer_eval.model import LanguageModel
 from steer_eval.steering.hooks import captured, residual
@@ -102,7 +100,7 @@ def extract_tokens(
     waiting = sorted(pairs, key=lambda pair: (len(pair.prompt), pair.width))
     budget = Budget.of(lm, memory)
     work = sum(len(pair.prompt) + sum(map(len, pair.replies)) for pair in waiting)
-    kernels = PackedLinears(lm.module).applied if work >= PACKED_FROM and budget.packs(lm) else nullcontext
+    kernels = budget.kernels(lm, work)
     sums = {layer: torch.zeros(lm.hidden_size, dtype=torch.float64) for layer in layers}
     most = len(waiting)
     while waiting:

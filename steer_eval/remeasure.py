@@ -35,7 +35,7 @@ from steer_eval.sae.produce_table import measured_table, table_replies
 from steer_eval.sae.results import features_file, quality_file
 from steer_eval.sae.text import source_digest
 from steer_eval.study import Study
-from steer_eval.transfer.diagnose import EndRead, diagnosed, protocols_of, read_ends
+from steer_eval.transfer.diagnose import EndRead, diagnosed, read_ends
 from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.protocol import PROTOCOLS
 from steer_eval.treatment import sae_digest
@@ -53,7 +53,7 @@ def everything_beside_cells(study: Study) -> Needs:
     return Needs(
         saes=frozenset((plan.model, plan.layer) for plan in study.saes),
         features=frozenset((plan.model, plan.layer) for plan in study.saes if plan.table),
-        transfers=frozenset(plan.name for plan in study.transfers),
+        transfers=frozenset((plan.name, name) for plan in study.transfers for name in plan.protocols),
     )
 
 
@@ -75,10 +75,15 @@ def tokens_to_read(study: Study, wanted: Needs, model: str, *, prompts: int, pai
         if plan.model == model and (plan.model, plan.layer) in wanted.features:
             total += _STOPPED * 5 * prompts * (PROMPT_TOKENS + study.sweep.max_new_tokens)
     for transfer in study.transfers:
-        if transfer.name in wanted.transfers and model in {transfer.source.model, transfer.target.model}:
+        if _protocols(transfer, wanted) and model in {transfer.source.model, transfer.target.model}:
             texts = transfer.words * TOKENS_PER_WORD + 2 * pairs * (PROMPT_TOKENS + study.sweep.max_new_tokens)
             total += _STOPPED * texts
     return round(total)
+
+
+def _protocols(plan: TransferPlan, wanted: Needs) -> list[str]:
+    """Under which protocols a transfer is diagnosed again."""
+    return [name for name in plan.protocols if (plan.name, name) in wanted.transfers]
 
 
 class Remeasurement:
@@ -106,7 +111,7 @@ class Remeasurement:
             self._expect(quality_file(*key), needed=key in wanted.saes)
             self._expect(features_file(*key), needed=key in wanted.features)
         for transfer in self._study.transfers:
-            self._expect(transfer.diagnostics_file, needed=transfer.name in wanted.transfers)
+            self._expect(transfer.diagnostics_file, needed=bool(_protocols(transfer, wanted)))
 
     def measure(self, model: LoadedModel) -> None:
         """Measure again what rests on a model.
@@ -120,7 +125,7 @@ class Remeasurement:
             if plan.model == name:
                 self._of_sae(plan, model)
         for transfer in self._study.transfers:
-            if transfer.name in self._wanted.transfers and name in {transfer.source.model, transfer.target.model}:
+            if _protocols(transfer, self._wanted) and name in {transfer.source.model, transfer.target.model}:
                 self._attempt(transfer.diagnostics_file, partial(self._diagnostics, transfer, model))
 
     def told(self, results: Results) -> Results:
@@ -206,21 +211,22 @@ class Remeasurement:
             file = self._study.extraction.pairs
             raise FormatError(file, "", self._published.unusable.get(file, "absent"))
         read = self._ends.setdefault(plan.name, {})
+        protocols = _protocols(plan, self._wanted)
         ends = (plan.source, plan.target)
         if not all(end.model in self._conditions for end in ends):
-            read |= read_ends(plan, model, pairs, data_folder=self._data)
+            read |= read_ends(plan, model, pairs, protocols, data_folder=self._data)
             return None
         decides = {
             "models": [self._conditions[end.model] for end in ends],
             "plan": plan.to_json(),
             "draws": plan.draws,
-            "protocols": [PROTOCOLS[name].to_json() for name in protocols_of(plan)],
+            "protocols": [PROTOCOLS[name].to_json() for name in protocols],
             "text": source_digest(plan.text, self._data),
             "pairs": pairs_digest(pairs),
         }
 
         def made() -> Document:
-            read.update(read_ends(plan, model, pairs, data_folder=self._data))
+            read.update(read_ends(plan, model, pairs, protocols, data_folder=self._data))
             missing = [end.model for end in ends if end not in read]
             if missing:
                 raise SteerEvalError(self._reasons[plan.diagnostics_file])

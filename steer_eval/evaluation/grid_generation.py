@@ -9,8 +9,8 @@ takes its place.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby
 
 import torch
@@ -19,7 +19,6 @@ from torch import Tensor
 from steer_eval.evaluation.decode_attention import decode_attention
 from steer_eval.evaluation.generation import Generation, Request
 from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, out_of_memory, smaller
-from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears
 from steer_eval.evaluation.row_cache import RowCache, can_join
 from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
@@ -59,10 +58,10 @@ def generate_grid(
     waiting = deque(sorted(range(len(requests)), key=lambda index: _reading_order(requests[index])))
     rows = rows_per_batch or _most_rows(lm, budget, requests[waiting[-1]], longest)
     work = sum(len(request.ids) for request in requests) + max_new_tokens * len(requests)
-    packed = PackedLinears(lm.module) if work >= PACKED_FROM and budget.packs(lm) else None
+    kernels = budget.kernels(lm, work)
     while waiting:
         size = min(rows, len(waiting))
-        batch = _Batch(lm, requests, max_new_tokens, budget, packed, rows=size, tokens=longest)
+        batch = _Batch(lm, requests, max_new_tokens, budget, kernels, rows=size, tokens=longest)
         try:
             yield from batch.run(waiting)
         except (RuntimeError, MemoryError) as error:
@@ -91,7 +90,7 @@ class _Batch:
         requests: All requests.
         max_new_tokens: Longest continuation.
         budget: Memory of its passes.
-        packed: Packed weights, if it shall use them.
+        kernels: What it computes under.
         rows: Most rows at one time.
         tokens: Most tokens that a row will have.
     """
@@ -102,7 +101,7 @@ class _Batch:
         requests: Sequence[Request],
         max_new_tokens: int,
         budget: Budget,
-        packed: PackedLinears | None,
+        kernels: Callable[[], AbstractContextManager[None]],
         *,
         rows: int,
         tokens: int,
@@ -114,7 +113,7 @@ class _Batch:
         self._requests = requests
         self._limit = max_new_tokens
         self._budget = budget
-        self._packed = packed
+        self._kernels = kernels
         self._joins = can_join(lm, longest=tokens)
         self._cache = RowCache(lm, rows=rows, tokens=tokens)
         self._edits = RowEdits.of(lm, [])
@@ -150,9 +149,6 @@ class _Batch:
                 self._keep(staying)
             for row, ended in finished:
                 yield row, Generation(tuple(self._ids[row]), tuple(self._gaps[row]), "eos" if ended else "length")
-
-    def _kernels(self) -> AbstractContextManager[None]:
-        return self._packed.applied() if self._packed else nullcontext()
 
     def _edits_of(self, rows: Sequence[int]) -> RowEdits:
         return RowEdits.of(self._lm, [self._requests[row].intervention for row in rows])

@@ -8,7 +8,6 @@ have one length, so nothing is padded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from steer_eval.evaluation.corpus import TokenisedCorpus, Window
 from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, out_of_memory, smaller
-from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears
 from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
 from steer_eval.steering.interventions import Intervention
@@ -55,11 +53,9 @@ def perplexity_grid(
     budget = Budget.of(lm, memory)
     longest = max(len(window.context) + len(window.ids) for window in corpus.windows)
     rows = rows_per_batch or budget.pass_rows(lm, longest)
-    work = corpus.scored_tokens * len(interventions)
-    packed = PackedLinears(lm.module) if work >= PACKED_FROM and budget.packs(lm) else None
+    kernels = budget.kernels(lm, corpus.scored_tokens * len(interventions))
     order = sorted(range(len(interventions)), key=lambda index: entry_layer(interventions[index]))
     layers = {entry_layer(intervention) for intervention in interventions}
-    kernels = packed.applied if packed else nullcontext
     with kernels():
         below = [_Scored(lm, window, layers) for window in corpus.windows]
     while order:

@@ -6,6 +6,8 @@ results do not depend on it. A batch that does not fit after all is made smaller
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 
 from steer_eval.errors import SteerEvalError
-from steer_eval.evaluation.packed import packing_bytes
+from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears, packing_bytes
 from steer_eval.evaluation.row_cache import state_bytes
 from steer_eval.model import LanguageModel
 
@@ -61,6 +63,10 @@ class Budget:
     def packs(self, lm: LanguageModel) -> bool:
         """Whether there is room for a packed copy of the weights."""
         return 0 < packing_bytes(lm.module) <= _PACKING_SHARE * self.limit
+
+    def kernels(self, lm: LanguageModel, tokens: int) -> Callable[[], AbstractContextManager[None]]:
+        """What to compute so many tokens under: packed weights, where that pays and there is room for them."""
+        return PackedLinears(lm.module).applied if tokens >= PACKED_FROM and self.packs(lm) else nullcontext
 
     def decoding_rows(self, lm: LanguageModel, cache: Any, *, read: int, tokens: int) -> int:
         """How many rows can decode together, at least one.

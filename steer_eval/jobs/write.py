@@ -21,7 +21,8 @@ from steer_eval.jobs.errors import job_errors
 from steer_eval.jobs.job import FLAVOR, Job
 from steer_eval.jobs.requirements import is_requirement, own_package, pinned
 from steer_eval.repository import Repositories, Repository, StudyRepositories, open_target, shipped_studies
-from steer_eval.study import HubSource, LocalSource, ModelReference, PypiSource
+from steer_eval.sae.text import WIKIPEDIA, OfflineText
+from steer_eval.study import HubSource, LocalSource, ModelReference, PypiSource, Study
 
 SLACK = 30
 """Minutes that a job has beside its models' time: for packages, weights and the report."""
@@ -82,7 +83,7 @@ def write_job(target: str, data: str | None, wish: Wish) -> Job:
         namespace=wish.namespace or str(user),
         flavor=wish.flavor or FLAVOR,
         timeout=60 * (int(wish.max_minutes) + SLACK),
-        requirements=pinned(_package(wish.package), frozenset({"gguf"}) if packages else frozenset()),
+        requirements=pinned(_package(wish.package), _extras(opened.study, packages)),
         settings={
             "study": f"{model.id}@{model.revision}",
             "name": _plain(name),
@@ -92,6 +93,13 @@ def write_job(target: str, data: str | None, wish: Wish) -> Job:
             "results": {"repo": results, "private": any(_is_private(each) for each in (model, paired) if each)},
         },
     )
+
+
+def _extras(study: Study | None, packages: Sequence[str]) -> frozenset[str]:
+    """Optional parts that a job needs: to read weights in GGUF, and a text that comes with another package."""
+    texts = [*(plan.text for plan in study.saes), *(plan.text for plan in study.transfers)] if study else []
+    sample = any(isinstance(text, OfflineText) and text.name == WIKIPEDIA for text in texts)
+    return frozenset({"gguf"} if packages else ()) | frozenset({"sae"} if sample else ())
 
 
 def _pinned(repo: Repository) -> HubAddress:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from steer_eval.errors import FormatError
+from steer_eval.evaluation.memory import Budget
 from steer_eval.formats import schema
 from steer_eval.formats.atomic import write_bytes
 from steer_eval.formats.strict_json import read_json, write_json
@@ -178,6 +179,22 @@ def capture(
     else:
         # An interrupted capture must know its own shards again.
         write_json(folder / MANIFEST, manifest)
+    missing = sum(len(sequence.ids) for sequence in sequences if sequence.split in splits)
+    with Budget.of(lm, None).kernels(lm, missing)():
+        _capture(lm, sequences, layer, folder, manifest["shards"], splits, on_tokens)
+    write_json(folder / MANIFEST, manifest)
+
+
+def _capture(
+    lm: LanguageModel,
+    sequences: Sequence[Passage],
+    layer: int,
+    folder: Path,
+    shards: list[dict[str, Any]],
+    splits: Sequence[str],
+    on_tokens: Callable[[int], None],
+) -> None:
+    """Write what is missing of some splits, and list all of it."""
     for split in splits:
         numbered = [(number, sequence) for number, sequence in enumerate(sequences) if sequence.split == split]
         pieces = iter(numbered)
@@ -185,11 +202,10 @@ def capture(
             piece = list(islice(pieces, SEQUENCES_PER_SHARD))
             file = f"{split}-{index:05d}.safetensors"
             rows = sum(len(sequence.ids) for _, sequence in piece)
-            manifest["shards"].append({"file": file, "split": split, "rows": rows})
+            shards.append({"file": file, "split": split, "rows": rows})
             if not (folder / file).exists():
                 write_bytes(folder / file, _shard(lm, piece, layer))
             on_tokens(rows)
-    write_json(folder / MANIFEST, manifest)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steer_eval.evaluation.memory import Budget
 from steer_eval.formats.sae import TopKSae
 from steer_eval.model import LanguageModel
 from steer_eval.sae.feature_statistics import Activity
@@ -63,9 +64,11 @@ def activity(
     firing = np.zeros((len(replies), sae.d_sae), dtype=np.int64)
     tokens = np.zeros(len(replies), dtype=np.int64)
     by_length = sorted(range(len(replies)), key=lambda index: len(replies[index].prompt) + len(replies[index].ids))
+    kernels = Budget.of(lm, None).kernels(lm, sum(len(reply.prompt) + len(reply.ids) for reply in replies))
     for start in range(0, len(by_length), ROWS):
         batch = by_length[start : start + ROWS]
-        residuals = _residuals(lm, sae.layer, [replies[index] for index in batch], intervention)
+        with kernels():
+            residuals = _residuals(lm, sae.layer, [replies[index] for index in batch], intervention)
         for index, x in zip(batch, residuals, strict=True):
             kept = x[~is_sink(x, threshold)]
             fired = fired_features(sae, kept)

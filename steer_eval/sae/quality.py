@@ -18,6 +18,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from steer_eval.evaluation.memory import Budget
 from steer_eval.formats.sae import TopKSae
 from steer_eval.model import LanguageModel
 from steer_eval.sae.activations import Activations, Passage
@@ -137,8 +138,9 @@ def cross_entropy(
         rows: Passages of one length that are read together.
     """
     sums, count = [0.0, 0.0, 0.0], 0
+    kernels = Budget.of(lm, None).kernels(lm, sum(len(passage.ids) for passage in passages))
     for ids in _batches(passages, rows):
-        with captured(lm.blocks, [sae.layer], stop=False) as outputs:
+        with kernels(), captured(lm.blocks, [sae.layer], stop=False) as outputs:
             final = lm.final_hidden(ids)
         output = outputs[sae.layer]
         hidden = residual(output)
@@ -147,7 +149,7 @@ def cross_entropy(
         finals = [final]
         for replacement in (reconstructed(sae, x), mean.expand_as(x)):
             replaced = torch.where(sinks, x, replacement).view_as(hidden).to(hidden.dtype)
-            with entered_at(lm.blocks, sae.layer, with_residual(output, replaced)):
+            with kernels(), entered_at(lm.blocks, sae.layer, with_residual(output, replaced)):
                 finals.append(lm.final_hidden(ids))
         for index, states in enumerate(finals):
             sums[index] += _nll(lm, states, ids)

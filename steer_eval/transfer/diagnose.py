@@ -34,7 +34,7 @@ from steer_eval.transfer.nulls import (
 )
 from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.produce import Models, texts_of
-from steer_eval.transfer.protocol import KINDS, PLAIN, PROTOCOLS, Protocol
+from steer_eval.transfer.protocol import KINDS, PROTOCOLS, Protocol
 from steer_eval.transfer.rows import Read, pair, pair_differences, read_texts
 from steer_eval.transfer.similarity import cosine
 
@@ -60,11 +60,6 @@ class EndRead:
     read: Mapping[str, Read]
 
 
-def protocols_of(plan: TransferPlan) -> tuple[str, ...]:
-    """The protocols under which a plan is measured: its own, and the study's for comparison."""
-    return tuple(dict.fromkeys((plan.protocol, PLAIN)))
-
-
 def produce_diagnostics(
     plan: TransferPlan, models: Models, pairs: Sequence[ContrastPair], *, data_folder: Path, repo: Path
 ) -> dict[str, Any]:
@@ -85,14 +80,19 @@ def produce_diagnostics(
     """
     ends: dict[End, EndRead] = {}
     for name in dict.fromkeys((plan.source.model, plan.target.model)):
-        ends |= read_ends(plan, models[name], pairs, data_folder=data_folder)
+        ends |= read_ends(plan, models[name], pairs, plan.protocols, data_folder=data_folder)
     document = diagnosed(plan, ends[plan.source], ends[plan.target], pairs, data_folder=data_folder)
     write_json(inside(repo, plan.diagnostics_file), document)
     return document
 
 
 def read_ends(
-    plan: TransferPlan, model: LoadedModel, pairs: Sequence[ContrastPair], *, data_folder: Path
+    plan: TransferPlan,
+    model: LoadedModel,
+    pairs: Sequence[ContrastPair],
+    protocols: Sequence[str],
+    *,
+    data_folder: Path,
 ) -> dict[End, EndRead]:
     """Read a plan's text and pairs with the model of one end, or of both.
 
@@ -100,6 +100,7 @@ def read_ends(
         plan: The plan.
         model: The model, loaded.
         pairs: The contrast pairs.
+        protocols: Under which protocols.
         data_folder: The dataset repo.
 
     Raises:
@@ -108,7 +109,7 @@ def read_ends(
     ends = [end for end in (plan.source, plan.target) if end.model == model.reference.name]
     layers = sorted({end.layer for end in ends})
     model.check_layers(layers)
-    texts = {name: texts_of(plan, PROTOCOLS[name], data_folder) for name in protocols_of(plan)}
+    texts = {name: texts_of(plan, PROTOCOLS[name], data_folder) for name in protocols}
     with progress_bar(f"pairs {plan.name} {model.reference.name}", 2 * len(pairs)) as advance:
         differences = pair_differences(model.lm, layers, pairs, on_texts=advance)
     read = {}
@@ -128,7 +129,7 @@ def read_ends(
 def diagnosed(
     plan: TransferPlan, source: EndRead, target: EndRead, pairs: Sequence[ContrastPair], *, data_folder: Path
 ) -> dict[str, Any]:
-    """Measure a plan's transfer on what both ends read; no model is needed any more.
+    """Measure a plan's transfer under the protocols that both ends were read under; no model is needed any more.
 
     Args:
         plan: The plan.
@@ -144,7 +145,7 @@ def diagnosed(
         SteerEvalError: The text can't be read, or is too short.
     """
     protocols = {}
-    for name in protocols_of(plan):
+    for name in source.read:
         protocol = PROTOCOLS[name]
         rows = pair(source.read[name], target.read[name], texts_of(plan, protocol, data_folder), protocol.rows)
         with progress_bar(f"nulls {plan.name} ({name})", FOLDS * (plan.draws + 1) * len(KINDS)) as advance:

@@ -15,6 +15,8 @@ from steer_eval.sae.text import TextSource
 
 FOLDER = "transfer"
 CARRIED_FOLDER = "vectors/transferred"
+PLAIN = "plain"
+"""The study's own protocol, which is there to be compared with."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class TransferPlan:
     def name(self) -> str:
         """What its files are called."""
         return f"{self.source.model}_L{self.source.layer}_to_{self.target.model}_L{self.target.layer}"
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols under which a plan is diagnosed: its own, and the study's for comparison."""
+        return tuple(dict.fromkeys((self.protocol, PLAIN)))
 
     @property
     def map_file(self) -> str:

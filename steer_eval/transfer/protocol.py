@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Literal
 
 from steer_eval.transfer.maps import ALPHAS, Fitter, plain_procrustes_from, procrustes_from, random_from, ridge_from
+from steer_eval.transfer.plan import PLAIN
 
 Rows = Literal["words", "texts", "chats"]
 """A row is the residual at the end of a word, the mean over a text without its sinks, or the mean over all tokens of a
@@ -54,7 +55,7 @@ class Protocol:
         return {"rows": self.rows, "alphas": list(self.alphas), "centred": self.centred, "texts": self.texts}
 
 
-RECOMMENDED, SENTENCES, PLAIN = "recommended", "sentences", "plain"
+RECOMMENDED, SENTENCES = "recommended", "sentences"
 
 PROTOCOLS = {
     RECOMMENDED: Protocol("words"),

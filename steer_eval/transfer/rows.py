@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
+from steer_eval.evaluation.memory import Budget
 from steer_eval.model import LanguageModel
 from steer_eval.sae.sinks import is_sink, sink_norm
 from steer_eval.steering.hooks import captured, residual
@@ -183,18 +183,24 @@ def residuals(
     """
     found: dict[int, dict[int, Tensor]] = {layer: {} for layer in layers}
     order = sorted((number for number in range(len(texts)) if texts[number]), key=lambda number: len(texts[number]))
-    for length, group in groupby(order, key=lambda number: len(texts[number])):
-        same = list(group)
-        step = max(1, TOKENS_PER_BATCH // length)
-        for start in range(0, len(same), step):
-            batch = same[start : start + step]
-            ids = torch.tensor([list(texts[number]) for number in batch], device=lm.device)
-            with captured(lm.blocks, layers, stop=True) as outputs:
-                lm.final_hidden(ids)
-            for layer in layers:
-                hidden = residual(outputs[layer]).to("cpu", torch.float32)
-                found[layer] |= {number: hidden[row] for row, number in enumerate(batch)}
-            on_texts(len(batch))
+    kernels = Budget.of(lm, None).kernels(lm, sum(map(len, texts)))
+    while order:
+        # Longest last, so that the last of some is as wide as they all become.
+        fits = next(
+            (count for count, number in enumerate(order) if (count + 1) * len(texts[number]) > TOKENS_PER_BATCH),
+            len(order),
+        )
+        batch, order = order[: max(1, fits)], order[max(1, fits) :]
+        # Filled up on the right, where a causal model's earlier tokens can't see it.
+        ids = torch.zeros(len(batch), len(texts[batch[-1]]), dtype=torch.long)
+        for row, number in enumerate(batch):
+            ids[row, : len(texts[number])] = torch.tensor(list(texts[number]))
+        with kernels(), captured(lm.blocks, layers, stop=True) as outputs:
+            lm.final_hidden(ids.to(lm.device))
+        for layer in layers:
+            hidden = residual(outputs[layer]).to("cpu", torch.float32)
+            found[layer] |= {number: hidden[row, : len(texts[number])].clone() for row, number in enumerate(batch)}
+        on_texts(len(batch))
     nothing = torch.zeros(0, lm.hidden_size)
     return {layer: [by_text.get(number, nothing) for number in range(len(texts))] for layer, by_text in found.items()}
 

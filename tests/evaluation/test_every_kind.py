@@ -308,4 +308,4 @@ def test_smollm2_writes_the_same_texts_under_every_kind(smollm2):
         serial = generate_serial(smollm2, request, max_new_tokens=10)
         assert serial.agrees_with(text.ids)
     assert found[0].agrees_with(found[4].ids)
-    assert len({text.ids for text in found}) > 4
+    assert len({text.ids for text in found}) > 3

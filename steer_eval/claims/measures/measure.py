@@ -53,7 +53,7 @@ class Needs:
         vectors: (model, layer) of vectors to derive again.
         saes: (model, layer) of SAEs whose quality is to be measured again.
         features: (model, layer) of feature tables to make again.
-        transfers: Names of transfers to diagnose again.
+        transfers: (name, protocol) of transfers to diagnose again.
     """
 
     perplexity: frozenset[Cell] = frozenset()
@@ -61,7 +61,7 @@ class Needs:
     vectors: frozenset[tuple[str, int]] = frozenset()
     saes: frozenset[tuple[str, int]] = frozenset()
     features: frozenset[tuple[str, int]] = frozenset()
-    transfers: frozenset[str] = frozenset()
+    transfers: frozenset[tuple[str, str]] = frozenset()
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(**{part.name: getattr(self, part.name) | getattr(other, part.name) for part in fields(self)})

@@ -86,7 +86,10 @@ def _diagnostics(study: Study, select: Selector) -> list[_Document]:
         end, file = plan.target, plan.diagnostics_file
         fits = select.model in (None, end.model) and select.layer in (None, end.layer) and select.file in (None, file)
         if fits:
-            needs = Needs(transfers=frozenset({plan.name}))
+            # `plain ridge` is a map of the protocol `plain`; without such a name, the planned one is meant.
+            named = (select.variant or "").split(" ")[0]
+            protocol = named if named in plan.protocols else plan.protocol
+            needs = Needs(transfers=frozenset({(plan.name, protocol)}))
             found.append(_Document(file, needs, "transfers", plan.name, end.model, end.layer))
     return found
 
