@@ -50,12 +50,18 @@ $(INTEROP)/%/.installed: tests/interop/requirements/%.txt
 study: install
 	$(BIN)/steer-eval extract $(STUDY)
 	$(BIN)/steer-eval sweep $(STUDY)
+	$(BIN)/steer-eval sae train $(STUDY)
+	$(BIN)/steer-eval sae features $(STUDY)
+	$(BIN)/steer-eval transfer fit $(STUDY)
+	$(BIN)/steer-eval transfer diagnose $(STUDY)
+	$(BIN)/steer-eval transfer apply $(STUDY)
+	$(BIN)/steer-eval compare $(STUDY)
 	$(BIN)/steer-eval judge $(STUDY) --judge probe --out runs/probe
 	cp runs/probe/judge_probe_*.jsonl $(STUDY)-data/
 	$(BIN)/steer-eval card $(STUDY)
 
-# Side-by-side benchmarks; NAMES chooses some of them. Two libraries that they are held to need environments of their own.
-bench: install $(INTEROP)/steering-vectors/.installed $(INTEROP)/repeng/.installed
+# Side-by-side benchmarks; NAMES chooses some of them. Three libraries that they are held to need environments of their own.
+bench: install $(patsubst %,$(INTEROP)/%/.installed,steering-vectors repeng sae-lens)
 	$(BIN)/python benchmarks/run.py $(NAMES)
 
 clean:

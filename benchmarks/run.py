@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -83,8 +84,8 @@ BENCHMARKS = {
     "roofline_prefill": Benchmark(
         "reading 10 prompts in 35 cells, up to the first token", 0.6, sweeping.roofline_prefill
     ),
-    "roofline_perplexity": Benchmark("the perplexity grid", 0.6, sweeping.roofline_perplexity),
-    "roofline_sweep": Benchmark("the sweep with 20 tokens", None, sweeping.roofline_sweep),
+    "roofline_perplexity": Benchmark("the perplexity of 12 cells of all layers", 0.6, sweeping.roofline_perplexity),
+    "roofline_sweep": Benchmark("the sweep with 10 tokens", None, sweeping.roofline_sweep),
     **{
         f"growth_{axis}": Benchmark(f"a sweep of {_SMALL_GRID}", None, partial(sweeping.growth, axis))
         for axis in ("coefficients", "layers", "prompts", "tokens")
@@ -208,13 +209,15 @@ def main(
         measured: list[Comparison] = []
         for name in names:
             print(f"{name}: {options.pairs} pairs", file=sys.stderr)
+            start = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="steer-eval-bench-") as folder:
                 measured.append(benchmarks[name].measure(Path(folder), options.pairs))
             # What is done is kept, whatever comes after it.
             results = merged(before, host, measured)
             write_results(options.results, results)
             options.results.with_name("RESULTS.md").write_text(rendered(results, benchmarks), encoding="utf-8")
-            print(f"{name}: ratio {measured[-1].ratio}, spread {measured[-1].spread:.0%}", file=sys.stderr)
+            found, took = measured[-1], time.monotonic() - start
+            print(f"{name}: ratio {found.ratio}, spread {found.spread:.0%}, {took:.0f} s", file=sys.stderr)
     except MeasurementError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

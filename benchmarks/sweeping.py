@@ -23,6 +23,7 @@ LIBRARIES = ("steering-vectors", "repeng")
 ROUNDS = 3
 SAMPLE = 6
 EXTRACT_SAMPLE = 6
+ROOF_CELLS = 12
 
 
 def prepared(folder: Path) -> dict[str, Any]:
@@ -230,15 +231,15 @@ def roofline_prefill(folder: Path, pairs: int) -> Comparison:
 
 
 def roofline_perplexity(folder: Path, pairs: int) -> Comparison:
-    """Perplexity of all cells against its matrix products alone."""
-    request = {"do": "perplexity", "cells": list(range(len(prepared(folder)["cells"])))}
-    return _roofline(folder, pairs, "roofline_perplexity", request, "the perplexity grid")
+    """Perplexity of some cells of all layers against its matrix products alone."""
+    request = {"do": "perplexity", "cells": sample(len(prepared(folder)["cells"]), ROOF_CELLS)}
+    return _roofline(folder, pairs, "roofline_perplexity", request, f"the perplexity of {ROOF_CELLS} cells")
 
 
 def roofline_sweep(folder: Path, pairs: int) -> Comparison:
     """The sweep, decoding included, against its matrix products alone."""
-    request = full_sweep(prepared(folder)) | {"tokens": 20}
-    return _roofline(folder, pairs, "roofline_sweep", request, "reading and decoding 20 tokens")
+    request = full_sweep(prepared(folder)) | {"tokens": 10}
+    return _roofline(folder, pairs, "roofline_sweep", request, "reading and decoding 10 tokens")
 
 
 def growth(axis: str, folder: Path, pairs: int) -> Comparison:

@@ -11,6 +11,7 @@ import pytest
 from steer_eval.claims.verdict import judge
 from steer_eval.findings import worst
 from steer_eval.formats.strict_json import read_jsonl
+from steer_eval.published import published_results
 from steer_eval.repository import StudyRepositories, open_study
 from steer_eval.results_files import load_results
 from steer_eval.validate import validate
@@ -100,9 +101,7 @@ def test_its_files_and_cards_are_in_order(repositories: StudyRepositories) -> No
 
 
 def test_it_makes_at_least_twenty_claims_that_its_data_supports(repositories: StudyRepositories) -> None:
-    study = repositories.study
-    published = load_results(study, model_repo=repositories.model.folder, data_repo=repositories.data.folder)
-    verdicts = judge(study, published, None)
+    verdicts = judge(repositories.study, published_results(repositories, validate(repositories)), None)
     assert len(verdicts) >= 20
     checked = [check for verdict in verdicts for check in verdict.checks if check.evidence == "published data"]
     assert {check.verdict for check in checked} == {"reproduced"}

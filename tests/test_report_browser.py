@@ -502,7 +502,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory, packaged_study: Path) -> 
 def test_the_packaged_study_compares_every_pair_of_its_kinds_of_cell(visit: Open, packaged: Path) -> None:
     made = visit(packaged)
     cells = json.loads(made.page.locator("#page-data").evaluate("e => e.textContent"))["cells"]
-    assert len(cells) == 72
+    assert len(cells) == 72 + 20
     for left, right in (("smollm2-zero", "smollm2-anchor"), ("smollm2-L18-c2", "smollm2-random-L18-c2")):
         made.page.locator("#left").select_option(left)
         made.page.locator("#right").select_option(right)

@@ -138,6 +138,14 @@ def _model_card(place, results: Results) -> str:
     return render_model_repo(place.study(), results)["README.md"]
 
 
+def test_only_an_sae_that_never_saw_sinks_is_said_to_know_none(place, card):
+    study, said = place.study(), "it was trained without them"
+    plain = replace(study, saes=tuple(replace(plan, recipe="plain") for plan in study.saes))
+
+    assert said in card
+    assert said not in render_model_repo(plain, place.results())["README.md"]
+
+
 def test_a_study_that_plans_these_parts_and_has_none_says_nothing_of_them(place, tmp_path):
     plain = build(tmp_path)
     results = replace(place.results(), saes={}, feature_tables={}, transfers={}, comparisons={}, tables=())

@@ -20,6 +20,7 @@ from some_saes import random_sae
 from studies import BASE_PPL, HEX, PROMPTS, TOKENS, OnDisk, build, document, row, write_study
 
 from steer_eval.cells import Cell
+from steer_eval.cells import plan as planned_cells
 from steer_eval.comparison.cells import comparison_cells
 from steer_eval.comparison.methods import Comparison
 from steer_eval.contrast import ContrastPair, pairs_digest
@@ -223,12 +224,12 @@ def _compared(study: Study, cell: Cell, known: Comparison) -> SweepRow:
     treatment = known.treatment(cell)
     still = cell.variant in ("unsteered", "patch-identity")
     ratio = 1.0 if still else 1.05 if cell.label == "random" else RATIOS.get(cell.variant or "", 1.5)
-    # A plain cell of the sweep, so that its plan asks for texts.
+    # A plain cell of the sweep, so that its plan asks for texts; its texts are the sweep's where the sweep has it.
     like = replace(cell, label="steered", variant=None)
+    if still or (cell.variant, cell.label) == ("anchor", "steered"):
+        like = next(swept for swept in planned_cells(study, "tiny") if swept.label == ("zero" if still else "anchor"))
     made = row(study, like, ratio, spread=0.0 if still else 0.2)
     texts = made.generations[: COMPARISON["prompts"]]
-    if still:
-        texts = tuple(replace(text, gen=f"I see. {text.prompt_idx}") for text in texts)
     base = np.array(TOKENS) * np.log(BASE_PPL)
     return replace(
         made,

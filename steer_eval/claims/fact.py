@@ -97,8 +97,8 @@ DEFINITIONS = {
             ("q", "p-value of the paired sign-flip test, after control of the false discovery rate,"),
         )
     },
-    "sae_heldout_fvu": "share of the variance of held-out residuals that an SAE leaves unexplained; without attention "
-    "sinks, the mean per dimension",
+    "sae_heldout_fvu": "share of the variance of held-out residuals, summed over dimensions, that an SAE leaves "
+    "unexplained; without attention sinks",
     "sae_l0": "mean number of features of an SAE that fire per held-out token",
     "sae_heldout_tokens": "held-out tokens that an SAE was measured on, attention sinks left out",
     "sae_clean_cross_entropy": "cross-entropy of held-out text under the model alone, in nats per token",

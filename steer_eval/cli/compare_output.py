@@ -59,7 +59,8 @@ def print_comparison(file: str, lines: Sequence[Line]) -> None:
             cells += [_margin(own, judge), _margin(control, judge)]
         shown.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(shown)
-    console.print("ratio: perplexity over the unsteered model's; * collapsed; changed: texts that are not its own")
+    console.print("ratio: perplexity over the unsteered model's; * collapsed; changed: texts that are not that model's")
+    console.print("distinct words: their share in a text; control: the same of the random control")
     console.print(Text(printable(f"{file}  {len(lines)} methods")), soft_wrap=True)
 
 

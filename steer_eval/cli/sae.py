@@ -106,8 +106,11 @@ def features(study: str, data: str | None, json: bool) -> None:
         print_json({"tables": tables})
         return
     for file, table in tables.items():
+        found = table["discoveries"]
         click.echo(
-            f"{repositories.model.name}/{file}: {table['discoveries']['delta']} of {table['n_features']} features"
+            f"{repositories.model.name}/{file}: {found['delta']} of {table['n_features']} features change at a false "
+            f"discovery rate of 5 %; on the same text {found['forced_delta']}, and by a random direction there "
+            f"{found['random_forced_delta']}"
         )
         for row in table["top_features"]:
             low, high = row["delta_interval"]

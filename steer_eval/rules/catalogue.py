@@ -95,7 +95,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "comparison-sweep",
         "error",
-        "a cell has another perplexity in the comparison than in the sweep, where it is the same one",
+        "a cell has another perplexity or text in the comparison than in the sweep, where it is the same one",
     ),
     Rule("not-finite", "error", "a number of a file is NaN or infinite"),
     Rule("file-refused", "error", "a file is refused by the reader of its kind: damaged, too large, or more than data"),

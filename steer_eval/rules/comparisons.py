@@ -213,3 +213,10 @@ def _as_swept(
             yield Finding(
                 "comparison-sweep", "error", file, f"line {row.line}: ppl", message, other.ppl, row.ppl, _AGAIN
             )
+        swept = {(text.prompt_idx, text.prompt): text for text in other.generations}
+        for text in row.generations:
+            before = swept.get((text.prompt_idx, text.prompt))
+            if before is not None and not text.same_as(before):
+                message = f"line {other.line} of {sweep.file} has another text for the same cell and prompt"
+                where = f"line {row.line}: prompt {text.prompt_idx}"
+                yield Finding("comparison-sweep", "error", file, where, message, before.gen, text.gen, _AGAIN)

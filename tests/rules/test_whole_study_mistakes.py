@@ -379,6 +379,21 @@ def test_one_cell_has_one_perplexity(tmp_path):
     assert found(place) == [("comparison-sweep", COMPARED, f"{ADDED}: ppl")]
 
 
+@pytest.mark.parametrize("variant", ["addition", "anchor"])
+def test_one_cell_has_one_text_per_prompt(tmp_path, variant):
+    place = whole(tmp_path)
+    of_row(variant, lambda row: row["generations"][1].update(gen="Another text."))(place)
+
+    assert found(place) == [("comparison-sweep", COMPARED, f"line {line_of(variant)}: prompt 1")]
+
+
+def test_texts_of_one_cell_may_part_at_a_near_tie(tmp_path):
+    place = whole(tmp_path)
+    of_row("addition", lambda row: row["generations"][1].update(gen="Another text.", determined=0))(place)
+
+    assert found(place) == []
+
+
 def test_an_identity_that_costs_something_is_none(tmp_path):
     place = whole(tmp_path)
     lines = (place.data / "comparison_tiny.jsonl").read_text(encoding="utf-8").splitlines()
