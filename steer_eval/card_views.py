@@ -16,6 +16,7 @@ from steer_eval.comparison.cells import UNSTEERED
 from steer_eval.formats.saelens import folder_name
 from steer_eval.results import Results, SweepRow
 from steer_eval.sae.plan import SaePlan
+from steer_eval.sae.text import OfflineText
 from steer_eval.study import Study
 from steer_eval.transfer.plan import TransferPlan
 
@@ -24,6 +25,8 @@ TOP = 10
 CONTEXTS_OF = 5
 """Features whose strongest context a card shows."""
 _BEFORE, _AFTER = 48, 24
+_LICENCES = {"wikipedia-sample": "English Wikipedia, CC BY-SA 3.0"}
+"""Whose words a context quotes, and under which licence, of texts that others wrote and we name."""
 
 _WORDS = {
     "addition": "adds the vector",
@@ -65,6 +68,7 @@ class FeatureView:
         table: What it says.
         rows: The first features of it.
         contexts: Where some of them fire most: the feature, and the text around the token, which stands in brackets.
+        credit: Whose words these are, and their licence; empty where that is not known.
     """
 
     layer: int
@@ -72,6 +76,7 @@ class FeatureView:
     table: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...]
     contexts: tuple[tuple[int, str], ...]
+    credit: str
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,8 @@ def feature_views(study: Study, results: Results, model: str) -> list[FeatureVie
         if table is not None and "format" in table:
             rows = tuple(table["top_features"][:TOP])
             contexts = tuple(_contexts(rows[:CONTEXTS_OF]))
-            found.append(FeatureView(plan.layer, features_file(model, plan.layer), table, rows, contexts))
+            credit = _LICENCES.get(plan.text.name, "") if isinstance(plan.text, OfflineText) else ""
+            found.append(FeatureView(plan.layer, features_file(model, plan.layer), table, rows, contexts, credit))
     return found
 
 

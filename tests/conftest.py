@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # This module imports neither torch nor transformers; the libraries read their environment when they are imported.
 from steer_eval.weights import cache_folder
@@ -38,6 +39,10 @@ os.environ.update(
 )
 for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(_name, None)
+
+# How long an example takes says more of what else the machine does.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 pytest_plugins = ["tiny_study", "hub_fixtures"]
 

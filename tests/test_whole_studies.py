@@ -19,6 +19,7 @@ from steer_eval.inventory import Root, take_inventory
 from steer_eval.judge.tables import JudgeTable
 from steer_eval.report_cells import Naming, labelled_files
 from steer_eval.results import Results
+from steer_eval.sae.text import OfflineText
 from steer_eval.validate import validate
 
 
@@ -144,6 +145,14 @@ def test_only_an_sae_that_never_saw_sinks_is_said_to_know_none(place, card):
 
     assert said in card
     assert said not in render_model_repo(plain, place.results())["README.md"]
+
+
+def test_words_of_others_are_credited(place, card):
+    study, credit = place.study(), "held out (English Wikipedia, CC BY-SA 3.0), with the token"
+    quoting = replace(study, saes=tuple(replace(plan, text=OfflineText("wikipedia-sample")) for plan in study.saes))
+
+    assert credit not in card
+    assert credit in render_model_repo(quoting, place.results())["README.md"]
 
 
 def test_a_study_that_plans_these_parts_and_has_none_says_nothing_of_them(place, tmp_path):
