@@ -23,7 +23,7 @@ def test_a_command_line_is_understood(line: str) -> None:
     """Its command, and each of its options; what files they name is the reader's."""
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = cli
-    context = click.Context(cli)
+    context = click.Context(cli, info_name="steer-eval", **cli.context_settings)
     while isinstance(command, click.Group):
         name = words.pop(0)
         inner = command.get_command(context, name)
