@@ -7,7 +7,7 @@ minus (mean residual over the reference reply's tokens), both after the same cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +49,7 @@ def extract_caa(
     memory: int | None = None,
     on_texts: Callable[[int], None] = lambda _done: None,
 ) -> dict[int, Tensor]:
-    """Compute one steering vector per layer from contrast pairs; see `extract_tokens`.
+    """Compute one steering vector per layer from contrast pairs: the means of `pair_differences`.
 
     Args:
         lm: The model.
@@ -64,13 +64,48 @@ def extract_caa(
     Raises:
         SteerEvalError: There is no pair, a reply has no tokens, or one pair does not fit into the memory.
     """
+    return steering_vectors(pair_differences(lm, pairs, layers, memory=memory, on_texts=on_texts))
+
+
+def steering_vectors(differences: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The vectors that rest on what pairs make of layers.
+
+    Args:
+        differences: For each layer `[pairs, hidden_size]`.
+
+    Returns:
+        For each layer a float32 vector `[hidden_size]`.
+    """
+    return {layer: each.mean(dim=0).to(torch.float32) for layer, each in differences.items()}
+
+
+def pair_differences(
+    lm: LanguageModel,
+    pairs: Sequence[ContrastPair],
+    layers: Sequence[int],
+    *,
+    memory: int | None = None,
+    on_texts: Callable[[int], None] = lambda _done: None,
+) -> dict[int, Tensor]:
+    """What each contrast pair adds to the steering vectors; see `token_differences`.
+
+    Args:
+        lm: The model.
+        pairs: The contrast pairs.
+        layers: Indices of decoder blocks, from 0.
+        memory: Bytes that batches may take; None for half of what is free.
+        on_texts: Called with the number of texts just processed.
+
+    Raises:
+        SteerEvalError: There is no pair, a reply has no tokens, or one pair does not fit into the memory.
+    """
     if not pairs:
         raise SteerEvalError("there are no contrast pairs", "a steering vector needs at least one, and better 100")
     tokens = [_tokens(lm, number, pair) for number, pair in enumerate(pairs, start=1)]
-    return extract_tokens(lm, tokens, layers, memory=memory, on_texts=on_texts)
+    return token_differences(lm, tokens, layers, memory=memory, on_texts=on_texts)
 
 
-def extract_tokens(
+def token_differences(
     lm: LanguageModel,
     pairs: Sequence[TokenisedPair],
     layers: Sequence[int],
@@ -78,7 +113,7 @@ def extract_tokens(
     memory: int | None = None,
     on_texts: Callable[[int], None] = lambda _done: None,
 ) -> dict[int, Tensor]:
-    """Compute one steering vector per layer, all layers in one pass.
+    """The mean residual over each pair's persona reply minus that over its reference reply, all layers in one pass.
 
     The prompt of a pair is read once for both replies. Prompts of one length share a batch, so that nothing stands
     between a prompt and its replies; replies are padded on the right, where a causal model's earlier tokens can't see
@@ -92,19 +127,19 @@ def extract_tokens(
         on_texts: Called with the number of texts just processed.
 
     Returns:
-        For each layer a float32 vector `[hidden_size]` on the CPU.
+        For each layer float64 `[pairs, hidden_size]` on the CPU, in the order of the pairs.
 
     Raises:
         SteerEvalError: One pair does not fit into the memory.
     """
-    waiting = sorted(pairs, key=lambda pair: (len(pair.prompt), pair.width))
+    waiting = sorted(range(len(pairs)), key=lambda number: (len(pairs[number].prompt), pairs[number].width))
     budget = Budget.of(lm, memory)
-    work = sum(len(pair.prompt) + sum(map(len, pair.replies)) for pair in waiting)
+    work = sum(len(pair.prompt) + sum(map(len, pair.replies)) for pair in pairs)
     kernels = budget.kernels(lm, work)
-    sums = {layer: torch.zeros(lm.hidden_size, dtype=torch.float64) for layer in layers}
+    found = {layer: torch.zeros(len(pairs), lm.hidden_size, dtype=torch.float64) for layer in layers}
     most = len(waiting)
     while waiting:
-        batch = _batch(lm, budget, waiting[:most])
+        batch = _batch(lm, budget, [pairs[number] for number in waiting[:most]])
         try:
             with kernels():
                 differences = _differences(lm, batch, layers)
@@ -113,11 +148,11 @@ def extract_tokens(
                 raise
             most = smaller(len(batch), error)
             continue
-        waiting = waiting[len(batch) :]
+        done, waiting = waiting[: len(batch)], waiting[len(batch) :]
         for layer in layers:
-            sums[layer] += differences[layer]
+            found[layer][done] = differences[layer]
         on_texts(2 * len(batch))
-    return {layer: (total / len(pairs)).to(torch.float32) for layer, total in sums.items()}
+    return found
 
 
 def _tokens(lm: LanguageModel, number: int, pair: ContrastPair) -> TokenisedPair:
@@ -142,7 +177,7 @@ def _batch(lm: LanguageModel, budget: Budget, waiting: Sequence[TokenisedPair]) 
 
 @torch.no_grad()
 def _differences(lm: LanguageModel, pairs: Sequence[TokenisedPair], layers: Sequence[int]) -> dict[int, Tensor]:
-    """Sum over pairs of mean residual over the persona's reply minus that over the reference's, by layer.
+    """Mean residual over the persona's reply minus that over the reference's, by layer.
 
     Args:
         lm: The model.
@@ -150,7 +185,7 @@ def _differences(lm: LanguageModel, pairs: Sequence[TokenisedPair], layers: Sequ
         layers: Which layers.
 
     Returns:
-        Float64 `[hidden_size]` each, on the CPU.
+        Float64 `[pairs, hidden_size]` each, on the CPU.
     """
     cache = new_cache(lm)
     prompts = torch.tensor([pair.prompt for pair in pairs])
@@ -166,6 +201,9 @@ def _differences(lm: LanguageModel, pairs: Sequence[TokenisedPair], layers: Sequ
             weights[row, : len(reply)] = sign / len(reply)
     with captured(lm.blocks, layers, stop=True) as outputs:
         lm.final_hidden(ids, cache=cache)
-    return {
-        layer: torch.einsum("rt,rth->h", weights, residual(output).double().cpu()) for layer, output in outputs.items()
-    }
+    by_pair = weights.view(len(pairs), 2, width)
+    found = {}
+    for layer, output in outputs.items():
+        hidden = residual(output).double().cpu().view(len(pairs), 2, width, -1)
+        found[layer] = torch.einsum("prt,prth->ph", by_pair, hidden)
+    return found

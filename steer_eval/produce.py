@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from steer_eval import environment
 from steer_eval.cells import Conditions
@@ -20,7 +21,7 @@ from steer_eval.comparison.methods import Comparison
 from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.evaluation.memory import MOST_ROWS, PASS_TOKENS
-from steer_eval.extract import extract_caa
+from steer_eval.extract import pair_differences, steering_vectors
 from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
 from steer_eval.measure import Bench
@@ -48,6 +49,7 @@ class LoadedModel:
         self.weights: Weights = fetch(reference, study_folder=study_folder)
         self.lm: LanguageModel = load_model(self.weights.folder, dtype=dtype or reference.dtype)
         self.environment = environment.current(device=self.lm.device.type, dtype=self.lm.dtype)
+        self._differences: dict[tuple[str, int], Tensor] = {}
 
     def check_layers(self, layers: Collection[int]) -> None:
         """Refuse layers that the model does not have.
@@ -62,6 +64,31 @@ class LoadedModel:
                 f"model {self.reference.name} has {count} decoder blocks, the study names layers {strays}",
                 "layers count from 0: mend extraction.layers in study.yaml",
             )
+
+    def pair_differences(
+        self, pairs: Sequence[ContrastPair], layers: Collection[int], *, memory: int | None = None
+    ) -> dict[int, Tensor]:
+        """What each contrast pair adds to steering vectors; a layer is read once, for vectors and transfers alike.
+
+        Args:
+            pairs: The contrast pairs.
+            layers: Which layers.
+            memory: Bytes that batches may take; None for half of what is free.
+
+        Returns:
+            For each layer float64 `[pairs, hidden_size]` on the CPU, in the order of the pairs.
+
+        Raises:
+            SteerEvalError: There is no such layer or no pair, or a reply is empty.
+        """
+        self.check_layers(layers)
+        digest = pairs_digest(pairs)
+        missing = sorted(layer for layer in layers if (digest, layer) not in self._differences)
+        if missing:
+            with progress_bar(f"contrast pairs {self.reference.name}", 2 * len(pairs)) as advance:
+                found = pair_differences(self.lm, pairs, missing, memory=memory, on_texts=advance)
+            self._differences |= {(digest, layer): each for layer, each in found.items()}
+        return {layer: self._differences[digest, layer] for layer in layers}
 
     @property
     def conditions(self) -> Conditions:
@@ -112,8 +139,7 @@ def produce_vectors(
     vectors = {layer: vector for layer, path in paths.items() if (vector := _same(path, provenance)) is not None}
     missing = [layer for layer in paths if layer not in vectors]
     if missing:
-        with progress_bar(f"vectors {model.reference.name}", 2 * len(pairs)) as advance:
-            extracted = extract_caa(model.lm, pairs, missing, memory=memory, on_texts=advance)
+        extracted = steering_vectors(model.pair_differences(pairs, missing, memory=memory))
         for layer, tensor in extracted.items():
             values = tensor.numpy()
             norm = float(np.linalg.norm(values.astype(np.float64)))

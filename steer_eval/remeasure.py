@@ -40,7 +40,7 @@ from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.protocol import PROTOCOLS
 from steer_eval.treatment import sae_digest
 
-PROTOCOL = "steer-eval/remeasured/1"
+PROTOCOL = "steer-eval/remeasured/2"
 _STOPPED = 0.6
 """Share of a pass that is made where it stops at the block that is wanted, and never comes to the LM head."""
 _NO_MODEL = "a model that it needs was not run, see the findings"
@@ -76,9 +76,15 @@ def tokens_to_read(study: Study, wanted: Needs, model: str, *, prompts: int, pai
             total += _STOPPED * 5 * prompts * (PROMPT_TOKENS + study.sweep.max_new_tokens)
     for transfer in study.transfers:
         if _protocols(transfer, wanted) and model in {transfer.source.model, transfer.target.model}:
-            texts = transfer.words * TOKENS_PER_WORD + 2 * pairs * (PROMPT_TOKENS + study.sweep.max_new_tokens)
-            total += _STOPPED * texts
+            total += _STOPPED * transfer.words * TOKENS_PER_WORD
+            if _reads_pairs(transfer, wanted, model):
+                total += _STOPPED * 2 * pairs * (PROMPT_TOKENS + study.sweep.max_new_tokens)
     return round(total)
+
+
+def _reads_pairs(plan: TransferPlan, wanted: Needs, model: str) -> bool:
+    """Whether a model reads the contrast pairs for a transfer; what it reads for vectors serves both."""
+    return any(end.model == model and (model, end.layer) not in wanted.vectors for end in (plan.source, plan.target))
 
 
 def _protocols(plan: TransferPlan, wanted: Needs) -> list[str]:

@@ -7,7 +7,7 @@ from tiny_models import BLOCKS, HIDDEN, TEXT, fingerprint, tiny_language_model
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation.memory import PASS_TOKENS
-from steer_eval.extract import extract_caa
+from steer_eval.extract import extract_caa, pair_differences
 
 WORDS = TEXT.split()
 LAYERS = range(BLOCKS - 1)
@@ -82,6 +82,19 @@ def test_pairs_do_not_see_each_other(tiny, pairs):
     for layer in (0, 2):
         alone = torch.stack([extract_caa(tiny, [pair], [layer])[layer].double() for pair in pairs])
         assert_close(together[layer], alone.mean(dim=0))
+
+
+def test_differences_stand_in_the_order_of_the_pairs(tiny):
+    """Batches go by length, which these pairs are not sorted by."""
+    longer = [
+        ContrastPair(pair.scenario + " Now?" * (3 - number), pair.positive, pair.negative)
+        for number, pair in enumerate(PAIRS)
+    ]
+    found = pair_differences(tiny, longer, [0, 2])
+    for layer, differences in found.items():
+        assert differences.shape == (len(longer), HIDDEN)
+        for pair, difference in zip(longer, differences, strict=True):
+            assert_close(difference, by_hand(tiny, [pair], layer), bound=5e-5)
 
 
 def test_exchanging_the_replies_turns_the_vector_round(tiny):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,9 @@ def test_what_a_model_has_to_read(place: Folders) -> None:
     assert tokens(Needs(saes=everything.saes)) == quality
     assert tokens(Needs(features=everything.features)) == table
     assert tokens(everything) == quality + table + transfer
+    # The pairs are read once, for vectors and transfers.
+    ends = frozenset((end.model, end.layer) for end in (study.transfers[0].source, study.transfers[0].target))
+    assert tokens(replace(everything, vectors=ends)) == quality + table + round(0.6 * 300 * TOKENS_PER_WORD)
     assert tokens(everything, "other") == tokens(Needs()) == 0
 
 

@@ -139,23 +139,32 @@ def cross_entropy(
     """
     sums, count = [0.0, 0.0, 0.0], 0
     kernels = Budget.of(lm, None).kernels(lm, sum(len(passage.ids) for passage in passages))
-    for ids in _batches(passages, rows):
-        with kernels(), captured(lm.blocks, [sae.layer], stop=False) as outputs:
-            final = lm.final_hidden(ids)
-        output = outputs[sae.layer]
-        hidden = residual(output)
-        x = hidden.float().flatten(0, 1)
-        sinks = is_sink(x, threshold)[:, None]
-        finals = [final]
-        for replacement in (reconstructed(sae, x), mean.expand_as(x)):
-            replaced = torch.where(sinks, x, replacement).view_as(hidden).to(hidden.dtype)
-            with kernels(), entered_at(lm.blocks, sae.layer, with_residual(output, replaced)):
-                finals.append(lm.final_hidden(ids))
-        for index, states in enumerate(finals):
-            sums[index] += _nll(lm, states, ids)
-        count += ids.numel() - len(ids)
+    with kernels():
+        for ids in _batches(passages, rows):
+            for index, states in enumerate(_finals(lm, sae, ids, mean, threshold=threshold)):
+                sums[index] += _nll(lm, states, ids)
+            count += ids.numel() - len(ids)
     clean, with_sae, ablated = (total / count for total in sums)
     return CrossEntropy(clean, with_sae, ablated, count)
+
+
+def _finals(
+    lm: LanguageModel, sae: TopKSae, ids: Tensor, mean: Tensor, *, threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the LM head sees of some text: clean, with the SAE in place, and with the mean in place."""
+    with captured(lm.blocks, [sae.layer], stop=False) as outputs:
+        clean = lm.final_hidden(ids)
+    output = outputs[sae.layer]
+    hidden = residual(output)
+    x = hidden.float().flatten(0, 1)
+    sinks = is_sink(x, threshold)[:, None]
+
+    def replaced(replacement: Tensor) -> Tensor:
+        kept = torch.where(sinks, x, replacement).view_as(hidden).to(hidden.dtype)
+        with entered_at(lm.blocks, sae.layer, with_residual(output, kept)):
+            return lm.final_hidden(ids)
+
+    return clean, replaced(reconstructed(sae, x)), replaced(mean.expand_as(x))
 
 
 def mean_residual(activations: Activations, *, threshold: float) -> Tensor:

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from steer_eval.digest import sha256_file, sha256_value
 from steer_eval.errors import FormatError, SteerEvalError, first_line
 from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import MAX_LINE_BYTES, parse
 from steer_eval.transfer import neutral
+
+if TYPE_CHECKING:
+    from mwparserfromhell.nodes import Node
+    from mwparserfromhell.wikicode import Wikicode
 
 WIKIPEDIA = "wikipedia-sample"
 _PACKAGE, _PARSER = "gensim", "mwparserfromhell"
@@ -211,17 +216,26 @@ def plain_text(markup: str) -> str:
     import mwparserfromhell
 
     code = mwparserfromhell.parse(markup)
-    for tag in code.filter_tags(matches=lambda node: str(node.tag).lower() in _DROPPED_TAGS):
-        _drop(code, tag)
-    for link in code.filter_wikilinks(matches=lambda node: str(node.title).strip().lower().startswith(_DROPPED_LINKS)):
-        _drop(code, link)
+    _prune(code)
     lines = (line.strip() for line in code.strip_code(normalize=True, collapse=True).splitlines())
     return "\n".join(line for line in lines if line)
 
 
-def _drop(code: object, node: object) -> None:
-    """Remove a node; one inside another that was removed before is gone already."""
-    import contextlib
+def _prune(code: Wikicode) -> None:
+    """Take out of parsed markup, at all depths, what is no prose; its own `remove` searches all of it for each node."""
+    code.nodes = [node for node in code.nodes if not _is_dropped(node)]
+    for node in code.nodes:
+        for inner in node.__children__():
+            _prune(inner)
 
-    with contextlib.suppress(ValueError):
-        code.remove(node)  # type: ignore[attr-defined]
+
+def _is_dropped(node: Node) -> bool:
+    from mwparserfromhell.nodes import Tag, Wikilink
+
+    match node:
+        case Tag():
+            return str(node.tag).lower() in _DROPPED_TAGS
+        case Wikilink():
+            return str(node.title).strip().lower().startswith(_DROPPED_LINKS)
+        case _:
+            return False

@@ -35,7 +35,7 @@ from steer_eval.transfer.nulls import (
 from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.produce import Models, texts_of
 from steer_eval.transfer.protocol import KINDS, PROTOCOLS, Protocol
-from steer_eval.transfer.rows import Read, pair, pair_differences, read_texts
+from steer_eval.transfer.rows import Read, pair, read_texts
 from steer_eval.transfer.similarity import cosine
 
 SCHEMA = "steer-eval/transfer-diagnostics/1"
@@ -110,8 +110,7 @@ def read_ends(
     layers = sorted({end.layer for end in ends})
     model.check_layers(layers)
     texts = {name: texts_of(plan, PROTOCOLS[name], data_folder) for name in protocols}
-    with progress_bar(f"pairs {plan.name} {model.reference.name}", 2 * len(pairs)) as advance:
-        differences = pair_differences(model.lm, layers, pairs, on_texts=advance)
+    differences = {layer: each.numpy() for layer, each in model.pair_differences(pairs, layers).items()}
     read = {}
     with progress_bar(f"rows {plan.name} {model.reference.name}", sum(map(len, texts.values()))) as advance:
         for name, passages in texts.items():

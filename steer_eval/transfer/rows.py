@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation.memory import Budget
 from steer_eval.model import LanguageModel
@@ -27,8 +26,6 @@ from steer_eval.transfer.protocol import Rows
 from steer_eval.transfer.words import Passage, Tokens, word_tokens
 
 TOKENS_PER_BATCH = 2048
-PAIRS_AT_ONCE = 64
-"""Contrast pairs whose residuals stand in memory together."""
 LEAST_ROWS = 12
 LEAST_TEXTS = 6
 
@@ -132,38 +129,6 @@ def pair(source: Read, target: Read, texts: Sequence[Passage], rows: Rows) -> Pa
             "name more text under transfers.text in study.yaml, one document per row",
         )
     return PairedRows(x, y, documents)
-
-
-def pair_differences(
-    lm: LanguageModel,
-    layers: Sequence[int],
-    pairs: Sequence[ContrastPair],
-    *,
-    on_texts: Advance = lambda _done: None,
-) -> dict[int, Floats]:
-    """What each contrast pair adds to the steering vectors; their mean is what `extract_caa` gives.
-
-    Args:
-        lm: The model.
-        layers: Which layers.
-        pairs: The contrast pairs, none with an empty reply.
-        on_texts: Called with the number of texts just read, two per pair.
-
-    Returns:
-        For each layer float64 `[pairs, hidden_size]`.
-    """
-    found: dict[int, list[Floats]] = {layer: [] for layer in layers}
-    for first in range(0, len(pairs), PAIRS_AT_ONCE):
-        some = pairs[first : first + PAIRS_AT_ONCE]
-        prompts = [lm.chat_ids(pair.scenario) for pair in some for _reply in range(2)]
-        replies = [
-            lm.text_ids(reply, special_tokens=False) for pair in some for reply in (pair.positive, pair.negative)
-        ]
-        texts = [[*prompt, *reply] for prompt, reply in zip(prompts, replies, strict=True)]
-        for layer, read in residuals(lm, texts, layers, on_texts=on_texts).items():
-            means = [hidden[len(prompt) :].double().mean(dim=0) for hidden, prompt in zip(read, prompts, strict=True)]
-            found[layer] += [(means[place] - means[place + 1]).numpy() for place in range(0, len(means), 2)]
-    return {layer: np.stack(differences) for layer, differences in found.items()}
 
 
 @torch.no_grad()

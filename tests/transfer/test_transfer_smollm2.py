@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from steer_eval.contrast import ContrastPair
+from steer_eval.extract import pair_differences
 from steer_eval.formats.strict_json import read_jsonl
 from steer_eval.transfer import neutral
 from steer_eval.transfer.nulls import cka_test, r2_test, retrieval_test, sign_flip_test
 from steer_eval.transfer.protocol import PLAIN, PROTOCOLS, RECOMMENDED
-from steer_eval.transfer.rows import Side, pair_differences, paired_rows
+from steer_eval.transfer.rows import Side, paired_rows
 from steer_eval.transfer.words import passages
 
 SOURCE, TARGET = 16, 12
@@ -28,7 +29,7 @@ def pairs(packaged_data: Path) -> list[ContrastPair]:
 def test_a_direction_of_one_layer_is_carried_to_another(smollm2, pairs):
     texts = list(passages(neutral.sentences(), words=10**4))
     source, target = Side(smollm2, SOURCE), Side(smollm2, TARGET)
-    found = pair_differences(smollm2, [TARGET, SOURCE], pairs)
+    found = {layer: each.numpy() for layer, each in pair_differences(smollm2, pairs, [TARGET, SOURCE]).items()}
     recommended, plain = PROTOCOLS[RECOMMENDED], PROTOCOLS[PLAIN]
 
     rows = paired_rows(source, target, texts, recommended.rows)
