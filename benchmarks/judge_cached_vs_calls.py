@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from judge_endpoint import MODEL, STUDY, serving
-from measuring import Command, Comparison, Cost, MeasurementError, compare, run
+from measuring import Asked, Command, Comparison, Cost, MeasurementError, compare, run
 
 NAME = "judge_cached_vs_calls"
 PEER = "the first run, whose calls an endpoint on the loopback answers at once"
@@ -21,32 +22,27 @@ ROOT = Path(__file__).parents[1]
 SCORES = f"judge_{MODEL}_smollm2.jsonl"
 
 
-def measure(folder: Path, pairs: int) -> Comparison:
-    """Judge, and measure.
-
-    Args:
-        folder: An empty folder for files.
-        pairs: How often both sides are measured.
-    """
-    done, fresh = folder / "done", folder / "fresh"
+def measure(asked: Asked) -> list[Comparison]:
+    """Judge, and measure."""
+    done, fresh = asked.folder / "done", asked.folder / "fresh"
     with serving(0.0, CONCURRENCY) as endpoint:
         ours, peer = command(endpoint.url, done), command(endpoint.url, fresh)
         run([ours])
         calls = endpoint.answered
-        asked = []
+        made = []
 
-        def runner(commands: list[Command]) -> Cost:
+        def runner(commands: Sequence[Command]) -> Cost:
             shutil.rmtree(fresh, ignore_errors=True)
             before = endpoint.answered
             cost = run(commands)
-            asked.append((commands == [ours], endpoint.answered - before))
+            made.append((commands == [ours], endpoint.answered - before))
             return cost
 
-        timing = compare([ours], [peer], pairs=pairs, runner=runner)
-        if any(count != (0 if own else calls) for own, count in asked):
-            raise MeasurementError(f"not every run made the calls that it should: {asked}")
+        timing = compare([ours], [peer], pairs=asked.pairs, runner=runner)
+        if any(count != (0 if own else calls) for own, count in made):
+            raise MeasurementError(f"not every run made the calls that it should: {made}")
         same = (done / SCORES).read_bytes() == (fresh / SCORES).read_bytes()
-    return Comparison.of(NAME, PEER, timing, identical=same)
+    return [Comparison.of(NAME, PEER, timing, identical=same)]
 
 
 def command(url: str, out: Path, *, concurrency: int = CONCURRENCY) -> Command:

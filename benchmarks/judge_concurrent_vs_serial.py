@@ -7,11 +7,11 @@ void, because what is claimed is concurrency that stays below the limit.
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from collections.abc import Sequence
 
 from judge_cached_vs_calls import SCORES, command
 from judge_endpoint import serving
-from measuring import Command, Comparison, Cost, MeasurementError, compare, run
+from measuring import Asked, Command, Comparison, Cost, MeasurementError, compare, run
 
 NAME = "judge_concurrent_vs_serial"
 LIMIT = 8
@@ -21,17 +21,12 @@ PAIRS = 5
 PEER = "the same with --concurrency 1"
 
 
-def measure(folder: Path, pairs: int) -> Comparison:
-    """Judge, and measure.
-
-    Args:
-        folder: An empty folder for files.
-        pairs: How often both sides are measured.
-    """
-    sides = (folder / "ours", folder / "peer")
+def measure(asked: Asked) -> list[Comparison]:
+    """Judge, and measure."""
+    sides = (asked.folder / "ours", asked.folder / "peer")
     with serving(SECONDS, LIMIT) as endpoint:
 
-        def runner(commands: list[Command]) -> Cost:
+        def runner(commands: Sequence[Command]) -> Cost:
             for side in sides:
                 if str(side) in commands[0].arguments:
                     shutil.rmtree(side, ignore_errors=True)
@@ -39,8 +34,8 @@ def measure(folder: Path, pairs: int) -> Comparison:
 
         ours = command(endpoint.url, sides[0], concurrency=LIMIT)
         peer = command(endpoint.url, sides[1], concurrency=1)
-        timing = compare([ours], [peer], pairs=min(pairs, PAIRS), runner=runner)
+        timing = compare([ours], [peer], pairs=min(asked.pairs, PAIRS), runner=runner)
         if endpoint.refused:
             raise MeasurementError(f"{endpoint.refused} calls were refused with 429")
         same = (sides[0] / SCORES).read_bytes() == (sides[1] / SCORES).read_bytes()
-    return Comparison.of(NAME, PEER, timing, identical=same)
+    return [Comparison.of(NAME, PEER, timing, identical=same)]

@@ -1,9 +1,10 @@
-"""Two ways of doing the same thing, measured side by side.
+"""Ways of doing the same thing, measured side by side.
 
 Invariant: every number comes from child processes of this one, run in turn (ours, the peer's, ours, the peer's, …)
 after one run of each that is not counted, so that a machine that is busy for a while is busy for both. A ratio is that
 of a pair, and what is reported is the median of the pairs' ratios: the peer's time over ours, in every comparison, so
-that more than 1 always means that ours is faster.
+that more than 1 always means that ours is faster. Where several comparisons share a side (`workers.py`), each side runs
+once in a round, and a pair is what two of them took in the same round.
 
 The kernel counts the memory of whoever starts a process towards that process's peak. So whoever measures must stay
 smaller than what is measured: no torch in here.
@@ -124,6 +125,43 @@ class Timing:
     spread: float
     peak_mb: float
 
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[float, float]], peak_mb: float) -> Timing:
+        """Sum up pairs.
+
+        Args:
+            pairs: Our seconds and the peer's, measured one after the other.
+            peak_mb: Largest of our peaks.
+
+        Raises:
+            MeasurementError: There are too few pairs, or this process is larger than ours.
+        """
+        enough(len(pairs))
+        if peak_mb <= own_peak_mb():
+            message = "what is measured is no larger than what measures, so its peak memory can't be told"
+            raise MeasurementError(message)
+        ratios = [peer / ours for ours, peer in pairs]
+        lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+        ours_s, peer_s = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
+        return cls(ours_s, peer_s, median, (upper - lower) / median, peak_mb)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What whoever measures a group of comparisons is asked for.
+
+    Args:
+        names: The comparisons.
+        pairs: How many pairs; groups whose pairs are dear take fewer.
+        folder: An empty folder for files.
+        shared: A folder that stays as long as the program runs, for what several groups read.
+    """
+
+    names: tuple[str, ...]
+    pairs: int
+    folder: Path
+    shared: Path
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -215,24 +253,24 @@ def compare(
     Raises:
         MeasurementError: A command failed, there are too few pairs, or this process is larger than ours.
     """
-    if pairs < MIN_PAIRS:
-        raise MeasurementError(f"{pairs} pairs say nothing about their spread; take at least {MIN_PAIRS}")
+    enough(pairs)
     # Programs and files are read from the disk once; both sides find them in memory from then on.
     runner(ours)
     runner(peer)
     measured = [(runner(ours), runner(peer)) for _ in range(pairs)]
-    ratios = [theirs.seconds / mine.seconds for mine, theirs in measured]
-    lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
-    peak = max(mine.peak_mb for mine, _ in measured)
-    if peak <= own_peak_mb():
-        raise MeasurementError("what is measured is no larger than what measures, so its peak memory can't be told")
-    return Timing(
-        statistics.median(mine.seconds for mine, _ in measured),
-        statistics.median(theirs.seconds for _, theirs in measured),
-        median,
-        (upper - lower) / median,
-        peak,
+    return Timing.of(
+        [(mine.seconds, theirs.seconds) for mine, theirs in measured], max(mine.peak_mb for mine, _ in measured)
     )
+
+
+def enough(pairs: int) -> None:
+    """Check that so many pairs have a spread, before they are measured.
+
+    Raises:
+        MeasurementError: There are too few.
+    """
+    if pairs < MIN_PAIRS:
+        raise MeasurementError(f"{pairs} pairs say nothing about their spread; take at least {MIN_PAIRS}")
 
 
 def own_peak_mb() -> float:

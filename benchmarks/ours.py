@@ -13,7 +13,7 @@ from steer_eval.evaluation.corpus import TokenisedCorpus, Window
 from steer_eval.evaluation.generation import Request
 from steer_eval.evaluation.grid_generation import generate_grid
 from steer_eval.evaluation.grid_perplexity import perplexity_grid
-from steer_eval.extract import TokenisedPair, extract_tokens
+from steer_eval.extract import TokenisedPair, steering_vectors, token_differences
 from steer_eval.model import LanguageModel, load_model
 from steer_eval.steering.interventions import Add, Intervention
 
@@ -57,7 +57,7 @@ class Ours:
             TokenisedPair(tuple(prompt), (tuple(positive), tuple(negative)))
             for prompt, positive, negative in self.given["pairs"][:pairs]
         ]
-        vectors = extract_tokens(self.lm, tokens, sorted(self.vectors))
+        vectors = steering_vectors(token_differences(self.lm, tokens, sorted(self.vectors)))
         return pairs, {layer: vector.tolist() for layer, vector in vectors.items()}
 
     def shapes(self, kind: str, **request: Any) -> tuple[float, Any]:

@@ -1,7 +1,9 @@
 """Perplexity with lm-eval's `steered` model, one cell at a time.
 
 Run as a worker: `python benchmarks/peer_lm_eval.py FOLDER`. The evaluation harness around it is left out, in lm-eval's
-favour: what is timed is `loglikelihood_tokens` of its model, its own batching and hooks included.
+favour: what is timed is `_loglikelihood_tokens` of its model, its own batching and hooks included. The model is loaded
+once, before the clock runs; what a cell adds to its passes, the file of its vector included, is some milliseconds.
+Windows go one by one, which is lm-eval's default; two in a batch take no less time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run side-by-side benchmarks: `python benchmarks/run.py [NAME…]`.
 
 Invariant: `RESULTS.md` is rendered from `results.json` and never typed; a run of some comparisons leaves the entries of
-the others as they are.
+the others as they are. What a run needs from other environments is looked for before anything is measured.
 """
 
 from __future__ import annotations
@@ -12,20 +12,34 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import judge_cached_vs_calls
 import judge_concurrent_vs_serial
+import limits
 import sae_steps
 import starting
 import sweeping
 import validate_vs_sha256sum_and_import
-from measuring import Comparison, MeasurementError, continued, machine, merged, read_results, write_results
+from environments import python_of
+from measuring import (
+    Asked,
+    Comparison,
+    MeasurementError,
+    continued,
+    enough,
+    machine,
+    merged,
+    read_results,
+    write_results,
+)
 
 RESULTS = Path(__file__).with_name("results.json")
 PAIRS = 9
+
+Group = Callable[[Asked], Sequence[Comparison]]
+"""Measures the comparisons that it is asked for; those that share a side are one group, and share its runs."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +49,23 @@ class Benchmark:
     Args:
         ours: What is measured, in words.
         required: Ratio that is asked for; None if none is.
-        measure: Measures it, given an empty folder and the number of pairs.
+        group: Measures it, together with the others of the same group that are asked for.
         required_mb: Peak memory that is allowed above that of importing torch and jsonschema; None if any.
         required_s: Seconds that ours may take; None if any.
+        libraries: Those that it needs in environments of their own.
     """
 
     ours: str
     required: float | None
-    measure: Callable[[Path, int], Comparison]
+    group: Group
     required_mb: float | None = None
     required_s: float | None = None
+    libraries: tuple[str, ...] = ()
 
 
 _GRID = "the packaged study's grid on SmolLM2-135M, 35 cells, 10 prompts, 80 tokens"
 _SMALL_GRID = "2 layers, 3 coefficients, 5 prompts, 20 tokens"
+_PERPLEXITY = "perplexity of the packaged study's corpus in its 35 cells"
 
 
 BENCHMARKS = {
@@ -57,7 +74,7 @@ BENCHMARKS = {
         "feature tables, card and manifest",
         1 / 1.5,
         validate_vs_sha256sum_and_import.measure,
-        400.0,
+        required_mb=400.0,
     ),
     judge_cached_vs_calls.NAME: Benchmark(
         "`steer-eval judge` again on a finished run of the packaged study: every reply is in the log, no call is made",
@@ -69,29 +86,20 @@ BENCHMARKS = {
         2.0,
         judge_concurrent_vs_serial.measure,
     ),
-    "sweep_vs_serial": Benchmark(f"{_GRID}, in float32", 14, sweeping.sweep_vs_serial),
-    "sweep_vs_best_peer": Benchmark(f"{_GRID}, in float32", 3, sweeping.sweep_vs_best_peer),
-    "sweep_bf16_vs_serial": Benchmark(f"{_GRID}, in bfloat16", 30, sweeping.sweep_bf16_vs_serial),
-    "perplexity_grid_vs_serial": Benchmark(
-        "perplexity of the packaged study's corpus in its 35 cells", 2, sweeping.perplexity_grid_vs_serial
-    ),
-    "perplexity_grid_vs_lm_eval": Benchmark(
-        "perplexity of the packaged study's corpus in its 35 cells", 2, sweeping.perplexity_grid_vs_lm_eval
-    ),
+    "sweep_vs_serial": Benchmark(f"{_GRID}, in float32", 14, sweeping.sweeps),
+    "sweep_vs_best_peer": Benchmark(f"{_GRID}, in float32", 3, sweeping.sweeps, libraries=sweeping.LIBRARIES),
+    "sweep_bf16_vs_serial": Benchmark(f"{_GRID}, in bfloat16", 30, sweeping.sweeps),
+    "perplexity_grid_vs_serial": Benchmark(_PERPLEXITY, 2, sweeping.perplexities),
+    "perplexity_grid_vs_lm_eval": Benchmark(_PERPLEXITY, 2, sweeping.perplexities),
     "extract_vs_per_layer": Benchmark(
         "vectors of the packaged study's 5 layers from its 80 contrast pairs", 6, sweeping.extract_vs_per_layer
     ),
-    "roofline_prefill": Benchmark(
-        "reading 10 prompts in 35 cells, up to the first token", 0.6, sweeping.roofline_prefill
-    ),
-    "roofline_perplexity": Benchmark("the perplexity of 12 cells of all layers", 0.6, sweeping.roofline_perplexity),
-    "roofline_sweep": Benchmark("the sweep with 10 tokens", None, sweeping.roofline_sweep),
-    **{
-        f"growth_{axis}": Benchmark(f"a sweep of {_SMALL_GRID}", None, partial(sweeping.growth, axis))
-        for axis in ("coefficients", "layers", "prompts", "tokens")
-    },
+    "roofline_prefill": Benchmark("reading 10 prompts in 35 cells, up to the first token", 0.6, limits.rooflines),
+    "roofline_perplexity": Benchmark("the perplexity of 12 cells of all layers", 0.6, limits.rooflines),
+    "roofline_sweep": Benchmark("the sweep with 10 tokens", None, limits.rooflines),
+    **{name: Benchmark(f"a sweep of {_SMALL_GRID}", None, limits.growth) for name in limits.GROWTH},
     "sae_step_vs_dense": Benchmark(sae_steps.WORDS, 2.5, sae_steps.step_vs_dense),
-    "sae_step_vs_sae_lens": Benchmark(sae_steps.WORDS, 3, sae_steps.step_vs_sae_lens),
+    "sae_step_vs_sae_lens": Benchmark(sae_steps.WORDS, 3, sae_steps.step_vs_sae_lens, libraries=(sae_steps.LIBRARY,)),
     "start_help": Benchmark("`steer-eval --help`", None, starting.start_help, required_s=0.3),
     "start_validate": Benchmark(
         "`steer-eval validate` of the packaged study", None, starting.start_validate, required_s=1.5
@@ -103,7 +111,7 @@ BENCHMARKS = {
         required_s=3.0,
     ),
 }
-"""Every comparison, by its name. To add one, write a module with a `measure` and register it here."""
+"""Every comparison, by its name. To add one, write a module with a group and register it here."""
 
 _HEAD = """\
 # Benchmarks
@@ -112,10 +120,12 @@ Rendered from `results.json` by `python benchmarks/run.py`; `python benchmarks/r
 again and keeps the others.
 
 **Ratio** is the peer's time over ours, in every comparison: how many times faster than the peer; more than 1 is faster,
-less is slower. Both sides run as child processes in turn, ours and the peer's, after one run of each that is not
-counted; files are in the page cache. The ratio is the median of the pairs' ratios, the times are medians of their own,
-and the **spread** is the interquartile range of the pairs' ratios over their median. **Peak** is the largest resident
-memory of our largest process, mapped files included.
+less is slower. The sides run as child processes in turn, ours and the peer's, after a run of each, or a small piece of
+it, that is not counted; files are in the page cache. Comparisons that are run together and have a side in common
+(sweeps, perplexities, growth) share its runs: each side has one turn in a round, and a pair is what two sides took in
+the same round. The ratio is the median of the pairs' ratios, the times are medians of their own, and the **spread** is
+the interquartile range of the pairs' ratios over their median. **Peak** is the largest resident memory of our largest
+process, mapped files included.
 
 Where a peer does a part of the work, its time is scaled to all of it. Loading a model is left out where both sides load
 the same one. For `roofline_*` the peer is the limit, so the ratio is the share of it that we reach. For `growth_*` the
@@ -180,6 +190,15 @@ def _memory(above: float, allowed: float | None) -> str:
     return text if allowed is None else _limit(f"{text}, ≤ {allowed:.0f} MB", above <= allowed)
 
 
+def grouped(names: Sequence[str], benchmarks: Mapping[str, Benchmark]) -> dict[Group, tuple[str, ...]]:
+    """Comparisons by the group that measures them, each group where the first of its comparisons was."""
+    together: dict[Group, tuple[str, ...]] = {}
+    for name in names:
+        group = benchmarks[name].group
+        together[group] = (*together.get(group, ()), name)
+    return together
+
+
 def main(
     arguments: Sequence[str] | None = None,
     benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
@@ -193,7 +212,8 @@ def main(
         described: Describes this machine, given an interpreter.
 
     Returns:
-        1 if two sides gave different results, else 0: times are for people to judge.
+        1 if two sides gave different results, 2 if something could not be measured, else 0: times are for people to
+        judge.
     """
     parser = argparse.ArgumentParser(description="Run side-by-side benchmarks.")
     parser.add_argument("name", nargs="*", help=f"comparisons to run, all by default: {', '.join(benchmarks)}")
@@ -202,25 +222,34 @@ def main(
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.name if name not in benchmarks]:
         parser.error(f"there is no comparison {', '.join(unknown)}; there are {', '.join(benchmarks)}")
+    names = list(dict.fromkeys(options.name or benchmarks))
+    began = time.monotonic()
     try:
-        # A file that can't be merged into is better known of before an hour of measuring than after.
-        host, names = described(sys.executable), options.name or list(benchmarks)
+        # What can't be measured or merged is better known of before an hour of measuring than after.
+        enough(options.pairs)
+        for library in sorted({library for name in names for library in benchmarks[name].libraries}):
+            python_of(library)
+        host = described(sys.executable)
         before = continued(read_results(options.results), host, names)
         measured: list[Comparison] = []
-        for name in names:
-            print(f"{name}: {options.pairs} pairs", file=sys.stderr)
-            start = time.monotonic()
-            with tempfile.TemporaryDirectory(prefix="steer-eval-bench-") as folder:
-                measured.append(benchmarks[name].measure(Path(folder), options.pairs))
-            # What is done is kept, whatever comes after it.
-            results = merged(before, host, measured)
-            write_results(options.results, results)
-            options.results.with_name("RESULTS.md").write_text(rendered(results, benchmarks), encoding="utf-8")
-            found, took = measured[-1], time.monotonic() - start
-            print(f"{name}: ratio {found.ratio}, spread {found.spread:.0%}, {took:.0f} s", file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="steer-eval-bench-") as shared:
+            for group, together in grouped(names, benchmarks).items():
+                print(f"{', '.join(together)}: at most {options.pairs} pairs", file=sys.stderr)
+                start = time.monotonic()
+                with tempfile.TemporaryDirectory(prefix="steer-eval-bench-") as folder:
+                    found = group(Asked(together, options.pairs, Path(folder), Path(shared)))
+                measured += found
+                # What is done is kept, whatever comes after it.
+                results = merged(before, host, measured)
+                write_results(options.results, results)
+                options.results.with_name("RESULTS.md").write_text(rendered(results, benchmarks), encoding="utf-8")
+                for each in found:
+                    print(f"{each.name}: ratio {each.ratio}, spread {each.spread:.0%}", file=sys.stderr)
+                print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
     except MeasurementError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    print(f"{len(measured)} comparisons, {(time.monotonic() - began) / 60:.1f} min", file=sys.stderr)
     return int(any(entry.identical is False for entry in measured))
 
 

@@ -6,46 +6,40 @@ import math
 import sys
 from pathlib import Path
 
-from measuring import Command, Comparison, MeasurementError
-from sweeping import INTEROP
-from workers import Side, in_rounds
+from environments import python_of
+from measuring import Asked, Command, Comparison
+from workers import Rounds, Side, in_rounds, warmed_up
 
 _HERE = Path(__file__).parent
+LIBRARY = "sae-lens"
 _STEPS = 20
 _WARM_UP = {"do": "train", "steps": 4}
 _WORK = {"do": "train", "steps": _STEPS}
 WORDS = f"{_STEPS} training steps of an SAE with 2,304 features on 2,048 residuals of width 576, k 32, in float32"
 
 
-def step_vs_dense(_folder: Path, pairs: int) -> Comparison:
+def step_vs_dense(asked: Asked) -> list[Comparison]:
     """By the study's recipe, from the same weights: both end in the same losses."""
-    timing, mine, theirs = in_rounds(
-        _side("sae_ours.py", "plain"), _side("sae_peers.py", "dense"), pairs=pairs, scaled=False
-    )
+    rounds = _measured(_script("sae_ours.py", "plain"), _script("sae_peers.py", "dense"), asked.pairs)
+    losses = zip(rounds.last("ours").result, rounds.last("peer").result, strict=True)
     # Orders of summation differ, and twenty steps after twenty pass that on.
-    same = all(math.isclose(one, other, rel_tol=1e-3) for one, other in zip(mine.result, theirs.result, strict=True))
+    same = all(math.isclose(one, other, rel_tol=1e-3) for one, other in losses)
     peer = "dense activations, autograd and Adam, as the study trains; same weights, same recipe"
-    return Comparison.of("sae_step_vs_dense", peer, timing, identical=same)
+    return [Comparison.of("sae_step_vs_dense", peer, rounds.timing("ours", "peer", scaled=False), identical=same)]
 
 
-def step_vs_sae_lens(_folder: Path, pairs: int) -> Comparison:
-    """Each by its own recipe, on the same residuals; both keep decoder norms out of the activations, and clip.
-
-    Raises:
-        MeasurementError: SAELens' environment is not there.
-    """
-    python = INTEROP / "sae-lens" / "bin" / "python"
-    if not python.exists():
-        raise MeasurementError(f"{python} is absent: `make bench` builds the environments of the libraries")
-    timing, _, _ = in_rounds(
-        _side("sae_ours.py", "recommended"),
-        _side("sae_peers.py", "sae-lens", python=str(python)),
-        pairs=pairs,
-        scaled=False,
-    )
-    peer = "SAELens' trainer with its defaults for Top-K; its recipe is another"
-    return Comparison.of("sae_step_vs_sae_lens", peer, timing, identical=None)
+def step_vs_sae_lens(asked: Asked) -> list[Comparison]:
+    """Each by its own recipe, on the same residuals; both keep decoder norms out of the activations, and clip."""
+    peer = _script("sae_peers.py", LIBRARY, python=python_of(LIBRARY))
+    rounds = _measured(_script("sae_ours.py", "recommended"), peer, asked.pairs)
+    words = "SAELens' trainer with its defaults for Top-K; its recipe is another"
+    return [Comparison.of("sae_step_vs_sae_lens", words, rounds.timing("ours", "peer", scaled=False), identical=None)]
 
 
-def _side(script: str, argument: str, *, python: str = sys.executable) -> Side:
-    return Side(Command((python, str(_HERE / script), argument)), _WARM_UP, _WORK)
+def _measured(ours: Command, peer: Command, pairs: int) -> Rounds:
+    with warmed_up(ours, _WARM_UP) as mine, warmed_up(peer, _WARM_UP) as theirs:
+        return in_rounds({"ours": Side(mine, _WORK), "peer": Side(theirs, _WORK)}, rounds=pairs)
+
+
+def _script(name: str, argument: str, *, python: str = sys.executable) -> Command:
+    return Command((python, str(_HERE / name), argument))

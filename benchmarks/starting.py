@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from measuring import Command, Comparison, Cost, MeasurementError, compare, own_peak_mb, run
-from workers import Side, in_rounds
+from measuring import Asked, Command, Comparison, Cost, MeasurementError, compare, own_peak_mb, run
+from workers import Side, in_rounds, warmed_up
 
 STUDY = Path(__file__).parents[1] / "artifacts" / "smollm2-135m-mature-anger"
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}
@@ -39,22 +39,25 @@ def _bounded(commands: Sequence[Command]) -> Cost:
     return Cost(cost.seconds, max(cost.peak_mb, math.nextafter(own_peak_mb(), math.inf)))
 
 
-def start_help(_folder: Path, pairs: int) -> Comparison:
+def start_help(asked: Asked) -> list[Comparison]:
     """`steer-eval --help` against the interpreter and Click alone."""
-    timing = compare([_ours("--help")], [_python("import click")], pairs=pairs, runner=_bounded)
-    return Comparison.of("start_help", "python -c 'import click'", timing, identical=None)
+    timing = compare([_ours("--help")], [_python("import click")], pairs=asked.pairs, runner=_bounded)
+    return [Comparison.of("start_help", "python -c 'import click'", timing, identical=None)]
 
 
-def start_validate(_folder: Path, pairs: int) -> Comparison:
+def start_validate(asked: Asked) -> list[Comparison]:
     """`steer-eval validate` of our artifacts against the imports that reading rows and schemas takes."""
-    timing = compare([_ours("validate", str(STUDY))], [_python("import numpy, jsonschema, datasets")], pairs=pairs)
-    return Comparison.of("start_validate", "python -c 'import numpy, jsonschema, datasets'", timing, identical=None)
+    imports = "import numpy, jsonschema, datasets"
+    timing = compare([_ours("validate", str(STUDY))], [_python(imports)], pairs=asked.pairs)
+    return [Comparison.of("start_validate", f"python -c '{imports}'", timing, identical=None)]
 
 
-def start_model(_folder: Path, pairs: int) -> Comparison:
+def start_model(asked: Asked) -> list[Comparison]:
     """Our model from the cache, its checksums verified, against transformers alone on the same folder."""
     command = _script("loading.py", str(STUDY))
     ours, peer = ({"do": name} for name in ("ours", "plain"))
-    timing, mine, theirs = in_rounds(Side(command, ours, ours), Side(command, peer, peer), pairs=pairs)
+    with warmed_up(command, ours) as mine, warmed_up(command, peer) as theirs:
+        rounds = in_rounds({"ours": Side(mine, ours), "peer": Side(theirs, peer)}, rounds=asked.pairs)
+    same = rounds.last("ours").result == rounds.last("peer").result
     what = "transformers' `from_pretrained` on the same folder, nothing verified"
-    return Comparison.of("start_model", what, timing, identical=mine.result == theirs.result)
+    return [Comparison.of("start_model", what, rounds.timing("ours", "peer"), identical=same)]

@@ -1,148 +1,106 @@
-"""Sweeps, perplexities, extraction and prefill, held to what one can do without this toolkit.
+"""Sweeps, perplexities and extraction, held to what one can do without this toolkit.
 
-Invariant: both sides do the same work, which `prepare.py` wrote down: the packaged study's model, vectors, cells,
-prompts and corpus. Peers do a fixed part of it, spread over all layers, coefficients and prompts, and their time is
-scaled by what both sides count: tokens of text, cells of perplexity, contrast pairs. We do all of it.
+Invariant: we do all of the work of `grid_work.py`, and peers a part of it, whose time is scaled by what both sides
+count: tokens of text, cells of perplexity, contrast pairs. Comparisons with a side in common are measured in the same
+rounds; of the sides, only those run that the comparisons asked for have.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from measuring import Command, Comparison, MeasurementError, run
-from workers import Answer, Side, Worker, in_rounds
+from environments import python_of
+from grid_work import ROUNDS, SAMPLE, SMALL, full_sweep, prepared, sample, script
+from measuring import Asked, Command, Comparison
+from workers import Answer, Request, Rounds, Side, Start, Worker, in_rounds, warmed_up
 
-_HERE = Path(__file__).parent
-INTEROP = _HERE.parent / ".interop"
 LIBRARIES = ("steering-vectors", "repeng")
-ROUNDS = 3
-SAMPLE = 6
 EXTRACT_SAMPLE = 6
-ROOF_CELLS = 12
+
+SWEEPS = {
+    "sweep_bf16_vs_serial": ("bfloat16", "serial"),
+    "sweep_vs_serial": ("float32", "serial"),
+    "sweep_vs_best_peer": ("float32", "library"),
+}
+"""Our side and the peer's of each comparison of sweeps."""
+_SWEEP_TURNS = ("bfloat16", "serial", "float32", "library")
+"""The order of turns, in which those that are compared are neighbours."""
+
+PERPLEXITIES = {"perplexity_grid_vs_serial": ("ours", "serial"), "perplexity_grid_vs_lm_eval": ("ours", "lm-eval")}
+_PERPLEXITY_TURNS = ("serial", "ours", "lm-eval")
 
 
-def prepared(folder: Path) -> dict[str, Any]:
-    """Write the work into a folder, and read it."""
-    run([Command((sys.executable, str(_HERE / "prepare.py"), str(folder)))])
-    work: dict[str, Any] = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    return work
+def sweeps(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
+    """The full grid, in float32 and bfloat16, against hooks and `generate` and against the faster of two libraries."""
+    work, folder = prepared(asked.shared), asked.shared
+    turns = _needed(SWEEPS, _SWEEP_TURNS, asked.names)
+    whole, tokens, cells = full_sweep(work), work["tokens"], sample(len(work["cells"]))
+    sides = {
+        "bfloat16": (script("ours.py", folder, "bfloat16"), SMALL, whole),
+        "serial": (
+            script("peer_hooks.py", folder),
+            {"do": "sweep", "rows": [[0, 0]], "tokens": 4},
+            {"do": "sweep", "rows": serial_rows(work), "tokens": tokens},
+        ),
+        "float32": (script("ours.py", folder), SMALL, whole),
+    }
+    texts = len(work["cells"]) * len(work["prompts"])
+    words = {
+        "serial": f"a forward hook and `generate` in float32, one text at a time; {SAMPLE} of {texts} texts, scaled "
+        "by tokens"
+    }
+    rows = {"serial": serial_rows(work), "library": [[cell, row] for cell in cells for row in range(whole["prompts"])]}
+    if "library" in turns:
+        one = {"do": "sweep", "cells": cells[:1]}
+        costs = library_costs(folder, {**one, "tokens": 4}, {**one, "tokens": tokens}, start=start)
+        best = min(costs, key=costs.__getitem__)
+        others = (f"{name} takes {costs[name] / costs[best]:.2f} times as long" for name in costs if name != best)
+        sides["library"] = (
+            library(best, folder),
+            {**one, "tokens": 4},
+            {"do": "sweep", "cells": cells, "tokens": tokens},
+        )
+        words["library"] = (
+            f"{best}, all prompts of a cell in one batch; {len(cells)} of {len(work['cells'])} cells, scaled by tokens "
+            f"({', '.join(others)})"
+        )
+    rounds = _measured({turn: sides[turn] for turn in turns}, asked.pairs, start)
+    found = []
+    for name in asked.names:
+        ours, peer = SWEEPS[name]
+        made = zip(rows[peer], rounds.last(peer).result, strict=True)
+        # In bfloat16 a text can part from the float32 one anywhere.
+        same = same_texts(rounds.last(ours), made, work["eos"]) if ours == "float32" else None
+        found.append(Comparison.of(name, words[peer], rounds.timing(ours, peer), identical=same))
+    return found
 
 
-def sample(count: int, size: int = SAMPLE) -> list[int]:
-    """So many of the first numbers, from all parts alike."""
-    size = min(size, count)
-    return [(2 * number + 1) * count // (2 * size) for number in range(size)]
-
-
-def _side(script: str, folder: Path, *arguments: str, python: str = sys.executable) -> Command:
-    return Command((python, str(_HERE / script), str(folder), *arguments))
-
-
-def library(name: str, folder: Path, environments: Path = INTEROP) -> Command:
+def library(name: str, folder: Path) -> Command:
     """A library's worker, in its own environment.
-
-    Args:
-        name: The library.
-        folder: Where the work is.
-        environments: Where the environments are.
 
     Raises:
         MeasurementError: The environment is not there.
     """
-    python = environments / name / "bin" / "python"
-    if not python.exists():
-        raise MeasurementError(f"{python} is absent: `make bench` builds the environments of the libraries")
-    return _side("peer_libraries.py", folder, name, python=str(python))
+    return script("peer_libraries.py", folder, name, python=python_of(name))
 
 
-def full_sweep(work: Mapping[str, Any]) -> dict[str, Any]:
-    """The request for all cells and prompts."""
-    return {"do": "sweep", "cells": list(range(len(work["cells"]))), "prompts": len(work["prompts"])} | {
-        "tokens": work["tokens"]
-    }
+def library_costs(folder: Path, warm_up: Request, request: Request, *, start: Start) -> dict[str, float]:
+    """What each library takes for a unit of the same small piece of work, in seconds."""
+    costs = {}
+    for name in LIBRARIES:
+        with warmed_up(library(name, folder), warm_up, start=start) as worker:
+            costs[name] = worker.ask(request).cost
+    return costs
 
 
 def serial_rows(work: Mapping[str, Any]) -> list[list[int]]:
     """Cells of the sample, each on another prompt."""
     prompts = sample(len(work["prompts"]))
     return [[cell, prompt] for cell, prompt in zip(sample(len(work["cells"])), prompts, strict=True)]
-
-
-_SMALL = {"do": "sweep", "cells": [0], "prompts": 2, "tokens": 4}
-
-
-def sweep_vs_serial(folder: Path, pairs: int) -> Comparison:
-    """The full grid in float32 against hooks and `generate`, one text at a time."""
-    work = prepared(folder)
-    timing, mine, theirs = in_rounds(
-        Side(_side("ours.py", folder), _SMALL, full_sweep(work)),
-        _serial(folder, work),
-        pairs=min(pairs, ROUNDS),
-    )
-    peer = f"a forward hook and `generate`, one text at a time; {SAMPLE} of {mine_texts(mine)} texts, scaled by tokens"
-    same = same_texts(mine, zip(serial_rows(work), theirs.result, strict=True), work["eos"])
-    return Comparison.of("sweep_vs_serial", peer, timing, identical=same)
-
-
-def sweep_bf16_vs_serial(folder: Path, pairs: int) -> Comparison:
-    """The full grid in bfloat16 against the same float32 loop."""
-    work = prepared(folder)
-    timing, mine, _ = in_rounds(
-        Side(_side("ours.py", folder, "bfloat16"), _SMALL, full_sweep(work)),
-        _serial(folder, work),
-        pairs=min(pairs, ROUNDS),
-    )
-    peer = (
-        f"a forward hook and `generate` in float32, one text at a time; {SAMPLE} of {mine_texts(mine)} texts, scaled "
-        "by tokens"
-    )
-    return Comparison.of("sweep_bf16_vs_serial", peer, timing, identical=None)
-
-
-def _serial(folder: Path, work: Mapping[str, Any]) -> Side:
-    return Side(
-        _side("peer_hooks.py", folder),
-        {"do": "sweep", "rows": [[0, 0]], "tokens": 4},
-        {"do": "sweep", "rows": serial_rows(work), "tokens": work["tokens"]},
-    )
-
-
-def sweep_vs_best_peer(folder: Path, pairs: int) -> Comparison:
-    """The full grid in float32 against the faster of two libraries, one batch per cell."""
-    work = prepared(folder)
-    cells = sample(len(work["cells"]))
-    first = {"do": "sweep", "cells": cells[:1], "tokens": work["tokens"]}
-    seconds = {}
-    for name in LIBRARIES:
-        with Worker(library(name, folder)) as worker:
-            worker.ask({**first, "tokens": 4})
-            seconds[name] = worker.ask(first).cost
-    best = min(seconds, key=seconds.__getitem__)
-    timing, mine, theirs = in_rounds(
-        Side(_side("ours.py", folder), _SMALL, full_sweep(work)),
-        Side(library(best, folder), {**first, "tokens": 4}, {"do": "sweep", "cells": cells, "tokens": work["tokens"]}),
-        pairs=min(pairs, ROUNDS),
-    )
-    others = ", ".join(
-        f"{name} takes {seconds[name] / seconds[best]:.2f} times as long" for name in seconds if name != best
-    )
-    peer = (
-        f"{best}, all prompts of a cell in one batch; {len(cells)} of {len(work['cells'])} cells, scaled by tokens "
-        f"({others})"
-    )
-    rows = [[cell, prompt] for cell in cells for prompt in range(len(work["prompts"]))]
-    same = same_texts(mine, zip(rows, theirs.result, strict=True), work["eos"])
-    return Comparison.of("sweep_vs_best_peer", peer, timing, identical=same)
-
-
-def mine_texts(mine: Answer) -> int:
-    """How many texts we made."""
-    return len(mine.result)
 
 
 def same_texts(mine: Answer, theirs: Iterable[tuple[Sequence[int], Sequence[int]]], eos: Sequence[int]) -> bool:
@@ -162,99 +120,64 @@ def same_texts(mine: Answer, theirs: Iterable[tuple[Sequence[int], Sequence[int]
     return True
 
 
-def _perplexity(folder: Path, pairs: int, name: str, command: Command, what: str) -> Comparison:
-    work = prepared(folder)
+def perplexities(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
+    """Perplexity of all cells against a hook and a forward pass per cell, and against lm-eval's steered model."""
+    work, folder = prepared(asked.shared), asked.shared
     every, some = list(range(len(work["cells"]))), sample(len(work["cells"]))
-    timing, mine, theirs = in_rounds(
-        Side(_side("ours.py", folder), {"do": "perplexity", "cells": [0]}, {"do": "perplexity", "cells": every}),
-        Side(command, {"do": "perplexity", "cells": some[:1]}, {"do": "perplexity", "cells": some}),
-        pairs=min(pairs, ROUNDS),
-    )
-    same = all(
-        math.isclose(mine.result[cell], value, rel_tol=1e-4) for cell, value in zip(some, theirs.result, strict=True)
-    )
-    return Comparison.of(name, f"{what}; {len(some)} of {len(every)} cells, scaled", timing, identical=same)
+    scripts = {"serial": "peer_hooks.py", "ours": "ours.py", "lm-eval": "peer_lm_eval.py"}
+    words = {
+        "serial": "a forward hook and a forward pass, one cell and one window at a time",
+        "lm-eval": "lm-eval's `steered` model, one cell at a time",
+    }
+    sides = {
+        turn: (
+            script(scripts[turn], folder),
+            {"do": "perplexity", "cells": some[:1]},
+            {"do": "perplexity", "cells": every if turn == "ours" else some},
+        )
+        for turn in _needed(PERPLEXITIES, _PERPLEXITY_TURNS, asked.names)
+    }
+    rounds = _measured(sides, asked.pairs, start)
+    found = []
+    for name in asked.names:
+        ours, peer = PERPLEXITIES[name]
+        mine, theirs = rounds.last(ours).result, rounds.last(peer).result
+        same = all(math.isclose(mine[cell], value, rel_tol=1e-4) for cell, value in zip(some, theirs, strict=True))
+        what = f"{words[peer]}; {len(some)} of {len(every)} cells, scaled"
+        found.append(Comparison.of(name, what, rounds.timing(ours, peer), identical=same))
+    return found
 
 
-def perplexity_grid_vs_serial(folder: Path, pairs: int) -> Comparison:
-    """Perplexity of all cells against a hook and a forward pass per cell."""
-    what = "a forward hook and a forward pass, one cell and one window at a time"
-    return _perplexity(folder, pairs, "perplexity_grid_vs_serial", _side("peer_hooks.py", folder), what)
-
-
-def perplexity_grid_vs_lm_eval(folder: Path, pairs: int) -> Comparison:
-    """Perplexity of all cells against lm-eval's steered model."""
-    what = "lm-eval's `steered` model, one cell at a time"
-    return _perplexity(folder, pairs, "perplexity_grid_vs_lm_eval", _side("peer_lm_eval.py", folder), what)
-
-
-def extract_vs_per_layer(folder: Path, pairs: int) -> Comparison:
+def extract_vs_per_layer(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
     """Vectors of all layers from all pairs against a pass per layer and text."""
-    work = prepared(folder)
-    few = {"do": "extract", "pairs": EXTRACT_SAMPLE}
-    timing, _, theirs = in_rounds(
-        Side(_side("ours.py", folder), {"do": "extract", "pairs": 2}, {"do": "extract", "pairs": len(work["pairs"])}),
-        Side(_side("peer_hooks.py", folder), {"do": "extract", "pairs": 1}, few),
-        pairs=min(pairs, ROUNDS),
-    )
-    with Worker(_side("ours.py", folder)) as worker:
-        mine = worker.ask(few)
-    same = all(
-        math.dist(vector, theirs.result[layer]) <= 1e-4 * math.hypot(*vector) for layer, vector in mine.result.items()
-    )
-    peer = (
-        f"one pass per layer, one text at a time, the LM head included; {EXTRACT_SAMPLE} of {len(work['pairs'])} "
-        "pairs, scaled"
-    )
-    return Comparison.of("extract_vs_per_layer", peer, timing, identical=same)
+    work, folder = prepared(asked.shared), asked.shared
+    count = len(work["pairs"])
+    few = {"do": "extract", "pairs": min(EXTRACT_SAMPLE, count)}
+    with (
+        start(script("ours.py", folder)) as ours,
+        warmed_up(script("peer_hooks.py", folder), {"do": "extract", "pairs": 1}, start=start) as peer,
+    ):
+        # What the peer will do, to compare it; it warms up as well.
+        mine = ours.ask(few).result
+        sides = {"ours": Side(ours, {"do": "extract", "pairs": count}), "peer": Side(peer, few)}
+        rounds = in_rounds(sides, rounds=min(asked.pairs, ROUNDS))
+    theirs = rounds.last("peer").result
+    same = all(math.dist(vector, theirs[layer]) <= 1e-4 * math.hypot(*vector) for layer, vector in mine.items())
+    what = f"one pass per layer, one text at a time, the LM head included; {few['pairs']} of {count} pairs, scaled"
+    return [Comparison.of("extract_vs_per_layer", what, rounds.timing("ours", "peer"), identical=same)]
 
 
-def _roofline(folder: Path, pairs: int, name: str, request: Mapping[str, Any], what: str) -> Comparison:
-    with Worker(_side("ours.py", folder)) as worker:
-        shapes = worker.ask({**request, "do": "shapes", "kind": request["do"]}).result
-    (folder / "shapes.json").write_text(json.dumps(shapes), encoding="utf-8")
-    timing, _, _ = in_rounds(
-        Side(_side("ours.py", folder), _SMALL, request),
-        Side(_side("peer_products.py", folder), {"do": "products", "count": 200}, {"do": "products"}),
-        pairs=min(pairs, ROUNDS),
-        scaled=False,
-    )
-    operations = sum(2 * rows * inputs * outputs for rows, inputs, outputs in shapes)
-    peer = f"the matrix products of {what} alone, {operations / 1e12:.1f} TFLOP as {len(shapes)} calls of `torch.mm`"
-    return Comparison.of(name, peer, timing, identical=None)
+def _needed(compared: Mapping[str, tuple[str, str]], turns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Sides of the comparisons asked for, in the order of their turns."""
+    needed = {side for name in names for side in compared[name]}
+    return [turn for turn in turns if turn in needed]
 
 
-def roofline_prefill(folder: Path, pairs: int) -> Comparison:
-    """Reading all prompts in all cells against its matrix products alone."""
-    request = full_sweep(prepared(folder)) | {"tokens": 1}
-    return _roofline(folder, pairs, "roofline_prefill", request, "reading the prompts")
-
-
-def roofline_perplexity(folder: Path, pairs: int) -> Comparison:
-    """Perplexity of some cells of all layers against its matrix products alone."""
-    request = {"do": "perplexity", "cells": sample(len(prepared(folder)["cells"]), ROOF_CELLS)}
-    return _roofline(folder, pairs, "roofline_perplexity", request, f"the perplexity of {ROOF_CELLS} cells")
-
-
-def roofline_sweep(folder: Path, pairs: int) -> Comparison:
-    """The sweep, decoding included, against its matrix products alone."""
-    request = full_sweep(prepared(folder)) | {"tokens": 10}
-    return _roofline(folder, pairs, "roofline_sweep", request, "reading and decoding 10 tokens")
-
-
-def growth(axis: str, folder: Path, pairs: int) -> Comparison:
-    """How the cost grows when one dimension of the sweep doubles: the small one is ours, the doubled one the peer."""
-    work = prepared(folder)
-    coefficients = len(work["cells"]) // len(work["vectors"])
-    size = {"layers": 2, "coefficients": 3, "prompts": 5, "tokens": 20}
-    requests = []
-    for factor in (1, 2):
-        now = {**size, axis: factor * size[axis]}
-        cells = [layer * coefficients + place for layer in range(now["layers"]) for place in range(now["coefficients"])]
-        requests.append({"do": "sweep", "cells": cells, "prompts": now["prompts"], "tokens": now["tokens"]})
-    command = _side("ours.py", folder)
-    timing, once, twice = in_rounds(
-        Side(command, _SMALL, requests[0]), Side(command, _SMALL, requests[1]), pairs=min(pairs, ROUNDS), scaled=False
-    )
-    peer = f"twice as many {axis}: {twice.units:.0f} tokens of text, {once.units:.0f} before"
-    return Comparison.of(f"growth_{axis}", peer, timing, identical=None)
+def _measured(sides: Mapping[str, tuple[Command, Request, Request]], pairs: int, start: Start) -> Rounds:
+    """Measure sides, each given as its command, what warms it up and what it does."""
+    with ExitStack() as stack:
+        running = {
+            name: Side(stack.enter_context(warmed_up(command, warm_up, start=start)), request)
+            for name, (command, warm_up, request) in sides.items()
+        }
+        return in_rounds(running, rounds=min(pairs, ROUNDS))

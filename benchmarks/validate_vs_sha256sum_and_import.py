@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from measuring import Command, Comparison, MeasurementError, compare, run, warm
+from measuring import Asked, Command, Comparison, MeasurementError, compare, run, warm
 
 NAME = "validate_vs_sha256sum_and_import"
 PEER = "sha256sum of the same files, then python -c 'import torch, jsonschema'"
@@ -22,19 +22,15 @@ _HERE = Path(__file__).parent
 REPO = "large-repo"
 
 
-def measure(folder: Path, pairs: int) -> Comparison:
-    """Build the repo and measure.
-
-    Args:
-        folder: An empty folder for files.
-        pairs: How often both sides are measured.
-    """
+def measure(asked: Asked) -> list[Comparison]:
+    """Build the repo and measure."""
+    folder = asked.folder
     run([Command((sys.executable, str(_HERE / "large_repo.py"), str(folder / REPO)))])
     validate, sums = sides(folder)
     warm(path for path in (folder / REPO).rglob("*") if path.is_file())
     imports = Command((sys.executable, "-c", "import torch, jsonschema"), folder)
-    timing = compare([validate], [sums, imports], pairs=pairs)
-    return Comparison.of(NAME, PEER, timing, identical=agree(folder))
+    timing = compare([validate], [sums, imports], pairs=asked.pairs)
+    return [Comparison.of(NAME, PEER, timing, identical=agree(folder))]
 
 
 def sides(folder: Path) -> tuple[Command, Command]:

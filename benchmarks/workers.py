@@ -1,24 +1,24 @@
-"""Two ways of doing the same thing, each in a process that stays and does its part when asked.
+"""Ways of doing the same thing, each in a process that stays and does its part when asked.
 
-Invariant: as in `measuring.py`, numbers come from pairs (ours, the peer's, ours, the peer's, …) after a small piece of
-work of each that is not counted. Loading a model takes longer than some of the work, so here the processes stay, and
-the seconds are those that they measure around the work alone. Whoever is not asked waits for its input and does
-nothing.
+Invariant: as in `measuring.py`, numbers come from sides that take turns, after a piece of work of each that is not
+counted. A round is one turn of each, and every ratio is that of two sides in the same round; so comparisons that have a
+side in common share its turns. Loading a model takes longer than some of the work, so here the processes stay, and the
+seconds are those that they measure around the work alone. Whoever is not asked waits for its input and does nothing.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any
 
-from measuring import MIN_PAIRS, Command, MeasurementError, Timing, own_peak_mb, peak_of
+from measuring import Command, MeasurementError, Timing, enough, peak_of
 
 Request = Mapping[str, Any]
 
@@ -105,55 +105,76 @@ class Worker:
         return self._process.stdin, self._process.stdout
 
 
+Start = Callable[[Command], Worker]
+"""What starts a worker."""
+
+
+@contextmanager
+def warmed_up(command: Command, warm_up: Request, *, start: Start = Worker) -> Iterator[Worker]:
+    """A worker that has done a small piece of work, which is not counted.
+
+    Args:
+        command: How to start it.
+        warm_up: The piece of work.
+        start: What starts it.
+    """
+    with start(command) as worker:
+        worker.ask(warm_up)
+        yield worker
+
+
 @dataclass(frozen=True)
 class Side:
     """One way of doing the work.
 
     Args:
-        command: How its process is started.
-        warm_up: What it is asked first, not counted.
+        worker: Who does it. Several sides may have the same; its peak is then that of all of them.
         request: What it is asked in each round.
     """
 
-    command: Command
-    warm_up: Request
+    worker: Worker
     request: Request
 
 
-def in_rounds(
-    ours: Side, peer: Side, *, pairs: int, scaled: bool = True, start: Callable[[Command], Worker] = Worker
-) -> tuple[Timing, Answer, Answer]:
-    """Measure two sides in turn.
+@dataclass(frozen=True)
+class Rounds:
+    """What sides answered that took turns.
 
     Args:
-        ours: Our way.
-        peer: The other way; it may do less of the work, as its `units` then say.
-        pairs: How often both are measured.
-        scaled: Whether the peer's time is scaled to our units.
-        start: What starts processes.
+        sides: The sides by name, in the order of their turns.
+        answers: Their answers, one mapping per round.
+    """
 
-    Returns:
-        The timing, and the last answers of both.
+    sides: Mapping[str, Side]
+    answers: Sequence[Mapping[str, Answer]]
+
+    def last(self, side: str) -> Answer:
+        """What a side answered in the last round."""
+        return self.answers[-1][side]
+
+    def timing(self, ours: str, peer: str, *, scaled: bool = True) -> Timing:
+        """Two of the sides as pairs, one pair from each round.
+
+        Args:
+            ours: Our way; its worker has ended, as its peak is known only then.
+            peer: The other way; it may do less of the work, as its `units` then say.
+            scaled: Whether the peer's time is scaled to our units.
+        """
+        both = [(answers[ours], answers[peer]) for answers in self.answers]
+        pairs = [(own.seconds, other.cost * own.units if scaled else other.seconds) for own, other in both]
+        return Timing.of(pairs, self.sides[ours].worker.peak_mb)
+
+
+def in_rounds(sides: Mapping[str, Side], *, rounds: int) -> Rounds:
+    """Measure sides in turn. What will be compared should stand side by side, so that nothing comes between.
+
+    Args:
+        sides: The sides by name, in the order of their turns; their workers are warm.
+        rounds: How often each is measured.
 
     Raises:
-        MeasurementError: A worker failed, or there are too few pairs.
+        MeasurementError: A worker failed, or there are too few rounds.
     """
-    if pairs < MIN_PAIRS:
-        raise MeasurementError(f"{pairs} pairs say nothing about their spread; take at least {MIN_PAIRS}")
-    with start(ours.command) as mine, start(peer.command) as theirs:
-        mine.ask(ours.warm_up)
-        theirs.ask(peer.warm_up)
-        measured = [(mine.ask(ours.request), theirs.ask(peer.request)) for _ in range(pairs)]
-    if mine.peak_mb <= own_peak_mb():
-        raise MeasurementError("what is measured is no larger than what measures, so its peak memory can't be told")
-    peers = [other.cost * own.units if scaled else other.seconds for own, other in measured]
-    ratios = [seconds / own.seconds for seconds, (own, _) in zip(peers, measured, strict=True)]
-    lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
-    timing = Timing(
-        statistics.median(own.seconds for own, _ in measured),
-        statistics.median(peers),
-        median,
-        (upper - lower) / median,
-        mine.peak_mb,
-    )
-    return timing, *measured[-1]
+    enough(rounds)
+    answers = [{name: side.worker.ask(side.request) for name, side in sides.items()} for _ in range(rounds)]
+    return Rounds(sides, answers)

@@ -6,15 +6,14 @@ card is then the same as if these parts did not exist. Numbers are as measured; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from steer_eval.cells import Cell
-from steer_eval.claims.comparison_facts import texts_changed
-from steer_eval.comparison.cells import UNSTEERED
+from steer_eval.comparison.cells import ADDITION, ROTATION, UNSTEERED
+from steer_eval.comparison.table import Line, Measured, margins_of, table
 from steer_eval.formats.saelens import folder_name
-from steer_eval.results import Results, SweepRow
+from steer_eval.results import Results
 from steer_eval.sae.plan import SaePlan
 from steer_eval.sae.text import OfflineText
 from steer_eval.study import Study
@@ -25,6 +24,8 @@ TOP = 10
 CONTEXTS_OF = 5
 """Features whose strongest context a card shows."""
 _BEFORE, _AFTER = 48, 24
+_AT_ONE_LAYER = (ADDITION, ROTATION)
+"""Methods that edit one layer by one direction, as cells of the sweep do."""
 _LICENCES = {"wikipedia-sample": "English Wikipedia, CC BY-SA 3.0"}
 """Whose words a context quotes, and under which licence, of texts that others wrote and we name."""
 
@@ -101,18 +102,14 @@ class MethodView:
     Args:
         name: The method.
         does: What it does.
-        row: Its row.
-        control: That of its control; None where it has none.
-        changed: How many of its texts differ from the unsteered ones; None where it has none.
-        margins: A judge's margin, by the name of the judge.
+        own: What was measured of it.
+        control: The same of its control; None where it has none.
     """
 
     name: str
     does: str
-    row: SweepRow
-    control: SweepRow | None
-    changed: int | None
-    margins: Mapping[str, float]
+    own: Measured
+    control: Measured | None
 
 
 @dataclass(frozen=True)
@@ -128,6 +125,7 @@ class ComparisonView:
         held: Indices of the features that were held; empty without that method.
         stacked: Layers that were steered together; empty without that method.
         after: Whether some rows were measured on the corpus after a prompt.
+        drawn: Methods whose control is a direction that the sweep has at the same cell as another draw.
     """
 
     file: str
@@ -138,6 +136,7 @@ class ComparisonView:
     held: tuple[int, ...]
     stacked: tuple[int, ...]
     after: bool
+    drawn: tuple[str, ...]
 
 
 def sae_views(study: Study, results: Results, model: str) -> list[SaeView]:
@@ -182,31 +181,38 @@ def transfer_views(study: Study, results: Results) -> list[TransferView]:
     return found
 
 
-def comparison_view(results: Results, model: str) -> ComparisonView | None:
+def comparison_view(study: Study, results: Results, model: str) -> ComparisonView | None:
     """The comparison of methods on a model; None where there is none."""
     compared = results.comparisons.get(model)
     if compared is None or not compared.rows:
         return None
-    plain = next((row for row in compared.rows if row.cell.variant == UNSTEERED), None)
-    tables = [table for table in results.judges if table.model == model]
-    methods = []
-    for row in compared.rows:
-        if row.cell.label != "steered" or row.cell.variant is None:
-            continue
-        cell = row.cell
-        control = compared.find(Cell(model, "random", cell.layer, cell.coef, cell.variant))
-        changed = texts_changed(row, plain) if plain and plain.generations and row.generations else None
-        margins = {table.judge: margin for table in tables if (margin := table.margin(cell)) is not None}
-        does = _WORDS.get(cell.variant or "", "")
-        methods.append(MethodView(cell.variant or "", does, row, control, changed, margins))
-    edits = {method.name: method.row.edits or () for method in methods}
+    lines = [
+        line for line in table(compared.rows, margins_of(results.judges, compared.rows)) if line.method != UNSTEERED
+    ]
+    measured = [each for line in lines for each in (line.steered, line.control) if each is not None]
+    edits = {line.method: line.steered.row.edits or () for line in lines}
     return ComparisonView(
         compared.file,
         len(compared.rows),
-        tuple(methods),
-        tuple(dict.fromkeys(judge for method in methods for judge in method.margins)),
+        tuple(MethodView(line.method, _WORDS.get(line.method, ""), line.steered, line.control) for line in lines),
+        tuple(dict.fromkeys(judge for each in measured for judge in each.margins)),
         max((len(row.generations) for row in compared.rows), default=0),
         tuple(feature for edit in edits.get("features", ()) for feature in edit.get("features", ())),
         tuple(edit["layer"] for edit in edits.get("stack", ())),
         any(row.corpus_after is not None for row in compared.rows),
+        tuple(_drawn_again(study, results, lines, model)),
     )
+
+
+def _drawn_again(study: Study, results: Results, lines: Iterable[Line], model: str) -> Iterator[str]:
+    """Methods that add to one layer, whose control is another draw than the sweep's at the same layer and coefficient.
+
+    The ratios of two draws differ, and a reader who sees both has to know that they are of two directions.
+    """
+    plan, sweep = study.comparison(model), results.sweeps.get(model)
+    if plan is None or sweep is None or plan.seed == study.sweep.random_seed:
+        return
+    for line in lines:
+        control = line.control.row.cell if line.control else None
+        if control and line.method in _AT_ONE_LAYER and sweep.find(replace(control, variant=None)):
+            yield line.method

@@ -29,11 +29,12 @@ from steer_eval.formats.vector import file_name
 from steer_eval.heatmap import render_heatmap
 from steer_eval.judge.file_names import scores_file
 from steer_eval.judge.tables import agreements
+from steer_eval.model_reference import PypiSource
 from steer_eval.repository import Repository
 from steer_eval.resources import folder
 from steer_eval.results import Results, SweepRow
 from steer_eval.results_files import comparison_file, sweep_file
-from steer_eval.study import PypiSource, Study
+from steer_eval.study import Study
 
 MODEL_CARD = "README.md"
 DATASET_CARD = "README.md"
@@ -205,7 +206,7 @@ def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:
         ],
         "saes": sae_views(study, results, model),
         "features": feature_views(study, results, model),
-        "compared": comparison_view(results, model),
+        "compared": comparison_view(study, results, model),
         "judged_comparisons": [
             (scores_file(each.judge, model, "comparison"), each)
             for each in results.judges

@@ -102,7 +102,8 @@ class Conditions:
 
     Args:
         weights_sha256: Checksum of the weights.
-        machine_class: Machine class, and the versions of the packages that decide tokens and arithmetic.
+        machine_class: Machine class, and the versions of the packages that decide tokens and arithmetic;
+            checksum of the chat template, if the study has one of its own.
     """
 
     weights_sha256: str

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steer_eval.cells import Cell, prompts_of
+from steer_eval.model_reference import ModelReference
 from steer_eval.results import Results
-from steer_eval.study import ModelReference, Study
+from steer_eval.study import Study
 
 _SIZE = re.compile(r"(?<![0-9A-Za-z.])(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[BM])(?![A-Za-z])")
 _UNITS = {"B": 1e9, "M": 1e6}

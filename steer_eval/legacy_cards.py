@@ -26,10 +26,11 @@ from steer_eval.legacy.best import MEASURES
 from steer_eval.legacy.identity import Asked
 from steer_eval.legacy.limits import limits
 from steer_eval.legacy.study import LegacyStudy, gather
+from steer_eval.model_reference import LocalSource, ModelReference
 from steer_eval.repository import Repositories, Repository, StudyRepositories
 from steer_eval.resources import folder
 from steer_eval.results import Sweep
-from steer_eval.study import Extraction, LocalSource, ModelReference, PerplexityProtocol, Study, SweepPlan
+from steer_eval.study import Extraction, PerplexityProtocol, Study, SweepPlan
 from steer_eval.validate import Validation, validate
 
 MARK = "<!-- rendered by steer-eval card -->"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from steer_eval.errors import SteerEvalError, first_line
@@ -74,7 +75,7 @@ class LanguageModel:
             system: A system turn before it; None leaves the template's own default.
 
         Raises:
-            SteerEvalError: The tokenizer has no chat template.
+            SteerEvalError: There is no chat template, or it refuses the conversation.
         """
         turns = [{"role": "user", "content": user}]
         if system is not None:
@@ -88,12 +89,23 @@ class LanguageModel:
     def _templated(self, turns: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
         if not self.tokenizer.chat_template:
             raise SteerEvalError(
-                f"{self.tokenizer.name_or_path} has no chat template", "steer an instruction-tuned model"
+                f"{self.tokenizer.name_or_path} has no chat template",
+                "steer an instruction-tuned model, or write its `chat_template` under `models` in study.yaml",
             )
-        # Templates that know no `enable_thinking` ignore it.
-        text = self.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-        )
+        try:
+            # Templates that know no `enable_thinking` ignore it.
+            text = self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+            )
+        except TemplateError as error:
+            # Templates refuse by raising: some know no system turn.
+            roles = [turn["role"] for turn in turns]
+            without = "leave out the system prompt, or " if "system" in roles else ""
+            raise SteerEvalError(
+                f"the chat template of {self.tokenizer.name_or_path} can't write turns of {' and '.join(roles)}: "
+                f"{first_line(error)}",
+                f"{without}write another `chat_template` under `models` in study.yaml",
+            ) from error
         return self.text_ids(text, special_tokens=False)
 
     def text_ids(self, text: str, *, special_tokens: bool) -> list[int]:
@@ -168,13 +180,16 @@ class _BackboneOutput:
             raise AttributeError(name)
 
 
-def load_model(folder: Path, *, dtype: str = "float32", device: str | None = None) -> LanguageModel:
+def load_model(
+    folder: Path, *, dtype: str = "float32", device: str | None = None, chat_template: str | None = None
+) -> LanguageModel:
     """Load a model folder.
 
     Args:
         folder: Folder with `config.json`, the tokenizer and safetensors weights.
         dtype: Precision of the weights in memory.
         device: Where to compute; `STEER_EVAL_DEVICE`, else the CPU.
+        chat_template: How a conversation is written, as a Jinja template; None for the tokenizer's own.
 
     Raises:
         SteerEvalError: The folder holds no model that transformers can load, or there is no such device.
@@ -188,6 +203,8 @@ def load_model(folder: Path, *, dtype: str = "float32", device: str | None = Non
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        if chat_template is not None:
+            tokenizer.chat_template = chat_template
         module, loading = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
         )

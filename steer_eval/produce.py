@@ -19,6 +19,7 @@ from steer_eval import environment
 from steer_eval.cells import Conditions
 from steer_eval.comparison.methods import Comparison
 from steer_eval.contrast import ContrastPair, pairs_digest
+from steer_eval.digest import sha256_text
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.evaluation.memory import MOST_ROWS, PASS_TOKENS
 from steer_eval.extract import pair_differences, steering_vectors
@@ -26,10 +27,11 @@ from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
 from steer_eval.measure import Bench
 from steer_eval.model import LanguageModel, load_model
+from steer_eval.model_reference import ModelReference
 from steer_eval.progress import progress_bar
 from steer_eval.results import Results
 from steer_eval.run import Journal
-from steer_eval.study import ModelReference, Study
+from steer_eval.study import Study
 from steer_eval.weights import Weights, fetch
 
 VECTOR_FORMAT = "steer-eval/vector/1"
@@ -47,7 +49,9 @@ class LoadedModel:
     def __init__(self, reference: ModelReference, study_folder: Path, *, dtype: str | None = None) -> None:
         self.reference = reference
         self.weights: Weights = fetch(reference, study_folder=study_folder)
-        self.lm: LanguageModel = load_model(self.weights.folder, dtype=dtype or reference.dtype)
+        self.lm: LanguageModel = load_model(
+            self.weights.folder, dtype=dtype or reference.dtype, chat_template=reference.chat_template
+        )
         self.environment = environment.current(device=self.lm.device.type, dtype=self.lm.dtype)
         self._differences: dict[tuple[str, int], Tensor] = {}
 
@@ -96,7 +100,24 @@ class LoadedModel:
         versions = [
             f"{name}-{self.environment.versions[name]}" for name in ("transformers", "tokenizers", "steer-eval")
         ]
-        return Conditions(self.weights.sha256, " ".join([self.environment.machine_class, *versions]))
+        template = [f"{key}-{value}" for key, value in self._chat_template.items()]
+        return Conditions(self.weights.sha256, " ".join([self.environment.machine_class, *versions, *template]))
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Which model it is, for what is made with it."""
+        return {
+            "model": self.reference.base_model,
+            "revision": self.weights.revision,
+            "weights_sha256": self.weights.sha256,
+            **self._chat_template,
+        }
+
+    @property
+    def _chat_template(self) -> dict[str, str]:
+        """The checksum of the study's own template; one that comes with the weights is not named beside them."""
+        template = self.reference.chat_template
+        return {} if template is None else {"chat_template_sha256": sha256_text(template)}
 
 
 def produce_vectors(
@@ -126,9 +147,7 @@ def produce_vectors(
         "format": VECTOR_FORMAT,
         "method": study.extraction.method,
         "positions": study.extraction.positions,
-        "model": model.reference.base_model,
-        "revision": model.weights.revision,
-        "weights_sha256": model.weights.sha256,
+        **model.provenance,
         "n_pairs": str(len(pairs)),
         "pairs_sha256": pairs_digest(pairs),
         "dtype": model.lm.dtype,

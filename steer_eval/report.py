@@ -26,7 +26,7 @@ from steer_eval.formats.atomic import write_text
 from steer_eval.formats.manifest import check_manifest, write_manifest
 from steer_eval.report_cells import Cell, LabelledFile, Sweep
 from steer_eval.report_data import Page, load_run
-from steer_eval.report_pictures import feature_picture, pictures
+from steer_eval.report_pictures import feature_picture, pictures, transfer_picture
 from steer_eval.report_words import facts, signed
 from steer_eval.repository import Repository
 from steer_eval.resources import folder
@@ -86,6 +86,7 @@ def render(page: Page) -> str:
             rerun=any(check.evidence == "re-run" and check.observed is not None for check in _checks(page)),
             pictures={sweep.identity: list(pictures(sweep, page.collapse_ratio)) for sweep in page.sweeps},
             features=[feature_picture(features) for features in page.features],
+            transfers=[(transfer, transfer_picture(transfer)) for transfer in page.transfers],
             prompts={prompt: number for number, prompt in enumerate(prompts)},
             pair=pair,
             names={identity: cell["name"] for identity, cell in described.items()},

@@ -24,7 +24,10 @@ NOT_AXES = frozenset({"layer", "coef", "margin", "ppl_ratio", "alpha"})
 UNNAMED_JUDGE = "unnamed judge"
 
 
-SECTIONS = ("top", "verdicts", "findings", "features", "variants", "compare", "left", "right", "pairs", "page-data")
+SECTIONS = (
+    *("top", "verdicts", "findings", "saes", "features", "transfers", "variants", "compare"),
+    *("left", "right", "pairs", "page-data"),
+)
 """Anchors that the page itself has."""
 
 

@@ -31,6 +31,7 @@ from steer_eval.inventory import Inventory, Root, take_inventory
 from steer_eval.published import published_results
 from steer_eval.recompute import CARD
 from steer_eval.report_cells import Cell, LabelledFile, Naming, Sweep, labelled_files, sweeps_of
+from steer_eval.report_parts import Sae, Transfer, saes_of, transfers_of
 from steer_eval.repository import Repositories, Repository, StudyRepositories, open_repository, open_target
 from steer_eval.reproduce import REPORT
 from steer_eval.results_files import read_environments
@@ -42,6 +43,8 @@ from steer_eval.validate import validate
 
 PAGE_SCHEMA = "steer-eval/report-page/1"
 _TITLE = re.compile(r"^# (?P<words>.{1,200})$", re.MULTILINE)
+_UNKNOWN = frozenset({"other", "json", "jsonl", "yaml", "figure"})
+"""Kinds of files that say nothing of a study."""
 PUBLISHED, RERUN = "published data", "re-run"
 
 
@@ -116,6 +119,8 @@ class Page:
         sweeps: The cells of each model.
         labelled: Variants beside the sweeps.
         features: Feature tables.
+        saes: SAEs with their quality.
+        transfers: Transfers with their diagnostics.
     """
 
     title: str
@@ -127,6 +132,8 @@ class Page:
     sweeps: tuple[Sweep, ...]
     labelled: tuple[LabelledFile, ...]
     features: tuple[Features, ...]
+    saes: tuple[Sae, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
 
     @property
     def cells(self) -> Iterator[Cell]:
@@ -223,6 +230,11 @@ def _of_run(folder: Path, published: Sequence[Repository]) -> _Gathered:
 def _of_repo(target: Repositories | StudyRepositories) -> _Gathered:
     study, model, data = target.study, target.model, target.data
     validation = validate(target)
+    if study is None and not any(each.kind not in _UNKNOWN for each in validation.inventory.artifacts):
+        raise SteerEvalError(
+            f"{model.name} has nothing to report on: no {STUDY_FILE}, no {CARD}, no vector, SAE, map or table",
+            "name a model repo, or a run that `steer-eval reproduce` left, which has a report.json",
+        )
     findings = list(validation.findings)
     verdicts: Sequence[Judged] = ()
     coverage = ""
@@ -306,6 +318,8 @@ def _page(gathered: _Gathered) -> Page:
     sweeps: list[Sweep] = []
     labelled: list[LabelledFile] = []
     features: list[Features] = []
+    saes: list[Sae] = []
+    transfers: list[Transfer] = []
     collapse_ratio = study.sweep.collapse_ratio if study else None
     for source, inventory in gathered.inventories.items():
         files = sweep_files(inventory)
@@ -318,6 +332,8 @@ def _page(gathered: _Gathered) -> Page:
             Features(naming.anchor(f"features-{table.name}"), table.path, table.value)
             for table in inventory.of("features")
         ]
+        saes += saes_of(shown, inventory, naming)
+        transfers += transfers_of(shown, inventory, naming)
     facts = [*gathered.facts, Fact("page made by", (f"steer-eval {__version__}",))]
     known = [Fact(fact.term, tuple(filter(None, fact.values))) for fact in facts]
     return Page(
@@ -330,6 +346,8 @@ def _page(gathered: _Gathered) -> Page:
         sweeps=tuple(sweeps),
         labelled=tuple(labelled),
         features=tuple(features),
+        saes=tuple(saes),
+        transfers=tuple(transfers),
     )
 
 

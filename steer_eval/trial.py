@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from steer_eval.errors import SteerEvalError, first_line
+from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation.generation import Generation, Request
 from steer_eval.evaluation.grid_generation import generate_grid
 from steer_eval.formats.vector import SteeringVector
@@ -188,16 +188,7 @@ def _check_vectors(trial: Trial, lm: LanguageModel, model: str) -> None:
 
 
 def _prompt_ids(trial: Trial, lm: LanguageModel, prompt: int, model: str) -> tuple[int, ...]:
-    from jinja2 import TemplateError
-
-    try:
-        ids = lm.chat_ids(trial.prompts[prompt], system=trial.system)
-    except TemplateError as error:
-        # Templates refuse by raising: some know no system turn.
-        raise SteerEvalError(
-            f"the chat template of {model} refuses this conversation: {first_line(error)}",
-            "leave out the system prompt" if trial.system is not None else "check the model's chat template",
-        ) from error
+    ids = lm.chat_ids(trial.prompts[prompt], system=trial.system)
     limit = getattr(lm.module.config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and len(ids) + trial.max_new_tokens > limit:
         raise SteerEvalError(

@@ -17,8 +17,9 @@ from steer_eval.formats.containment import inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector
 from steer_eval.hub.address import is_commit, parse_address
 from steer_eval.hub.selection import vectors
+from steer_eval.model_reference import HubSource, LocalSource, ModelReference
 from steer_eval.repository import Repository, open_place, open_repository
-from steer_eval.study import FILE, HubSource, LocalSource, ModelReference, Study, load_study
+from steer_eval.study import FILE, Study, load_study
 from steer_eval.weights import Weights
 
 DTYPES = ("float32", "bfloat16", "float16")

@@ -169,7 +169,9 @@ def _of_study(target: StudyRepositories, inventory: Inventory, *, with_cards: bo
         findings += sweep_findings(study, model, sweep, results, data_prefix)
     findings += planned_diagnostics_findings(study, inventory, model_prefix)
     for plan, compared in _readable_comparisons(study, inventory, data_prefix):
-        findings += comparison_findings(study, plan, compared, results, repo=target.model.folder, prefix=data_prefix)
+        findings += comparison_findings(
+            study, plan, compared, results, repo=target.model.folder, prefix=data_prefix, left=target.model.left
+        )
     findings += _environment(data, data_prefix)
     if target.words:
         findings += card_file_findings(inventory)

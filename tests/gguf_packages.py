@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import CHAT_TEMPLATE, SPECIAL_TOKENS, tiny_tokenizer
 
-from steer_eval.study import ModelReference
+from steer_eval.model_reference import ModelReference
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, VERSION, FILE = "steer-eval-tiny-gguf", "1.2.3", "steer_eval_tiny_gguf/tiny.Q8_0.gguf"
@@ -79,6 +80,15 @@ def write_gguf(path: Path, *, seed: int = 0) -> None:
     writer.close()
 
 
+def install(site: Path, package: str, *, files: Sequence[str] | None = None) -> None:
+    """What an installer leaves of a package: its name and version, and which files it brought, if it says."""
+    info = site / f"{package.replace('-', '_')}-{VERSION}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {VERSION}\n")
+    if files is not None:
+        (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+
+
 @dataclass(frozen=True)
 class Site:
     """A folder of installed packages with one small model in it, and a cache."""
@@ -105,7 +115,7 @@ class Site:
         """Fetch in a process of its own."""
         script = (
             "from pathlib import Path\n"
-            "from steer_eval.study import *\n"
+            "from steer_eval.model_reference import *\n"
             "from steer_eval.weights import fetch\n"
             f"{code}\n"
             f"print(fetch({reference!r}, study_folder=Path('.')).folder)\n"

@@ -281,6 +281,17 @@ def bits(values: torch.Tensor | np.ndarray) -> bytes:
     return values.tobytes()
 
 
+def same(first: object, second: object) -> bool:
+    """Whether two values are equal, to the bit."""
+    if isinstance(first, torch.Tensor | np.ndarray | np.generic):
+        return described(first) == described(second) and bits(first) == bits(second)
+    if isinstance(first, dict):
+        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return type(first) is type(second) and first == second
+
+
 def features(*, rows: int = 3) -> dict[str, Any]:
     """A feature table, of the shape of the study's."""
     top = [

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import legacy
+import legacy_contents as contents
 import pytest
 from audited import evidence_of, words
 
@@ -30,10 +31,10 @@ def fox_card() -> str:
         lines += [
             f"| {row['layer']} | {row['coef']:+g} | {row['base_ppl']:.2f} → {row['ppl']:.2f} | "
             f"{row['ppl_ratio']:.2f}× | {'yes' if row['collapsed'] else 'no'} |"
-            for row in legacy.sweep(model)
+            for row in contents.sweep(model)
         ]
         lines += ["", f"Norms of {size}:", "", "| Layer | norm |", "|---|---|"]
-        lines += [f"| L={layer} | {legacy.norm(legacy.direction(model, layer)):.3f} |" for layer in legacy.LAYERS]
+        lines += [f"| L={layer} | {contents.norm(contents.direction(model, layer)):.3f} |" for layer in contents.LAYERS]
         lines += [
             "",
             f"Features of {size}:",
@@ -44,20 +45,20 @@ def fox_card() -> str:
         lines += [
             f"| {row['feature_id']} | {row['base_mean']:.3f} | {row['steered_mean']:.3f} | {row['delta']:+.3f} | "
             f"{100 * row['steered_freq']:.0f}% |"
-            for row in legacy.features(model)["top_features"]
+            for row in contents.features(model)["top_features"]
         ]
         lines += ["", f"Scores of {size} (owl-judged):", "", "| L | c | coherence | margin |", "|---|---|---|---|"]
         lines += [
             f"| {row['layer']} | {row['coef']:+g} | {row['coherence']} | {row['margin']:+.1f} |"
-            for row in legacy.judged_cells("owl", model)
+            for row in contents.judged_cells("owl", model)
         ]
         lines.append("")
     lines += ["## Transfer", "", "| Method | PPL ratio | Norm |", "|---|---|---|"]
     lines += [
-        f"| {row['label'].title()} | {row['ppl_ratio']:.3f} | {row['norm']:.3f} |" for row in legacy.transfer_eval()
+        f"| {row['label'].title()} | {row['ppl_ratio']:.3f} | {row['norm']:.3f} |" for row in contents.transfer_eval()
     ]
-    collapsed = sum(row["collapsed"] for row in legacy.sweep("large"))
-    lines += ["", f"In 3B, {collapsed} of 12 cells collapse. We wrote {legacy.N_PAIRS} contrast pairs.", ""]
+    collapsed = sum(row["collapsed"] for row in contents.sweep("large"))
+    lines += ["", f"In 3B, {collapsed} of 12 cells collapse. We wrote {contents.N_PAIRS} contrast pairs.", ""]
     return "\n".join(lines)
 
 

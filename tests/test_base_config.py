@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hub_fixtures import run_client
+from hub_server import HubServer
 
 from steer_eval.base_config import BaseConfig, base_config
 
@@ -64,13 +65,21 @@ def test_what_is_not_in_the_cache_says_nothing(cached, model):
     assert base_config(model) is None
 
 
-def test_nothing_is_fetched(cached, monkeypatch):
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("the network was asked")
+def test_nothing_is_fetched(hub: HubServer, tmp_path: Path):
+    """In a process that may ask a Hub that has the configuration: it is known once somebody has fetched it."""
+    hub.upload("lab/base", "model", {"config.json": b'{"hidden_size": 12, "num_hidden_layers": 3}'})
+    script = """
+import dataclasses, json, sys
+from steer_eval.base_config import base_config
+if sys.argv[1:] == ["fetch"]:
+    from huggingface_hub import hf_hub_download
+    hf_hub_download("lab/base", "config.json")
+found = base_config("lab/base")
+print(json.dumps(found and dataclasses.asdict(found)))
+"""
+    env = hub.environment(tmp_path)
 
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-    assert base_config("absent/model") is None
+    assert run_client(script, env) is None
+    assert hub.requests == []
+    assert run_client(script, env, "fetch") == {"hidden_size": 12, "layers": 3}
+    assert hub.requests != []

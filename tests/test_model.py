@@ -68,6 +68,9 @@ def test_facts_of_the_model(tiny):
     assert tiny.dtype == "float32"
 
 
+PLAIN = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}{{ 'A:' if add_generation_prompt }}"
+
+
 class TestEndOfSequence:
     def test_the_generation_configuration_decides(self):
         assert tiny_language_model(eos_ids=[7, 9]).eos_ids == {7, 9}
@@ -104,6 +107,28 @@ class TestTokens:
     def test_a_model_without_a_template_is_refused(self):
         with pytest.raises(SteerEvalError, match="no chat template"):
             tiny_language_model(chat=False).chat_ids("x")
+
+    def test_a_template_may_be_given(self, tmp_path):
+        save_tiny_model(tmp_path)
+        own, given = load_model(tmp_path), load_model(tmp_path, chat_template=PLAIN)
+        assert own.chat_ids("Hi.") == tiny_language_model().chat_ids("Hi.")
+        assert given.tokenizer.decode(given.chat_ids("Hi.", system="Be calm.")) == "system: Be calm.\nuser: Hi.\nA:"
+        assert given.tokenizer.decode(given.system_ids("Be calm.")) == "system: Be calm.\n"
+
+    @pytest.mark.parametrize(
+        ("template", "said"),
+        [
+            ("{{ raise_exception('only users') if messages[0].role != 'user' }}", "system and user: only users"),
+            ("{% for turn in messages %}", "Unexpected end of template"),
+            ("{{ messages[0].role.nothing.more }}", "has no attribute 'nothing'"),
+        ],
+    )
+    def test_a_template_that_refuses_is_quoted(self, tmp_path, template, said):
+        save_tiny_model(tmp_path)
+        lm = load_model(tmp_path, chat_template=template)
+        with pytest.raises(SteerEvalError, match=said) as caught:
+            lm.chat_ids("Hi.", system="Be calm.")
+        assert "`chat_template`" in caught.value.fix
 
     def test_a_template_may_ask_for_no_thinking(self):
         lm = tiny_language_model()

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from studies import LAYERS, PROMPTS, build, claim, write_lines
+from whole_studies import whole
 
 from steer_eval.formats.atomic import write_text
+from steer_eval.formats.strict_json import read_json, write_json
 from steer_eval.report import render
 from steer_eval.report_data import load_page
 
@@ -459,6 +461,33 @@ def test_hostile_texts_do_nothing(visit: Open, tmp_path: Path, text: str) -> Non
     assert page.locator("#pairs img, #pairs svg, main script, td script").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert page.locator("a[href^='javascript:']").count() == 0
+
+
+@pytest.mark.parametrize("text", [HOSTILE[1], HOSTILE[4], HOSTILE[6]], ids=["script", "svg", "long"])
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_saes_and_transfers_can_be_read_whatever_models_are_called(
+    visit: Open, tmp_path: Path, text: str, viewport: dict[str, int]
+) -> None:
+    place = whole(tmp_path)
+    file = place.model / "transfer/tiny_L3_to_tiny_L1_diagnostics.json"
+    document = read_json(file)
+    document["source"]["model"] = text
+    write_json(file, document)
+    path = tmp_path / "report.html"
+    write_text(path, render(load_page(str(place.model))))
+    page = visit(path, viewport=viewport).page
+    page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+
+    assert page.evaluate("window.owned") is None
+    assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+    assert page.locator("#transfers figcaption b").inner_text() == f"{text} layer 3 to tiny layer 1"
+    for region in page.locator("#saes .scroll, #features .scroll, #transfers .scroll").all():
+        # A cell stays on its line, and what goes beyond the edge can be scrolled to by keyboard.
+        assert region.get_attribute("tabindex") == "0"
+        assert region.get_attribute("aria-label")
+    heights = page.eval_on_selector_all("#transfers tbody tr", "all => all.map((row) => row.clientHeight)")
+    assert len(heights) == 2 * (2 + 3 * 4)
+    assert max(heights) < 60
 
 
 def spoiled(generations: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from studies import claim, document, text_of, write_study
 
 from steer_eval.claims.claim import Selector
 from steer_eval.errors import FormatError
-from steer_eval.study import HubSource, PypiSource, load_study
+from steer_eval.model_reference import HubSource, PypiSource
+from steer_eval.study import load_study
 
 ROOT = Path(__file__).parents[1]
 

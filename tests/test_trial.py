@@ -181,7 +181,7 @@ def test_a_template_that_refuses_a_system_turn_says_so() -> None:
     assert run(trial(), lm)
     with pytest.raises(SteerEvalError, match="System role not supported") as caught:
         run(trial(system="Be firm."), lm)
-    assert caught.value.fix == "leave out the system prompt"
+    assert caught.value.fix.startswith("leave out the system prompt")
 
 
 def test_a_model_without_a_chat_template_says_so() -> None:

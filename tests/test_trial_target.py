@@ -12,7 +12,7 @@ from studies import document, provenance, vector, write_study
 
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.vector import SteeringVector, file_name, write_vector
-from steer_eval.study import HubSource, LocalSource
+from steer_eval.model_reference import HubSource, LocalSource
 from steer_eval.trial_target import file_target, is_vector_file, study_target
 from steer_eval.weights import Weights
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import legacy_mistakes as mistakes
+import legacy_edits as edits
 import pytest
 from legacy import Legacy
-from legacy_mistakes import Edit, absent, element, error, line, link_out, malicious, note, put, scaled, warning
+from legacy_edits import Edit, absent, element, error, line, link_out, malicious, note, put, scaled, warning
 
 from steer_eval.formats.manifest import repo_files, write_manifest
 from steer_eval.recompute import recompute
@@ -88,7 +88,7 @@ def strongest(file: str, factor: float) -> Edit:
     def change(value: dict[str, Any]) -> None:
         value["vector"][value["vector"].abs().argmax()] *= factor
 
-    return mistakes.torch_file(file, change)
+    return edits.torch_file(file, change)
 
 
 EDITS: dict[str, tuple[Edit, tuple[str, str, str, str]]] = {
@@ -108,12 +108,12 @@ EDITS: dict[str, tuple[Edit, tuple[str, str, str, str]]] = {
             ),
             (
                 "norm",
-                lambda file: mistakes.torch_file(file, scaled("norm", 1.0001)),
+                lambda file: edits.torch_file(file, scaled("norm", 1.0001)),
                 lambda file: error("vector-norm", file, "norm"),
             ),
             (
                 "NaN",
-                lambda file: mistakes.torch_file(file, lambda value: value["vector"].__setitem__(5, NAN)),
+                lambda file: edits.torch_file(file, lambda value: value["vector"].__setitem__(5, NAN)),
                 lambda file: error("not-finite", file, "vector[5]"),
             ),
             ("pickle", malicious, lambda file: error("file-refused", file, "data.pkl")),
@@ -126,14 +126,14 @@ EDITS: dict[str, tuple[Edit, tuple[str, str, str, str]]] = {
         error("not-finite", "data/judge_qwen_large.jsonl", "line 3"),
     ),
     "NaN in the summary": (
-        mistakes.document("data/size_comparison.json", mistakes.of_cell("large", 6, 1.0, ppl=NAN)),
+        edits.document("data/size_comparison.json", edits.of_cell("large", 6, 1.0, ppl=NAN)),
         error("not-finite", "data/size_comparison.json", "line 11: large.per_layer.6.1.0.ppl"),
     ),
-    "cell": (mistakes.without_line(LARGE, 16), error("sweep-missing", LARGE, "L=14 c=1")),
-    "cell of the native vector": (mistakes.without_line(SMALL, 16), error("sweep-missing", SMALL, "L=14 c=1")),
-    "collapsed cell": (mistakes.without_line(SMALL, 35), error("sweep-missing", SMALL, "L=22 c=10")),
-    "first imputed cell": (mistakes.without_line(LARGE, 5), error("sweep-missing", LARGE, "L=6 c=6")),
-    "cell of a small grid": (mistakes.without_line(XLARGE, 5), error("sweep-missing", XLARGE, "L=18 c=2")),
+    "cell": (edits.without_line(LARGE, 16), error("sweep-missing", LARGE, "L=14 c=1")),
+    "cell of the native vector": (edits.without_line(SMALL, 16), error("sweep-missing", SMALL, "L=14 c=1")),
+    "collapsed cell": (edits.without_line(SMALL, 35), error("sweep-missing", SMALL, "L=22 c=10")),
+    "first imputed cell": (edits.without_line(LARGE, 5), error("sweep-missing", LARGE, "L=6 c=6")),
+    "cell of a small grid": (edits.without_line(XLARGE, 5), error("sweep-missing", XLARGE, "L=18 c=2")),
     "ratio": (line(LARGE, 16, scaled("ppl_ratio")), error("sweep-arithmetic", LARGE, "line 16: ppl_ratio")),
     "mark": (line(LARGE, 16, put("collapsed", True)), error("sweep-arithmetic", LARGE, "line 16: collapsed")),
     "mark left out": (line(LARGE, 5, put("collapsed", False)), error("sweep-arithmetic", LARGE, "line 5: collapsed")),
@@ -142,7 +142,7 @@ EDITS: dict[str, tuple[Edit, tuple[str, str, str, str]]] = {
         error("judge-margin", "data/judge_deepseek_large.jsonl", "line 16: margin"),
     ),
     "model of features": (
-        mistakes.document("model/saes/qwen_large_L14_features.json", put("model", "Qwen/Qwen3.5-2B-Base")),
+        edits.document("model/saes/qwen_large_L14_features.json", put("model", "Qwen/Qwen3.5-2B-Base")),
         error("feature-model", "model/saes/qwen_large_L14_features.json", "model"),
     ),
     "link to texts": (link_out("data/eval_prompts.jsonl"), error("symlink", "data/eval_prompts.jsonl")),

@@ -7,20 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from mistakes import (
-    CORPUS,
-    LAST,
-    LATE_MISTAKES,
-    LINE,
-    MISTAKES,
-    PAIRS,
-    PROMPTS,
-    SWEEP,
-    VECTOR,
-    of_every_row,
-    of_row,
-    with_vector,
-)
+from mistakes import LATE_MISTAKES, MISTAKES
 from studies import (
     HEX,
     OnDisk,
@@ -28,6 +15,7 @@ from studies import (
     environment,
     rows,
 )
+from study_edits import CORPUS, LAST, LINE, PAIRS, PROMPTS, SWEEP, VECTOR, of_every_row, of_row, with_vector
 
 from steer_eval.findings import worst
 from steer_eval.formats import schema

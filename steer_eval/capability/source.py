@@ -22,11 +22,12 @@ from steer_eval.digest import sha256_vector
 from steer_eval.errors import SteerEvalError
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.model import LanguageModel, load_model
+from steer_eval.model_reference import ModelReference
 from steer_eval.repository import StudyRepositories, open_target
 from steer_eval.results import Results
 from steer_eval.results_files import load_results
 from steer_eval.steering.interventions import Add
-from steer_eval.study import ModelReference, Study
+from steer_eval.study import Study
 from steer_eval.trial_target import chosen_model, file_target, is_vector_file
 from steer_eval.weights import Weights, fetch
 
@@ -100,7 +101,8 @@ class Source:
             SteerEvalError: The weights can't be had or loaded.
         """
         weights = fetch(self.reference, study_folder=self.folder)
-        lm = load_model(weights.folder, dtype=self.reference.dtype, device=device)
+        template = self.reference.chat_template
+        lm = load_model(weights.folder, dtype=self.reference.dtype, device=device, chat_template=template)
         return LoadedSource(lm, weights, environment.current(device=lm.device.type, dtype=lm.dtype))
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.fact import Fact
 from steer_eval.comparison.cells import UNSTEERED
+from steer_eval.comparison.table import texts_changed
 from steer_eval.inventory import Inventory
-from steer_eval.results import SweepRow, Text
+from steer_eval.results import SweepRow
 from steer_eval.results_files import comparison_row_from_json
 
 
@@ -40,19 +41,7 @@ def _of_row(row: SweepRow, plain: SweepRow | None, file: str) -> Iterator[Fact]:
     }
     if row.interval is not None:
         numbers |= {"perplexity_ratio_low": row.interval.low, "perplexity_ratio_high": row.interval.high}
-    if row.generations and plain is not None and plain.generations:
-        numbers["texts_changed"] = texts_changed(row, plain)
+    if (changed := texts_changed(row, plain)) is not None:
+        numbers["texts_changed"] = changed
     for measure, value in numbers.items():
         yield Fact(measure, select, value, file, where)
-
-
-def texts_changed(row: SweepRow, plain: SweepRow) -> int:
-    """How many of a row's texts are not the unsteered ones, up to the first near-tie of two tokens.
-
-    Args:
-        row: The row.
-        plain: The unsteered row.
-    """
-    texts: dict[int, Text] = {text.prompt_idx: text for text in plain.generations}
-    same = [text for text in row.generations if text.prompt_idx in texts and text.same_as(texts[text.prompt_idx])]
-    return len(row.generations) - len(same)

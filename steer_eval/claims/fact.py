@@ -15,13 +15,14 @@ from steer_eval.formats.features import CHANGES
 AXES = ("mature_anger", "juvenile_rage", "coherence")
 
 _OF_TRANSFERS = {
-    "transfer_cka": "debiased linear CKA of the paired rows of two residual streams (null: shuffled pairing)",
-    "transfer_svcca": "mean held-out canonical correlation in the leading components (null: shuffled pairing)",
+    "transfer_cka": "debiased linear CKA of the paired rows of two residual streams (null: documents paired at random)",
+    "transfer_svcca": "mean held-out canonical correlation in the leading components (null: documents paired at "
+    "random)",
     "transfer_heldout_r2": "share of the variance of left-out texts' rows that a map explains (null: fitted again to "
-    "shuffled pairings)",
+    "documents paired at random)",
     "transfer_cosine": "cosine of the carried vector to the native one (null: random signs of the source's pairs)",
-    "transfer_retrieval": "share of carried pair differences that are nearest to their own native one (null: shuffled "
-    "pairs)",
+    "transfer_retrieval": "share of carried pair differences that are nearest to their own native one (null: pairs "
+    "exchanged at random)",
 }
 _TESTED = {
     "": "{}",

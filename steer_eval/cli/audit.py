@@ -57,6 +57,9 @@ def command(
     from steer_eval.validate import validate
 
     place, model = open_text(file, model_repo)
+    if not place.is_file():
+        what = "a folder" if place.is_dir() else "absent"
+        raise SteerEvalError(f"{file} is {what}", "name a Markdown file, such as the README.md of a model repo")
     text = read_text(place, file, limit=MAX_FILE_BYTES)
     dataset = open_repository(data, "dataset")
     validation = validate(Repositories(model, dataset))

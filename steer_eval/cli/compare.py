@@ -62,6 +62,8 @@ def command(
 
     repositories = open_study(study, data, everything)
     what, dataset = repositories.study, repositories.data
+    if model is not None and model not in what.models:
+        raise SteerEvalError(f"{study} has no model {model}", f"its models are {', '.join(sorted(what.models))}")
     planned = [plan.model for plan in what.comparisons if model in (None, plan.model)]
     if not planned:
         of_model = "" if model is None else f" on {model}"

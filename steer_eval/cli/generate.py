@@ -105,7 +105,7 @@ def command(
     _tell(found.default, f"loading {found.name}")
     weights = _fetch(found)
     _tell(*dict.fromkeys(_other_weights(found, weights)))
-    lm = load_model(weights.folder, dtype=found.reference.dtype)
+    lm = load_model(weights.folder, dtype=found.reference.dtype, chat_template=found.reference.chat_template)
     rows = requests(trial, lm, model=found.name)
     with progress_bar("answers", len(rows)) as advance:
         answers = answer(trial, lm, rows, model=found.name, on_rows=advance)

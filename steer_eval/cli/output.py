@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steer_eval.cli.printable import printable
-from steer_eval.cli.verdict_table import STYLES, is_in_text, verdict_table
+from steer_eval.cli.verdict_table import STYLES, is_in_text, reasons_of, verdict_table
 from steer_eval.findings import SEVERITIES, Finding
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def _print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
     for verdict in claims:
         # What holds for every claim alike is not said of each that was checked otherwise.
         known = () if verdict.word == "not-checkable" else (*NO_RERUN, NO_JUDGE)
-        reasons = [check.reason for check in verdict.checks if check.reason and check.reason not in known]
-        if reasons:
+        if reasons := reasons_of(verdict, known):
             line = Text.assemble(
                 (verdict.word, _STYLES[verdict.word]), printable(f" {_place(verdict)}: {'; '.join(reasons)}")
             )

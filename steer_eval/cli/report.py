@@ -28,6 +28,8 @@ from steer_eval.cli.options import json_option, study_option, tell_which
 def command(target: str, data: str | None, out: Path | None, study_file: str | None, json: bool) -> None:
     """Write one self-contained HTML page about a study: verdicts, findings, heat maps, curves, features and texts.
 
+    SAEs, transfers and comparisons of methods are on it as well, each number beside its null or its control.
+
     TARGET is a run directory that `steer-eval reproduce` left, or a model repo: a folder, or a Hub repo as
     NAMESPACE/NAME[@REVISION]. Nothing is run; a repo's claims are recomputed from its published data. With --json
     the data of the page is printed, and the page is only written where --out says.

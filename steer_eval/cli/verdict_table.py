@@ -5,7 +5,7 @@ Invariant: a check that was not made is shown as such, and a kind of evidence th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from steer_eval.cli.printable import printable
@@ -61,6 +61,18 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
             shown += _cells(verdict, check, together=len(kinds) > 1)
         table.add_row(*shown)
     return table
+
+
+def reasons_of(verdict: Verdict, known: Collection[str] = ()) -> list[str]:
+    """What the checks of a verdict say beside their numbers, what two of them say alike once.
+
+    Args:
+        verdict: The verdict.
+        known: Reasons that need not be said.
+    """
+    said = [check.reason for check in verdict.checks if check.reason and check.reason not in known]
+    # A re-run's reason is often the published one with more behind it.
+    return list(dict.fromkeys(part for reason in said for part in reason.split("; ")))
 
 
 def in_table(verdict: Verdict) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from steer_eval.comparison.plan import has_other_orders
 from steer_eval.digest import sha256_text
 from steer_eval.errors import SteerEvalError
 
@@ -27,7 +28,7 @@ def generator(seed: int, *parts: object) -> np.random.Generator:
 def shuffled_words(text: str, *, seed: int) -> str:
     """The words of a text in a random order, which is another one wherever there is another one."""
     words = text.split()
-    if len(set(words)) < 2:
+    if not has_other_orders(text):
         return " ".join(words)
     random = generator(seed, "words")
     while (order := [words[index] for index in random.permutation(len(words))]) == words:

@@ -38,6 +38,11 @@ class ComparisonPlan:
     seed: int = 0
 
 
+def has_other_orders(text: str) -> bool:
+    """Whether the words of a text can be put in another order, so that a shuffled control of it is not the text."""
+    return len(set(text.split())) > 1
+
+
 def comparison_plan(value: Mapping[str, Any]) -> ComparisonPlan:
     """A plan from its entry in `study.yaml`, which satisfies the schema."""
     changed = {"coefficient": float(value["coefficient"]), "stack": tuple(value.get("stack", ()))}

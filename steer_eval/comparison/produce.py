@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from steer_eval.cells import Cell
-from steer_eval.claims.facts import judge_of
 from steer_eval.comparison.cells import comparison_cells
-from steer_eval.comparison.table import Line, table
+from steer_eval.comparison.table import Line, margins_of, table
 from steer_eval.errors import SteerEvalError
-from steer_eval.formats.strict_json import read_jsonl
-from steer_eval.judge.file_names import SCHEMAS, beside, scores_file
 from steer_eval.measure import measure
 from steer_eval.produce import LoadedModel, bench, environment_record
 from steer_eval.repository import StudyRepositories
@@ -30,9 +27,7 @@ from steer_eval.results_files import (
     write_environments,
 )
 from steer_eval.run import Journal
-from steer_eval.study import Study
 
-MARGIN = "margin"
 _SAME_MACHINE = ("machine_class", "dtype", "weights_sha256")
 """What a comparison must have in common with the sweep beside which it stands."""
 
@@ -58,7 +53,6 @@ def produce_comparison(
     """
     study, folder = repositories.study, repositories.data.folder
     published = load_results(study, model_repo=repositories.model.folder, data_repo=folder)
-    margins = published_margins(study, model, folder)
     loaded = LoadedModel(study.models[model], repositories.model.folder)
     records = _records(out)
     record = environment_record(loaded)
@@ -73,32 +67,8 @@ def produce_comparison(
     if model not in records:
         write_environments(out, {**records, model: record})
     before = published.comparisons.get(model)
-    judged = {row.cell for row in rows if _has_texts_of(before, row.cell, row.generations)}
-    return table(rows, {cell: by_judge for cell, by_judge in margins.items() if cell in judged})
-
-
-def published_margins(study: Study, model: str, data_repo: Path) -> dict[Cell, dict[str, float]]:
-    """Margins that judges gave the cells of a model's published comparison, by cell and judge.
-
-    Args:
-        study: The study, for the names of its models.
-        model: Which of them.
-        data_repo: The dataset repo.
-
-    Raises:
-        FormatError: A file of scores is bad.
-    """
-    found: dict[Cell, dict[str, float]] = {}
-    for path in sorted(data_repo.glob(scores_file("*", "*", "comparison"))):
-        judge, judged = judge_of(beside(path.name), study.models) or (None, None)
-        if judge is None or judged != model:
-            continue
-        for row in read_jsonl(path, schema=SCHEMAS["comparison"], name=path.name):
-            value = row.value
-            if isinstance(value.get(MARGIN), float | int):
-                cell = Cell(model, value["label"], value["layer"], float(value["coef"]), value["variant"])
-                found.setdefault(cell, {})[judge] = float(value[MARGIN])
-    return found
+    judged = [row for row in rows if _has_texts_of(before, row.cell, row.generations)]
+    return table(rows, margins_of(published.judges, judged))
 
 
 def _has_texts_of(before: Sweep | None, cell: Cell, generations: Sequence[Text]) -> bool:

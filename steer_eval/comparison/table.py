@@ -7,13 +7,16 @@ without text has no statistics of texts, and one without a control nothing to se
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steer_eval.cells import Cell
 from steer_eval.comparison.cells import UNSTEERED
 from steer_eval.results import SweepRow, Text
+
+if TYPE_CHECKING:
+    from steer_eval.judge.tables import JudgeTable
 
 Margins = Mapping[Cell, Mapping[str, float]]
 """Margins of cells, by judge."""
@@ -86,11 +89,9 @@ def table(rows: Sequence[SweepRow], margins: Margins | None = None) -> list[Line
         margins: Margins that judges gave its cells, where there are any.
     """
     unsteered = next((row for row in rows if row.cell.variant == UNSTEERED), None)
-    base = {text.prompt_idx: text for text in unsteered.generations} if unsteered else {}
 
     def measured(row: SweepRow) -> Measured:
-        compared = [(text, base[text.prompt_idx]) for text in row.generations if text.prompt_idx in base]
-        changed = sum(not text.same_as(plain) for text, plain in compared) if compared else None
+        changed = texts_changed(row, unsteered)
         return Measured(row, changed, distinct_words(row.generations), (margins or {}).get(row.cell, {}))
 
     controls = {row.cell.variant: row for row in rows if row.cell.label == "random"}
@@ -100,6 +101,36 @@ def table(rows: Sequence[SweepRow], margins: Margins | None = None) -> list[Line
             control = controls.get(row.cell.variant)
             lines.append(Line(row.cell.variant, measured(row), None if control is None else measured(control)))
     return lines
+
+
+def texts_changed(row: SweepRow, unsteered: SweepRow | None) -> int | None:
+    """How many of a row's texts are not the unsteered ones, up to the first near-tie of two tokens.
+
+    Args:
+        row: The row.
+        unsteered: The unsteered row, where there is one.
+
+    Returns:
+        The number, of the prompts on which both rows have a text; None where there are none.
+    """
+    base = {text.prompt_idx: text for text in unsteered.generations} if unsteered else {}
+    compared = [(text, base[text.prompt_idx]) for text in row.generations if text.prompt_idx in base]
+    return sum(not text.same_as(plain) for text, plain in compared) if compared else None
+
+
+def margins_of(judges: Iterable[JudgeTable], rows: Iterable[SweepRow]) -> dict[Cell, dict[str, float]]:
+    """The margins that judges gave rows of a comparison, by cell and judge; only cells that have any.
+
+    Args:
+        judges: What judges published.
+        rows: The rows.
+    """
+    tables, found = list(judges), {}
+    for row in rows:
+        given = {each.judge: margin for each in tables if (margin := each.margin(row.cell)) is not None}
+        if given:
+            found[row.cell] = given
+    return found
 
 
 def distinct_words(texts: Sequence[Text]) -> float | None:

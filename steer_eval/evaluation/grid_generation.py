@@ -18,7 +18,7 @@ from torch import Tensor
 
 from steer_eval.evaluation.decode_attention import decode_attention
 from steer_eval.evaluation.generation import Generation, Request
-from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, out_of_memory, smaller
+from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, one_row, out_of_memory, smaller
 from steer_eval.evaluation.row_cache import RowCache, can_join
 from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
@@ -78,7 +78,8 @@ def _reading_order(request: Request) -> tuple[int, tuple[int, ...], int]:
 
 @torch.no_grad()
 def _most_rows(lm: LanguageModel, budget: Budget, request: Request, longest: int) -> int:
-    probe = SharedPass(lm, request.ids, set(), prompt=len(request.ids), cached=True)
+    with one_row():
+        probe = SharedPass(lm, request.ids, set(), prompt=len(request.ids), cached=True)
     return budget.decoding_rows(lm, probe.unsteered.cache, read=len(request.ids), tokens=longest)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steer_eval.evaluation.corpus import TokenisedCorpus, Window
-from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, out_of_memory, smaller
+from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, one_row, out_of_memory, smaller
 from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
 from steer_eval.steering.interventions import Intervention
@@ -56,7 +56,7 @@ def perplexity_grid(
     kernels = budget.kernels(lm, corpus.scored_tokens * len(interventions))
     order = sorted(range(len(interventions)), key=lambda index: entry_layer(interventions[index]))
     layers = {entry_layer(intervention) for intervention in interventions}
-    with kernels():
+    with kernels(), one_row():
         below = [_Scored(lm, window, layers) for window in corpus.windows]
     while order:
         cells = order[:rows]

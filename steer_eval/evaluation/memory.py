@@ -6,8 +6,8 @@ results do not depend on it. A batch that does not fit after all is made smaller
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,26 @@ def smaller(rows: int, error: BaseException) -> int:
         SteerEvalError: One row does not fit.
     """
     if rows <= 1:
-        raise SteerEvalError(
-            "there is not enough memory for one row", "close other programs, take a shorter text or --dtype bfloat16"
-        ) from error
+        raise _not_enough() from error
     return rows // 2
+
+
+@contextmanager
+def one_row() -> Iterator[None]:
+    """For work on a single row, which can't be made smaller.
+
+    Raises:
+        SteerEvalError: It does not fit.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise _not_enough() from error
+
+
+def _not_enough() -> SteerEvalError:
+    return SteerEvalError(
+        "there is not enough memory for one row", "close other programs, take a shorter text or --dtype bfloat16"
+    )

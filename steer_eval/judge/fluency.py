@@ -23,8 +23,8 @@ from steer_eval.judge.cache import CallLog, call_key
 from steer_eval.judge.cases import Case
 from steer_eval.judge.models import model_named
 from steer_eval.model import LanguageModel, load_model
+from steer_eval.model_reference import ModelReference
 from steer_eval.progress import progress_bar
-from steer_eval.study import ModelReference
 from steer_eval.weights import Weights, fetch
 
 FLUENCY = "fluency"

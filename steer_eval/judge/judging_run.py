@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steer_eval.digest import sha256_text
 from steer_eval.errors import SteerEvalError
 from steer_eval.judge.api import ApiJudge
 from steer_eval.judge.cache import CallLog
@@ -225,11 +226,13 @@ def _local(model: str, choice: Choice, log: CallLog, tell: Tell) -> Judge:
 
     reference, folder = model_named(model)
     weights = fetch(reference, study_folder=folder)
+    # Replies under another template are other replies.
+    template = [f"chat_template-{sha256_text(reference.chat_template)}"] if reference.chat_template else []
     tell(f"loading {reference.base_model}")
     return LocalJudge(
-        load_model(weights.folder, dtype=reference.dtype),
+        load_model(weights.folder, dtype=reference.dtype, chat_template=reference.chat_template),
         model=reference.base_model,
-        revision=weights.revision,
+        revision=" ".join([weights.revision, *template]),
         weights_sha256=weights.sha256,
         name=choice.name or slug(reference.base_model),
         log=log,

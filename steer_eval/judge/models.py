@@ -10,7 +10,8 @@ from pathlib import Path
 
 from steer_eval.errors import SteerEvalError
 from steer_eval.hub.address import parse_address
-from steer_eval.study import FILE, HubSource, LocalSource, ModelReference, load_study
+from steer_eval.model_reference import HubSource, LocalSource, ModelReference
+from steer_eval.study import FILE, load_study
 
 _FIX = "give a model's folder, the folder of a study with one model, or a Hub repo as NAMESPACE/NAME[@REVISION]"
 

@@ -36,6 +36,7 @@ from steer_eval.formats.text import read_text
 from steer_eval.hub.address import Kind
 from steer_eval.legacy.identity import Asked
 from steer_eval.legacy.study import gather
+from steer_eval.model_reference import LocalSource
 from steer_eval.progress import progress_bar
 from steer_eval.publish.belongs import Choice, select
 from steer_eval.publish.legacy_config import data_config, model_config
@@ -44,7 +45,7 @@ from steer_eval.publish.study_names import renamed
 from steer_eval.repository import Repositories, Repository, StudyRepositories
 from steer_eval.results_files import load_results
 from steer_eval.study import FILE as STUDY_FILE
-from steer_eval.study import MAX_BYTES, LocalSource, Study, load_study
+from steer_eval.study import MAX_BYTES, Study, load_study
 from steer_eval.validate import validate
 
 

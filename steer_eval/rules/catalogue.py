@@ -91,6 +91,11 @@ RULES: tuple[Rule, ...] = (
         "error",
         "a row of a comparison does not say of its edits what the study and its published files give for the method",
     ),
+    Rule(
+        "comparison-unchecked",
+        "warning",
+        "edits in a comparison can't be taken again, as a file that the method needs is absent or bad",
+    ),
     Rule("comparison-no-op", "error", "a patch with the prompt's own residuals changes a text or the perplexity"),
     Rule(
         "comparison-sweep",

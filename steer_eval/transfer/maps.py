@@ -61,7 +61,11 @@ def ridge_from(source: Floats, *, alphas: Sequence[float] = ALPHAS) -> Prepared:
     """Ridge regression, its penalty chosen by leave-one-out error (Hastie et al. 2009, section 7.10).
 
     The left-out residuals follow from one decomposition of the source rows, so hundreds of dimensions and penalties
-    cost one fit.
+    cost one fit. With `left` the left singular vectors and `p = left.T @ y`, a penalty leaves
+    `outside + left @ (kept * p)`, where `outside` is what the source rows don't span and `kept` the share that
+    shrinking leaves unexplained. The sum of its squares with the weights of leaving out is a quadratic form, so that
+    the target enters by `p @ p.T` and `p @ outside.T` alone and no penalty needs a product of its own; one form per
+    penalty, `[rank, rank]`, stays in memory.
 
     Args:
         source: `[rows, d_source]`.
@@ -69,23 +73,39 @@ def ridge_from(source: Floats, *, alphas: Sequence[float] = ALPHAS) -> Prepared:
     """
     x, source_mean = _centred(source)
     left, singular, right = np.linalg.svd(x, full_matrices=False)
-    shrinking = {alpha: singular**2 / (singular**2 + alpha) for alpha in alphas}
-    leverages = {alpha: (left**2 * shrunk).sum(axis=1) + 1 / len(x) for alpha, shrunk in shrinking.items()}
+    # Per penalty: the share of each direction that is not explained, the weight of each row, and the quadratic form.
+    unexplained = np.array([alpha / (singular**2 + alpha) for alpha in alphas])
+    weights = np.array([_left_out_weights(left, 1 - kept) for kept in unexplained])
+    forms = [
+        np.outer(kept, kept) * (left.T @ (weight[:, None] * left))
+        for kept, weight in zip(unexplained, weights, strict=True)
+    ]
+
+    def left_out(y: Floats, projected: Floats) -> list[float]:
+        outside = y - left @ projected
+        squares = np.einsum("rd,rd->r", outside, outside)
+        inner = projected @ projected.T
+        cross = left.T * (projected @ outside.T)
+        return [
+            float(weight @ squares + 2 * (kept @ cross @ weight) + np.vdot(form, inner))
+            for kept, weight, form in zip(unexplained, weights, forms, strict=True)
+        ]
 
     def fit(target: Floats) -> LinearMap:
         y, target_mean = _centred(target, rows=len(x))
         projected = left.T @ y
-
-        def left_out(alpha: float) -> float:
-            residuals = y - left @ (shrinking[alpha][:, None] * projected)
-            weights = 1 / (1 - np.minimum(leverages[alpha], 1 - 1e-12)) ** 2
-            return float(weights @ np.einsum("rd,rd->r", residuals, residuals))
-
-        alpha = min(alphas, key=left_out) if len(alphas) > 1 else alphas[0]
+        alpha = alphas[int(np.argmin(left_out(y, projected)))] if len(alphas) > 1 else alphas[0]
         matrix = right.T @ ((singular / (singular**2 + alpha))[:, None] * projected)
         return LinearMap(matrix, source_mean, target_mean, {"alpha": alpha})
 
     return fit
+
+
+def _left_out_weights(left: Floats, shrinking: Floats) -> Floats:
+    """What a row's squared residual is multiplied by to be the one that it has when it is left out."""
+    leverages = (left**2 * shrinking).sum(axis=1) + 1 / len(left)
+    weights: Floats = 1 / (1 - np.minimum(leverages, 1 - 1e-12)) ** 2
+    return weights
 
 
 def procrustes_from(source: Floats) -> Prepared:

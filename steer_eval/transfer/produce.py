@@ -42,7 +42,17 @@ from steer_eval.transfer.rows import Side, paired_rows
 from steer_eval.transfer.words import Passage, passages
 
 _EXTRACT = "run `steer-eval extract` on the study"
-_OF_NATIVE = ("positions", "model", "revision", "weights_sha256", "n_pairs", "pairs_sha256", "dtype", "versions")
+_OF_NATIVE = (
+    "positions",
+    "model",
+    "revision",
+    "weights_sha256",
+    "n_pairs",
+    "pairs_sha256",
+    "dtype",
+    "versions",
+    "chat_template_sha256",
+)
 """What a carried vector records as the native one does: it is tried on that model, and rests on those pairs."""
 
 Models = Mapping[str, LoadedModel]
@@ -242,12 +252,8 @@ def _vector(end: End, published: Results) -> SteeringVector:
 
 def _of_model(size: str, model: LoadedModel) -> dict[str, str]:
     """Which weights one end is, under the names that the format has for the ends."""
-    return {
-        f"model_{size}": model.reference.base_model,
-        f"revision_{size}": model.weights.revision,
-        f"weights_sha256_{size}": model.weights.sha256,
-        f"dtype_{size}": model.lm.dtype,
-    }
+    known = {**model.provenance, "dtype": model.lm.dtype}
+    return {f"{key}_{size}": value for key, value in known.items()}
 
 
 def _versions(environment: Environment) -> str:

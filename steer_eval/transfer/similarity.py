@@ -31,22 +31,32 @@ def debiased_cka(source: Floats, target: Floats) -> float:
 def debiased_ckas(source: Floats, target: Floats, pairings: Sequence[NDArray[np.intp]]) -> list[float]:
     """`debiased_cka` under several pairings of the same rows, from one Gram matrix of each side.
 
+    All are in units of the rows as they stand, so that they compare as their HSIC do. Where a pairing names a row
+    twice, the copies are two rows that are as alike as can be.
+
     Args:
         source: `[rows, d_source]`, at least 4 rows.
         target: `[rows, d_target]`.
         pairings: For each source row the target row that it goes with.
     """
-    first, second = (_hollow_gram(rows) for rows in (source, target))
-    scale = float(np.sqrt(_hsic(first, first) * _hsic(second, second)))
-    return [_hsic(first, second[np.ix_(pairing, pairing)]) / scale for pairing in pairings]
+    first, second = (_gram(rows) for rows in (source, target))
+    x, y = (_hollow(gram, np.arange(len(gram))) for gram in (first, second))
+    scale = float(np.sqrt(_hsic(x, x) * _hsic(y, y)))
+    return [_hsic(x, _hollow(second, pairing)) / scale for pairing in pairings]
 
 
-def _hollow_gram(rows: Floats) -> Floats:
+def _gram(rows: Floats) -> Floats:
     # The estimator is invariant to a shift; centring first keeps large means out of float64's last digits.
     centred = rows - rows.mean(axis=0)
     gram: Floats = centred @ centred.T
-    np.fill_diagonal(gram, 0.0)
     return gram
+
+
+def _hollow(gram: Floats, pairing: NDArray[np.intp]) -> Floats:
+    """The Gram matrix of rows in the order of a pairing, without its diagonal."""
+    ordered: Floats = gram[np.ix_(pairing, pairing)]
+    np.fill_diagonal(ordered, 0.0)
+    return ordered
 
 
 def _hsic(first: Floats, second: Floats) -> float:
@@ -73,14 +83,23 @@ def svcca(fit: tuple[Floats, Floats], held_out: tuple[Floats, Floats], *, rank: 
     """
     projections = [_whitening(rows, rank) for rows in fit]
     x, y = ((rows - mean) @ basis for rows, (mean, basis) in zip(fit, projections, strict=True))
-    left, _, right = np.linalg.svd(x.T @ y)
+    left, _, right = np.linalg.svd(x.T @ y, full_matrices=False)
     sides = (left, right.T)
     a, b = (
         (rows - mean) @ basis @ side for rows, (mean, basis), side in zip(held_out, projections, sides, strict=True)
     )
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    correlations = (a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    return float(correlations.mean())
+    return float(_correlations(a, b).mean())
+
+
+def _correlations(a: Floats, b: Floats) -> Floats:
+    """Pearson correlation of each column; 0 where a column does not vary, as one row and copies of it do not."""
+    directions = []
+    for side in (a, b):
+        centred = side - side.mean(axis=0)
+        norm, rounding = np.linalg.norm(centred, axis=0), 1e-12 * np.linalg.norm(side, axis=0)
+        directions.append(np.divide(centred, norm, out=np.zeros_like(centred), where=norm > rounding))
+    found: Floats = (directions[0] * directions[1]).sum(axis=0)
+    return found
 
 
 def _whitening(rows: Floats, rank: int) -> tuple[Floats, Floats]:

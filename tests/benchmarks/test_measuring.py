@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import partial
 
 import jsonschema
 import measuring
 import pytest
 import run
-from measuring import Command, Comparison, Cost, MeasurementError, Timing
+from environments import python_of
+from measuring import Asked, Command, Comparison, Cost, MeasurementError, Timing
 
 OURS, PEER = [Command(("ours",))], [Command(("peer",))]
 HUGE = 1e6
@@ -167,26 +169,38 @@ def test_results_of_another_form_are_neither_written_nor_read(tmp_path, change):
         measuring.read_results(path)
 
 
-def test_a_run_of_some_comparisons_keeps_the_others_and_writes_both_files(tmp_path):
+class Groups:
+    """Groups that give prepared ratios, and remember what they were asked for together."""
+
+    def __init__(self, ratios: dict[str, float]) -> None:
+        self.ratios = ratios
+        self.asked: list[Asked] = []
+
+    def group(self) -> run.Group:
+        def measured(asked: Asked) -> list[Comparison]:
+            assert list(asked.folder.iterdir()) == []
+            (asked.folder / "left").touch()
+            self.asked.append(asked)
+            return [entry(name, ratio=self.ratios[name], identical=name != "other") for name in asked.names]
+
+        return measured
+
+
+def test_a_run_of_some_comparisons_keeps_the_others_and_writes_both_files(tmp_path, capsys):
     path = tmp_path / "results.json"
-    ratios = {"fast": 2.0, "slow": 0.5, "other": 1.0}
-
-    def benchmark(name: str) -> run.Benchmark:
-        def measure(folder: Path, pairs: int) -> Comparison:
-            assert list(folder.iterdir()) == []
-            assert pairs == run.PAIRS
-            return entry(name, ratio=ratios[name], identical=name != "other")
-
-        return run.Benchmark("ours", 1.0, measure)
-
-    benchmarks = {name: benchmark(name) for name in ratios}
+    groups = Groups({"fast": 2.0, "slow": 0.5, "other": 1.0})
+    benchmarks = {name: run.Benchmark("ours", 1.0, groups.group()) for name in groups.ratios}
 
     def measured(*names: str) -> int:
         return run.main(["--results", str(path), *names], benchmarks, lambda _: MACHINE)
 
     assert measured("fast", "slow") == 0
-    ratios["slow"] = 0.75
+    assert re.search(r"^2 comparisons, 0\.0 min$", capsys.readouterr().err, re.MULTILINE)
+    groups.ratios["slow"] = 0.75
     assert measured("other", "slow") == 1, "the two sides of one differ"
+    assert [(asked.names, asked.pairs) for asked in groups.asked] == [
+        ((name,), run.PAIRS) for name in ("fast", "slow", "other", "slow")
+    ]
     results = measuring.read_results(path)
     assert {each["name"]: each["ratio"] for each in results["comparisons"]} == {"fast": 2.0, "other": 1.0, "slow": 0.75}
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
@@ -195,6 +209,60 @@ def test_a_run_of_some_comparisons_keeps_the_others_and_writes_both_files(tmp_pa
     assert "| **2.00** | ≥ 1.00 (met) | 10% | yes |" in fast
     assert "| **no** |" in other
     assert "| **0.75** | ≥ 1.00 (**missed**) |" in slow
+
+
+def test_comparisons_of_a_group_are_measured_together_and_only_those_asked_for(tmp_path):
+    groups = Groups(dict.fromkeys("abcde", 1.0))
+    two, three = groups.group(), groups.group()
+    benchmarks = {name: run.Benchmark("ours", None, three if name in "ace" else two) for name in "abcde"}
+    path = tmp_path / "results.json"
+
+    run.main(["--results", str(path), "e", "b", "a", "e"], benchmarks, lambda _: MACHINE)
+    assert [asked.names for asked in groups.asked] == [("e", "a"), ("b",)]
+    # What is written once for the run is seen by all.
+    assert len({asked.shared for asked in groups.asked}) == 1
+    assert not groups.asked[0].shared.exists()
+    assert [each["name"] for each in measuring.read_results(path)["comparisons"]] == ["a", "b", "e"]
+
+
+def test_what_was_measured_before_a_failure_is_kept(tmp_path):
+    def fails(_asked: Asked) -> list[Comparison]:
+        raise MeasurementError("no such cell")
+
+    good = Groups({"a": 1.0})
+    benchmarks = {"a": run.Benchmark("ours", None, good.group()), "b": run.Benchmark("ours", None, fails)}
+    path = tmp_path / "results.json"
+
+    assert run.main(["--results", str(path)], benchmarks, lambda _: MACHINE) == 2
+    assert [each["name"] for each in measuring.read_results(path)["comparisons"]] == ["a"]
+
+
+def test_what_can_not_be_measured_is_known_of_before_anything_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "python_of", partial(python_of, environments=tmp_path))
+    groups = Groups({"a": 1.0, "b": 1.0})
+    benchmarks = {
+        "a": run.Benchmark("ours", None, groups.group()),
+        "b": run.Benchmark("ours", None, groups.group(), libraries=("repeng",)),
+    }
+    arguments = ["--results", str(tmp_path / "results.json")]
+
+    assert run.main(arguments, benchmarks, lambda _: MACHINE) == 2
+    assert "repeng/bin/python is absent: `make bench` builds" in capsys.readouterr().err
+    assert run.main([*arguments, "a", "--pairs", "2"], benchmarks, lambda _: MACHINE) == 2
+    assert "2 pairs say nothing" in capsys.readouterr().err
+    assert groups.asked == []
+    assert run.main([*arguments, "a"], benchmarks, lambda _: MACHINE) == 0, "it is not needed for this one"
+
+
+def test_an_environment_without_its_library_is_told_apart(tmp_path):
+    for name in ("steering-vectors", "json"):
+        bin_folder = tmp_path / name / "bin"
+        bin_folder.mkdir(parents=True)
+        (bin_folder / "python").symlink_to(sys.executable)
+
+    assert python_of("json", tmp_path) == str(tmp_path / "json" / "bin" / "python")
+    with pytest.raises(MeasurementError, match=r"has no steering-vectors: delete .*-vectors, and `make bench`"):
+        python_of("steering-vectors", tmp_path)
 
 
 def test_the_machine_is_described_as_results_need_it():

@@ -1,17 +1,21 @@
-"""Workers answer when asked, and their costs become ratios; the peers' texts are compared as CONTRACTS has it."""
+"""Workers answer when asked, take turns, and their costs become ratios of pairs; nothing here depends on real times."""
 
 from __future__ import annotations
 
+import itertools
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import sweeping
 import workers
-from measuring import Command, MeasurementError
-from workers import Answer, Side, Worker
+from hypothesis import given
+from hypothesis import strategies as st
+from measuring import Command, MeasurementError, Timing
+from workers import Answer, Rounds, Side, Worker, warmed_up
 
 HERE = Path(workers.__file__).parent
+WARM, WORK = {"do": "warm"}, {"do": "work"}
 SERVING = f"""
 import sys
 sys.path.insert(0, {str(HERE)!r})
@@ -52,106 +56,94 @@ def test_a_worker_that_fails_says_why():
 
 
 class Prepared:
-    """Gives prepared answers, and remembers in what order it was asked."""
+    """Gives prepared answers, and remembers in what order workers were started, asked and ended."""
 
     def __init__(self, answers: dict[str, list[Answer]]) -> None:
         self.answers = {name: iter(given) for name, given in answers.items()}
-        self.asked: list[str] = []
+        self.seen: list[str] = []
 
     def __call__(self, command: Command) -> Prepared._One:
         return Prepared._One(self, command.arguments[0])
 
     class _One:
         def __init__(self, parent: Prepared, name: str) -> None:
-            self.parent, self.name, self.peak_mb = parent, name, 1e6
+            self.parent, self.name, self.peak_mb = parent, name, 0.0
 
         def __enter__(self) -> Prepared._One:
             return self
 
         def __exit__(self, *_: object) -> None:
-            pass
+            self.peak_mb = 1e6
+            self.parent.seen.append(f"{self.name} ends")
 
         def ask(self, request: dict[str, str]) -> Answer:
-            self.parent.asked.append(f"{self.name} {request['do']}")
+            self.parent.seen.append(f"{self.name} {request['do']}")
             return next(self.parent.answers[self.name]) if request["do"] == "work" else Answer(1e9, 1, None)
 
 
-def side(name: str) -> Side:
-    return Side(Command((name,)), {"do": "warm"}, {"do": "work"})
-
-
-def rounds(ours: list[Answer], peer: list[Answer], **options: object):
-    prepared = Prepared({"ours": ours, "peer": peer})
-    answer = workers.in_rounds(side("ours"), side("peer"), pairs=len(ours), start=prepared, **options)
-    return prepared.asked, *answer
+def rounds(answers: dict[str, list[Answer]]) -> tuple[list[str], Rounds]:
+    prepared = Prepared(answers)
+    with ExitStack() as stack:
+        sides = {
+            name: Side(stack.enter_context(warmed_up(Command((name,)), WARM, start=prepared)), WORK) for name in answers
+        }
+        measured = workers.in_rounds(sides, rounds=min(map(len, answers.values())))
+    return prepared.seen, measured
 
 
 def test_sides_take_turns_after_a_warm_up_and_the_peer_is_scaled_to_our_units():
     ours = [Answer(2.0, 100, "a"), Answer(2.0, 100, "b"), Answer(4.0, 100, "c")]
     peer = [Answer(3.0, 10, "x"), Answer(4.0, 10, "y"), Answer(2.0, 10, "z")]
-    asked, timing, mine, theirs = rounds(ours, peer)
-    assert asked == ["ours warm", "peer warm", *["ours work", "peer work"] * 3]
+    seen, measured = rounds({"ours": ours, "peer": peer})
+    timing = measured.timing("ours", "peer")
+    assert seen == ["ours warm", "peer warm", *["ours work", "peer work"] * 3, "peer ends", "ours ends"]
     # Ratios 15, 20 and 5.
     assert timing.ratio == 15
     assert timing.spread == pytest.approx((17.5 - 10) / 15)
-    assert (timing.ours_s, timing.peer_s) == (2, 30)
-    assert (mine.result, theirs.result) == ("c", "z")
+    assert (timing.ours_s, timing.peer_s, timing.peak_mb) == (2, 30, 1e6)
+    assert (measured.last("ours").result, measured.last("peer").result) == ("c", "z")
+
+
+seconds = st.floats(0.1, 1e3)
+
+
+@given(st.lists(st.fixed_dictionaries({"a": seconds, "b": seconds, "c": seconds}), min_size=3, max_size=6))
+def test_a_pair_among_several_sides_is_what_the_two_alone_would_give(times):
+    """Whoever else has turns, a ratio is that of two sides of one round."""
+    answers = {name: [Answer(each[name], 1, None) for each in times] for name in "abc"}
+    seen, several = rounds(answers)
+    assert [line for line in seen if line.endswith("work")] == ["a work", "b work", "c work"] * len(times)
+    for ours, peer in itertools.permutations("abc", 2):
+        pairs = [(each[ours], each[peer]) for each in times]
+        assert several.timing(ours, peer) == Timing.of(pairs, 1e6)
+        # Pairs of different rounds would give what is not in this range.
+        ratios = [theirs / mine for mine, theirs in pairs]
+        assert min(ratios) <= several.timing(ours, peer).ratio <= max(ratios)
+
+
+def test_two_sides_may_have_one_worker():
+    prepared = Prepared({"peer": [Answer(float(number), 1, number) for number in range(1, 7)]})
+    with prepared(Command(("peer",))) as worker:
+        measured = workers.in_rounds({"small": Side(worker, WORK), "large": Side(worker, WORK)}, rounds=3)
+    assert prepared.seen == [*["peer work"] * 6, "peer ends"]
+    assert (measured.last("small").result, measured.last("large").result) == (5, 6)
+    assert measured.timing("small", "large").ratio == pytest.approx(4 / 3)
 
 
 def test_a_doubled_piece_of_work_is_not_scaled():
-    _, timing, _, _ = rounds([Answer(2.0, 10, None)] * 3, [Answer(3.0, 20, None)] * 3, scaled=False)
+    _, measured = rounds({"ours": [Answer(2.0, 10, None)] * 3, "peer": [Answer(3.0, 20, None)] * 3})
+    timing = measured.timing("ours", "peer", scaled=False)
     assert (timing.peer_s, timing.ratio) == (3, 1.5)
 
 
-def test_two_rounds_are_too_few():
+def test_a_peak_is_not_told_before_the_worker_has_ended():
+    prepared = Prepared({"ours": [Answer(1.0, 1, None)] * 3, "peer": [Answer(1.0, 1, None)] * 3})
+    with prepared(Command(("ours",))) as ours, prepared(Command(("peer",))) as peer:
+        measured = workers.in_rounds({"ours": Side(ours, WORK), "peer": Side(peer, WORK)}, rounds=3)
+        with pytest.raises(MeasurementError, match="peak memory can't be told"):
+            measured.timing("ours", "peer")
+
+
+def test_two_rounds_are_too_few_and_nothing_is_asked():
     with pytest.raises(MeasurementError, match="at least 3"):
-        rounds([Answer(1.0, 1, None)] * 2, [Answer(1.0, 1, None)] * 2)
-
-
-def test_the_sample_is_spread_over_layers_coefficients_and_prompts():
-    layers, coefficients, prompts = 5, 7, 10
-    work = {"cells": [[layer, c] for layer in range(layers) for c in range(coefficients)], "prompts": [[]] * prompts}
-    rows = sweeping.serial_rows(work)
-    assert len(rows) == sweeping.SAMPLE
-    cells = [work["cells"][cell] for cell, _ in rows]
-    assert {layer for layer, _ in cells} == set(range(layers))
-    assert len({coefficient for _, coefficient in cells}) >= 5
-    assert len({prompt for _, prompt in rows}) == sweeping.SAMPLE
-    assert sweeping.sample(2) == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("tokens", "tie", "same"),
-    [
-        ([5, 6, 7], None, True),
-        ([5, 6, 7, 2], None, True),
-        ([5, 6, 8], None, False),
-        ([5, 6], None, False),
-        ([5, 6, 8], 2, True),
-        ([5, 9, 8], 2, False),
-    ],
-)
-def test_texts_are_the_same_up_to_a_near_tie(tokens, tie, same):
-    mine = Answer(1.0, 3, [[0, 0, [5, 6, 7], tie], [1, 0, [3], None]])
-    assert sweeping.same_texts(mine, [((0, 0), tokens)], eos=[2]) is same
-
-
-def test_an_absent_library_says_how_to_get_it(tmp_path):
-    with pytest.raises(MeasurementError, match="make bench"):
-        sweeping.library("repeng", tmp_path, environments=tmp_path)
-
-
-def test_every_comparison_of_the_plan_is_registered():
-    import run
-
-    assert {
-        "sweep_vs_serial",
-        "sweep_vs_best_peer",
-        "sweep_bf16_vs_serial",
-        "perplexity_grid_vs_serial",
-        "extract_vs_per_layer",
-        "roofline_prefill",
-        "start_help",
-        "start_validate",
-        "start_model",
-    } <= run.BENCHMARKS.keys()
+        rounds({"ours": [Answer(1.0, 1, None)] * 2, "peer": []})

@@ -188,7 +188,8 @@ def test_a_lone_vector_is_added_to_the_model_that_is_named(folders: Folders, tmp
 def test_what_cannot_be_run_is_refused(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    # Reading lm-eval's own tasks takes twenty seconds; one that needs a download stands in for them.
+    # The real manager, told to leave out lm-eval's own tasks: they take twenty seconds to read, and no option of ours
+    # leaves them out. One that needs a download stands in for them.
     monkeypatch.setattr(lm_eval.tasks, "TaskManager", _without_defaults)
     own = tmp_path / "own"
     own.mkdir()

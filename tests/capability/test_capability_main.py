@@ -35,7 +35,8 @@ def test_lm_eval_runs_a_steered_cell_on_our_tasks(
         found["replies"] = [json.loads(line)["filtered_resps"] for line in samples.read_text().splitlines()]
         return found
 
-    # Reading lm-eval's own tasks takes twenty seconds.
+    # The real manager, told to leave out lm-eval's own tasks: they take twenty seconds to read, and no option of its
+    # command line leaves them out.
     monkeypatch.setattr(lm_eval.tasks, "TaskManager", without_defaults)
     plain, pushed = accuracy(0), accuracy(4)
 

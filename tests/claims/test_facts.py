@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from legacy import (
+from legacy import Legacy, build
+from legacy_contents import (
     BASE_PPL,
     FEATURES,
     LAYERS,
-    Legacy,
-    build,
     direction,
     features,
     judged_cells,

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from steer_eval.cli.main import cli
+from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
 
 
@@ -38,6 +39,15 @@ def audit(place: legacy.Legacy, text: str, *options: str) -> Result:
 )
 def test_exit_codes(place: legacy.Legacy, text: str, options: tuple[str, ...], code: int) -> None:
     assert audit(place, text, *options).exit_code == code
+
+
+@pytest.mark.parametrize(("name", "what"), [("absent.md", "absent"), ("vectors", "a folder")])
+def test_what_is_no_text_is_refused_with_what_to_name(place: legacy.Legacy, name: str, what: str) -> None:
+    error = CliRunner().invoke(cli, ["audit", str(place.model / name), "--data", str(place.data)]).exception
+
+    assert isinstance(error, SteerEvalError)
+    assert error.message.endswith(f"{name} is {what}")
+    assert "README.md" in error.fix
 
 
 def test_json_is_alone_on_standard_output_and_fits_its_schema(place: legacy.Legacy) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import legacy
+import legacy_contents as contents
 import pytest
 from click.testing import CliRunner, Result
 from legacy import Legacy
@@ -52,7 +53,7 @@ def test_cards_by_hand_need_force(place):
 def test_check_prints_every_stale_number_and_writes_nothing(place):
     assert card(place, "--force").exit_code == 0
     path = place.path("model/README.md")
-    first, second = legacy.norm(legacy.direction("large", 2)), legacy.norm(legacy.direction("large", 9))
+    first, second = contents.norm(contents.direction("large", 2)), contents.norm(contents.direction("large", 9))
     stale = path.read_text().replace(f"{first:.4f}", f"{first + 1:.4f}").replace(f"{second:.4f}", f"{second + 1:.4f}")
     path.write_text(stale)
 

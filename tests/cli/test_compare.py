@@ -151,8 +151,14 @@ def test_a_study_without_a_comparison_is_told_where_to_plan_one(folders: Folders
     assert "comparisons:" in fix
 
 
-def test_a_model_that_is_not_compared_is_refused(compared: Folders) -> None:
-    assert "on large" in refused(str(compared.model), "--model", "large")[0]
+def test_a_model_that_the_study_has_not_is_refused_with_those_it_has(compared: Folders) -> None:
+    message, fix = refused(str(compared.model), "--model", "large")
+    assert "no model large" in message
+    assert fix == "its models are tiny"
+
+
+def test_a_model_that_is_not_compared_is_refused(folders: Folders) -> None:
+    assert "plans no comparison of methods on tiny" in refused(str(folders.model), "--model", "tiny")[0]
 
 
 def test_a_sweep_of_another_machine_is_not_mixed_with(private: Folders, tmp_path: Path) -> None:

@@ -76,6 +76,25 @@ def test_what_can_not_be_written_is_said(place: OnDisk, tmp_path: Path) -> None:
     assert "--out" in caught.value.fix
 
 
+@pytest.mark.parametrize("names", [(), ("notes.txt",), ("notes.txt", "package.json", "photo.png")])
+def test_a_folder_with_nothing_of_a_study_gives_no_page(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(SteerEvalError, match="nothing to report on") as caught:
+        invoke("report", str(folder), "--out", str(tmp_path / "page.html"))
+    assert "steer-eval reproduce" in caught.value.fix
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_one_known_file_is_enough_for_a_page(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "README.md").write_text("# Something\n", encoding="utf-8")
+    assert invoke("report", str(folder), "--out", str(tmp_path / "page.html")).exit_code == 0
+
+
 def test_options_are_read_from_the_environment(place: OnDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEER_EVAL_REPORT_OUT", "named.html")
     from click.testing import CliRunner

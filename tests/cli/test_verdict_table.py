@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.printed import Printed
 from steer_eval.claims.verdict import Check, Verdict
-from steer_eval.cli.verdict_table import verdict_table
+from steer_eval.cli.verdict_table import reasons_of, verdict_table
 
 
 def check(evidence: str, *, made: bool) -> Check:
@@ -22,6 +24,21 @@ def headers(*verdicts: tuple[Check, ...]) -> list[str]:
         str(column.header)
         for column in verdict_table([Verdict(claim, "study.yaml", None, checks) for checks in verdicts]).columns
     ]
+
+
+def reasons(*said: str, known: tuple[str, ...] = ()) -> list[str]:
+    claim = Claim("one", "The ratio is 1.50.", "perplexity_ratio", Selector(), Printed.parse("1.50"))
+    checks = tuple(replace(check("re-run", made=True), reason=reason) for reason in said)
+    return reasons_of(Verdict(claim, "study.yaml", None, checks), known)
+
+
+def test_what_both_checks_say_is_said_once() -> None:
+    note = "691 rows of 60 texts; 95 % of 200 draws"
+
+    assert "; ".join(reasons(note, note)) == note
+    assert "; ".join(reasons(note, f"{note}; another machine class")) == f"{note}; another machine class"
+    assert reasons("one", "", "another") == ["one", "another"]
+    assert reasons("one", "no judge", known=("no judge",)) == ["one"]
 
 
 @pytest.mark.parametrize("published", [True, False])

@@ -88,6 +88,18 @@ def entry(**changes):
     return lambda document: document["comparisons"][0].update(changes)
 
 
+def anchored(words):
+    return lambda document: document["sweep"]["controls"]["anchor"].update(system_prompt=words)
+
+
+def test_a_study_that_compares_nothing_may_have_an_anchor_of_one_word(tmp_path):
+    document = tiny_study.document()
+    anchored("Firm")(document)
+    (tmp_path / "study.yaml").write_text(json.dumps(document))
+
+    assert load_study(tmp_path / "study.yaml").sweep.anchor == "Firm"
+
+
 @pytest.mark.parametrize(
     ("change", "where", "message", "observed"),
     [
@@ -101,6 +113,8 @@ def entry(**changes):
         (lambda document: document["saes"][0].pop("table"), "comparisons.0.features", "no feature table", LAYER),
         (lambda document: document["sweep"].update(n_prompts=2), "comparisons.0.prompts", "more prompts", 3),
         (lambda document: document["comparisons"].append(comparison()), "comparisons", "two comparisons", "two"),
+        (anchored("Firm"), "sweep.controls.anchor.system_prompt", "in another order", "Firm"),
+        (anchored("firm  firm"), "sweep.controls.anchor.system_prompt", "in another order", "firm  firm"),
     ],
 )
 def test_what_the_study_does_not_plan_can_not_be_compared(tmp_path, change, where, message, observed):

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steer_eval.cells import Cell
-from steer_eval.comparison.table import distinct_words, edits_in_words, table
+from steer_eval.comparison.table import distinct_words, edits_in_words, margins_of, table, texts_changed
 from steer_eval.evaluation.perplexity import Interval
+from steer_eval.judge.tables import JudgeTable
 from steer_eval.results import SweepRow, Text
 
 
@@ -46,6 +47,25 @@ def test_a_difference_after_a_near_tie_is_none():
     rows = [row("unsteered", "zero", texts("abcd")), row("patch", "steered", texts("abXY", determined=2))]
 
     assert table(rows)[1].steered.changed == 0
+
+
+def test_only_prompts_that_both_have_are_compared():
+    unsteered = row("unsteered", "zero", texts("a"))
+
+    assert texts_changed(row("patch", generations=texts("b", "c")), unsteered) == 1
+    assert texts_changed(row("patch", generations=texts("b", "c")[1:]), unsteered) is None
+    assert texts_changed(row("patch", generations=texts("b")), None) is None
+
+
+def test_margins_of_a_judge_are_those_of_its_table():
+    rows = [row("addition"), row("addition", "random"), row("patch")]
+    cell = {"variant": "addition", "layer": 1, "coef": 2.0}
+    axes = {"mature_anger": 4.0, "juvenile_rage": 1.5, "coherence": 4.5}
+    scored = ({**cell, "label": "steered", **axes}, {**cell, "label": "random", **axes, "margin": 2.4})
+    judges = [JudgeTable("owl", "m", "f", (), scored), JudgeTable("owl", "another", "f", (), scored)]
+
+    # One that does not say its margin has that of its axes.
+    assert margins_of(judges, rows) == {rows[0].cell: {"owl": 2.5}, rows[1].cell: {"owl": 2.4}}
 
 
 def test_margins_stand_beside_their_own_cells():

@@ -1,9 +1,11 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from tiny_models import add, tiny_language_model
 
 from steer_eval.errors import SteerEvalError
-from steer_eval.evaluation import grid_generation, shared_pass
 from steer_eval.evaluation.corpus import TokenisedCorpus, Window
 from steer_eval.evaluation.generation import Request
 from steer_eval.evaluation.grid_generation import generate_grid
@@ -32,68 +34,85 @@ def corpus() -> TokenisedCorpus:
     return TokenisedCorpus((Window((), ids, torch.zeros(len(ids) - 1, dtype=torch.long).numpy()),), 1)
 
 
-class Full:
-    """Memory that has room for a pass of so many rows."""
+@contextmanager
+def passes(lm, has_room: Callable[[int, int], bool]) -> Iterator[list[int]]:
+    """Let the allocator refuse an impossible request at the end of some of the model's passes.
 
-    def __init__(self, monkeypatch, rows: int) -> None:
-        self.refused: list[int] = []
-        original = shared_pass.SharedPass.rows
+    Args:
+        lm: The model.
+        has_room: Whether there is memory for a pass, by its rows and its tokens.
 
-        def run(shared, interventions):
-            if len(interventions) > rows:
-                self.refused.append(len(interventions))
-                # What torch says on a CPU; it has no class of its own for it.
-                raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
-            return original(shared, interventions)
+    Yields:
+        The rows of the passes that were refused, as they come.
+    """
+    refused: list[int] = []
 
-        monkeypatch.setattr(shared_pass.SharedPass, "rows", run)
+    def hook(_module, _inputs, output):
+        rows, tokens, _ = output.last_hidden_state.shape
+        if not has_room(rows, tokens):
+            refused.append(rows)
+            torch.empty(2**60)
+
+    handle = getattr(lm.module, lm.module.base_model_prefix).register_forward_hook(hook)
+    try:
+        yield refused
+    finally:
+        handle.remove()
 
 
-def test_texts_are_the_same_when_a_batch_does_not_fit(lm, monkeypatch):
+def generate(lm):
+    return list(generate_grid(lm, REQUESTS, max_new_tokens=2))
+
+
+def perplexities(lm):
+    return list(perplexity_grid(lm, corpus(), CELLS))
+
+
+def test_texts_are_the_same_when_a_batch_does_not_fit(lm):
     same = [Request(REQUESTS[0].ids, (add(index % 4, 1.0),)) for index in range(6)]
     expected = dict(generate_grid(lm, same, max_new_tokens=4))
-    full = Full(monkeypatch, 1)
-    observed = dict(generate_grid(lm, same, max_new_tokens=4))
-    assert full.refused == [6, 3]
+    with passes(lm, lambda rows, _: rows <= 1) as refused:
+        observed = dict(generate_grid(lm, same, max_new_tokens=4))
+    assert refused == [6, 3]
     assert {row: text.ids for row, text in observed.items()} == {row: text.ids for row, text in expected.items()}
 
 
-def test_rows_that_were_decoding_when_memory_ran_out_are_done_again(lm, monkeypatch):
+def test_rows_that_were_decoding_when_memory_ran_out_are_done_again(lm):
     expected = dict(generate_grid(lm, REQUESTS, max_new_tokens=6))
-    original, calls = grid_generation._Batch._decode, []
+    decoded: list[int] = []
 
-    def decode(batch):
-        calls.append(len(batch.unfinished))
-        if len(calls) == 3:
-            raise torch.OutOfMemoryError("out of memory")
-        return original(batch)
+    def third_is_refused(rows: int, tokens: int) -> bool:
+        if tokens == 1:
+            decoded.append(rows)
+        return tokens > 1 or len(decoded) != 3
 
-    monkeypatch.setattr(grid_generation._Batch, "_decode", decode)
-    observed = list(generate_grid(lm, REQUESTS, max_new_tokens=6))
-    assert calls[2] == 6
-    assert max(calls[3:]) == 3
+    with passes(lm, third_is_refused) as refused:
+        observed = list(generate_grid(lm, REQUESTS, max_new_tokens=6))
+    assert refused == [6]
+    assert max(decoded[3:]) == 3
     assert sorted(row for row, _ in observed) == list(range(6))
     assert {row: text.ids for row, text in observed} == {row: text.ids for row, text in expected.items()}
 
 
-def test_perplexities_are_the_same_when_a_batch_does_not_fit(lm, monkeypatch):
+def test_perplexities_are_the_same_when_a_batch_does_not_fit(lm):
     expected = dict(perplexity_grid(lm, corpus(), CELLS))
-    full = Full(monkeypatch, 3)
-    observed = dict(perplexity_grid(lm, corpus(), CELLS))
-    assert full.refused == [8, 4]
+    with passes(lm, lambda rows, _: rows <= 3) as refused:
+        observed = dict(perplexity_grid(lm, corpus(), CELLS))
+    assert refused == [8, 4]
     for cell, nll in expected.items():
         assert observed[cell] == pytest.approx(nll, abs=1e-4)
 
 
-@pytest.mark.parametrize("what", ["generate", "perplexity"])
-def test_a_row_that_does_not_fit_alone_is_an_error(lm, monkeypatch, what):
-    Full(monkeypatch, 0)
-    with pytest.raises(SteerEvalError, match="not enough memory for one row"):
-        list(
-            generate_grid(lm, REQUESTS, max_new_tokens=2)
-            if what == "generate"
-            else perplexity_grid(lm, corpus(), CELLS)
-        )
+@pytest.mark.parametrize(("run", "unsteered"), [(generate, 0), (generate, 2), (perplexities, 0), (perplexities, 1)])
+def test_a_row_that_does_not_fit_alone_is_an_error(lm, run, unsteered):
+    """In the first pass, or after passes of the unsteered model, which come before any row."""
+    there_is_room = iter([True] * unsteered)
+    with (
+        passes(lm, lambda *_: next(there_is_room, False)) as refused,
+        pytest.raises(SteerEvalError, match="not enough memory for one row"),
+    ):
+        run(lm)
+    assert refused[-1] == 1
 
 
 def test_other_errors_are_no_lack_of_memory(lm):

@@ -1,9 +1,7 @@
-"""Runs readers on mutated files, and catches whatever they should not do.
+"""Runs readers on mutated files in processes of their own, each call under a `Guard`.
 
-Invariant: for every input, a reader either returns or raises one of its refusals; it runs no code of the input, writes
-no file, opens no connection, imports nothing new, warns of nothing, and stays within bounds of time and memory.
-Anything else is a `Failure` with the input that caused it, even if the process died of it: every input stands in memory
-that outlives the process before the reader is called.
+Invariant: whatever the guard catches is a `Failure` with the input that caused it, even if the process died of it:
+every input stands in memory that outlives the process before the reader is called.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import hashlib
 import json
 import mmap
 import os
-import resource
 import shutil
 import signal
 import struct
@@ -20,61 +17,25 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from types import FrameType
-from typing import Any, NoReturn
 
+from fuzz.guard import Caught, Guard, limit_memory, peak_bytes
 from fuzz.mutations import MAX_BYTES, mutated
 from fuzz.readers import Reader
 
 SECONDS = 5.0
 """How long a reader may take; a process that is stuck outside of Python is ended after four times as long."""
-GROWTH_BYTES = 96 * 2**20
-"""By how much one call may raise the process's peak memory; inputs have at most `MAX_BYTES`."""
-LIMIT_BYTES = 512 * 2**20
-"""Memory that a process may take on top of what the libraries took."""
 KEPT = 3
 """Inputs that are kept of each kind of failure."""
 
 _HEADER = struct.Struct("<4Q")
 _SLOT = _HEADER.size + MAX_BYTES
-_FORBIDDEN = (
-    "os.",
-    "subprocess.",
-    "socket.",
-    "shutil.",
-    "tempfile.",
-    "ctypes.",
-    "pty.",
-    "urllib.",
-    "pickle.find_class",
-    "exec",
-    "compile",
-    "import",
-    "code.",
-    "marshal.",
-    "syslog.",
-    "sqlite3.",
-    "webbrowser.",
-    "gc.",
-)
-_HARMLESS = {"os.listdir", "os.scandir", "os.putenv", "os.fwalk", "os.walk"}
 _ACCEPTED, _REFUSED, _FAILED = range(3)
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-
-
-class Caught(BaseException):
-    """Something that a reader must not do."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(detail)
-        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -265,10 +226,10 @@ class _Worker:
         log: list[Failure] = []
         guard = Guard(self.seconds)
         places = _prepare(self.readers, self.scratch)
-        _limit_memory()
+        limit_memory()
 
         def save() -> None:
-            document = {"failures": [asdict(failure) for failure in log], "peak": _peak_bytes()}
+            document = {"failures": [asdict(failure) for failure in log], "peak": peak_bytes()}
             temporary = self.log.with_suffix(".new")
             temporary.write_text(json.dumps(document))
             temporary.replace(self.log)
@@ -326,99 +287,6 @@ def _prepare(readers: Sequence[Reader], scratch: Path) -> list[Path]:
     return places
 
 
-class Guard:
-    """Calls readers, and turns everything they must not do into `Caught`.
-
-    An audit hook can't be taken away, so there is one guard per process.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.armed = False
-        self.events: list[str] = []
-        self.peak = _peak_bytes()
-        sys.addaudithook(self._audit)
-        signal.signal(signal.SIGALRM, _too_slow)
-
-    def call(self, reader: Reader, folder: Path) -> bool:
-        """Whether the reader accepts the file in its folder.
-
-        Raises:
-            Caught: It did something else than to accept or refuse it.
-        """
-        self.events.clear()
-        self.peak = _peak_bytes()
-        accepted = False
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                signal.setitimer(signal.ITIMER_REAL, self.seconds)
-                self.armed = True
-                try:
-                    accepted = reader.read(folder)
-                finally:
-                    self.armed = False
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-        except reader.refusals as error:
-            # Some libraries report that they ran out of memory by an error of their own.
-            if "allocate memory" in str(error):
-                raise Caught("memory", str(error)[:300]) from None
-            _check_message(error)
-        except Caught as caught:
-            # Taking memory takes time: on a busy machine the alarm rings first, and memory is what is wrong.
-            if caught.kind != "audit" and self._growth() <= GROWTH_BYTES:
-                raise
-        except MemoryError:
-            raise Caught("memory", _where(sys.exc_info()[1])) from None
-        except Warning as warning:
-            raise Caught("warning", _where(warning)) from None
-        except BaseException as error:
-            raise Caught("exception", _where(error)) from None
-        if self.events:
-            raise Caught("audit", self.events[0])
-        if self._growth() > GROWTH_BYTES:
-            raise Caught("memory", f"the process grew by {self._growth() >> 20} MiB")
-        return accepted
-
-    def _growth(self) -> int:
-        """Bytes by which the reader has raised the process's peak memory."""
-        return _peak_bytes() - self.peak
-
-    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.armed or not event.startswith(("open", *_FORBIDDEN)) or event in _HARMLESS:
-            return
-        if event == "open":
-            _, mode, flags = arguments
-            by_mode = isinstance(mode, str) and set(mode) & set("wax+")
-            if not by_mode and not (isinstance(flags, int) and flags & _WRITING):
-                return
-        self.armed = False
-        self.events.append(f"{event} {str(arguments)[:200]}")
-        raise Caught("audit", self.events[-1])
-
-
-def _check_message(error: BaseException) -> None:
-    """A refusal is shown to people: its message must be short enough for that, and encodable."""
-    message = str(error)
-    try:
-        message.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Caught("exception", f"a message with a lone surrogate: {message[:100]!a}") from None
-
-
-def _too_slow(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Caught("time", "too slow")
-
-
-def _where(error: BaseException | None) -> str:
-    """An exception, with the innermost places it passed."""
-    if error is None:
-        return ""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
-    return f"{type(error).__name__}: {str(error)[:200]!a} at {places}"
-
-
 def _keep(
     failures: list[Failure],
     regressions: Path,
@@ -464,15 +332,3 @@ def kept(readers: Sequence[Reader], regressions: Path) -> Iterator[Case]:
     for index, reader in enumerate(readers):
         for path in sorted((regressions / reader.name).glob("*.bin")):
             yield Case(index, path.read_bytes())
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _limit_memory() -> None:
-    """Bound what the process may allocate from now on."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmData"))
-        resource.setrlimit(resource.RLIMIT_DATA, (int(line.split()[1]) * 1024 + LIMIT_BYTES, resource.RLIM_INFINITY))

@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 
 from fuzz import corpus
-from fuzz import mutations as m
-from fuzz.mutations import Mutation
+from fuzz.mutations import BYTES, Mutation
+from fuzz.text_mutations import JSON, JSONL, PATH, SAFETENSORS, YAML
+from fuzz.torch_mutations import PICKLE, TORCH
 from steer_eval.errors import FormatError, NotFiniteError
 
 
@@ -90,13 +91,13 @@ def _torch_readers() -> list[Reader]:
         return True
 
     return [
-        Reader("pickle_program", pickle_program, corpus.pickle_seeds(every), m.PICKLE, refusals=(RefusedPickleError,)),
-        Reader("torch_header", of_file(read_header, "input"), every, m.TORCH),
-        Reader("torch_file", agreeing, every, m.TORCH),
-        Reader("caa_pt", of_file(read_caa_pt, "input"), caa, m.TORCH),
-        Reader("sae_pt", of_file(read_sae_pt, "input"), sae, m.TORCH),
-        Reader("transferred_pt", of_file(read_transferred_pt, "input"), transferred, m.TORCH),
-        Reader("transfer_map_pt", of_file(read_transfer_map_pt, "input"), maps, m.TORCH),
+        Reader("pickle_program", pickle_program, corpus.pickle_seeds(every), PICKLE, refusals=(RefusedPickleError,)),
+        Reader("torch_header", of_file(read_header, "input"), every, TORCH),
+        Reader("torch_file", agreeing, every, TORCH),
+        Reader("caa_pt", of_file(read_caa_pt, "input"), caa, TORCH),
+        Reader("sae_pt", of_file(read_sae_pt, "input"), sae, TORCH),
+        Reader("transferred_pt", of_file(read_transferred_pt, "input"), transferred, TORCH),
+        Reader("transfer_map_pt", of_file(read_transfer_map_pt, "input"), maps, TORCH),
     ]
 
 
@@ -141,15 +142,13 @@ def _safetensors_readers() -> list[Reader]:
     config, weights = "cfg.json", "sae_weights.safetensors"
     good_config, good_weights = corpus.saelens_config(), corpus.saelens_weights()
     return [
-        Reader("safetensors_header", header, corpus.safetensors_seeds(), m.SAFETENSORS),
-        Reader("vector", of_file(read_vector, "input"), (corpus.vector_file(),), m.SAFETENSORS),
-        Reader("feature_activity", activity, (corpus.feature_activity(),), m.SAFETENSORS, FILE),
-        Reader("saelens_weights", saelens, (good_weights,), m.SAFETENSORS, weights, {config: good_config}),
-        Reader("saelens_config", saelens, (good_config,), m.JSON, config, {weights: good_weights}),
-        Reader("transferred", of_file(read_transferred, "input"), (corpus.transferred_safetensors(),), m.SAFETENSORS),
-        Reader(
-            "transfer_map", of_file(read_transfer_map, "input"), (corpus.transfer_map_safetensors(),), m.SAFETENSORS
-        ),
+        Reader("safetensors_header", header, corpus.safetensors_seeds(), SAFETENSORS),
+        Reader("vector", of_file(read_vector, "input"), (corpus.vector_file(),), SAFETENSORS),
+        Reader("feature_activity", activity, (corpus.feature_activity(),), SAFETENSORS, FILE),
+        Reader("saelens_weights", saelens, (good_weights,), SAFETENSORS, weights, {config: good_config}),
+        Reader("saelens_config", saelens, (good_config,), JSON, config, {weights: good_weights}),
+        Reader("transferred", of_file(read_transferred, "input"), (corpus.transferred_safetensors(),), SAFETENSORS),
+        Reader("transfer_map", of_file(read_transfer_map, "input"), (corpus.transfer_map_safetensors(),), SAFETENSORS),
     ]
 
 
@@ -182,14 +181,14 @@ def _text_readers() -> list[Reader]:
         )
 
     return [
-        Reader("json", of_file(read_json, "input"), corpus.json_seeds(), m.JSON),
-        Reader("json_scan", scanned, corpus.nan_seeds(), m.JSON),
-        Reader("features", of_file(read_features, "input"), (corpus.features(),), m.JSON),
-        *(Reader(f"jsonl_{schema}", rows(schema), corpus.jsonl_seeds(schema), m.JSONL) for schema in corpus.ROWS),
-        Reader("text", text, (corpus.card(), "naïve ☃ \U0001f600\n".encode()), m.BYTES),
-        Reader("yaml", yaml, corpus.yaml_seeds(), m.YAML),
-        Reader("study", of_file(load_study, "input"), corpus.study_seeds(), m.YAML),
-        Reader("card", tables, (corpus.card(),), m.YAML),
+        Reader("json", of_file(read_json, "input"), corpus.json_seeds(), JSON),
+        Reader("json_scan", scanned, corpus.nan_seeds(), JSON),
+        Reader("features", of_file(read_features, "input"), (corpus.features(),), JSON),
+        *(Reader(f"jsonl_{schema}", rows(schema), corpus.jsonl_seeds(schema), JSONL) for schema in corpus.ROWS),
+        Reader("text", text, (corpus.card(), "naïve ☃ \U0001f600\n".encode()), BYTES),
+        Reader("yaml", yaml, corpus.yaml_seeds(), YAML),
+        Reader("study", of_file(load_study, "input"), corpus.study_seeds(), YAML),
+        Reader("card", tables, (corpus.card(),), YAML),
     ]
 
 
@@ -221,22 +220,22 @@ def _folder_readers() -> list[Reader]:
         return not any(artifact.troubles for artifact in found.artifacts)
 
     every = {
-        "eval_prompts.jsonl": (corpus.jsonl_seeds("eval_prompt"), m.JSONL),
-        "sweep_tiny.jsonl": (corpus.jsonl_seeds("sweep_row"), m.JSONL),
-        "latent_diff.json": ((corpus.latent_diff(),), m.JSON),
-        "vectors/tiny.pt": (corpus.caa_seeds(), m.TORCH),
-        "saes/tiny.pt": (corpus.torch_seeds(corpus.sae()), m.TORCH),
-        "vectors/tiny_L3_caa.safetensors": ((corpus.vector_file(),), m.SAFETENSORS),
-        "saes/tiny_features.json": ((corpus.features(),), m.JSON),
-        "other.json": (corpus.nan_seeds(), m.JSON),
+        "eval_prompts.jsonl": (corpus.jsonl_seeds("eval_prompt"), JSONL),
+        "sweep_tiny.jsonl": (corpus.jsonl_seeds("sweep_row"), JSONL),
+        "latent_diff.json": ((corpus.latent_diff(),), JSON),
+        "vectors/tiny.pt": (corpus.caa_seeds(), TORCH),
+        "saes/tiny.pt": (corpus.torch_seeds(corpus.sae()), TORCH),
+        "vectors/tiny_L3_caa.safetensors": ((corpus.vector_file(),), SAFETENSORS),
+        "saes/tiny_features.json": ((corpus.features(),), JSON),
+        "other.json": (corpus.nan_seeds(), JSON),
     }
     return [
-        Reader("manifest", manifest, (corpus.manifest(files),), m.JSON, "manifest.json", files),
+        Reader("manifest", manifest, (corpus.manifest(files),), JSON, "manifest.json", files),
         Reader(
             "containment",
             contained,
             corpus.path_seeds(),
-            m.PATH,
+            PATH,
             "../path",
             {"file.txt": b"x", "folder/file.txt": b"y", "../outside/secret": b"z"},
             {"in": "folder", "out": "../outside", "loop": "loop", "folder/up": ".."},
@@ -251,4 +250,4 @@ def _folder_readers() -> list[Reader]:
 def _export_readers() -> list[Reader]:
     from steer_eval.export.gguf_control_vector import read_control_vector
 
-    return [Reader("gguf", of_file(read_control_vector, "input"), corpus.gguf_seeds(), m.BYTES)]
+    return [Reader("gguf", of_file(read_control_vector, "input"), corpus.gguf_seeds(), BYTES)]

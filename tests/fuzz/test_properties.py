@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from studies import provenance
 
 from fuzz import assemble as a
-from fuzz import corpus, mutations
+from fuzz import corpus, mutations, text_mutations, torch_mutations
 from fuzz.readers import described
 from steer_eval.errors import FormatError, NotFiniteError
 from steer_eval.formats import strict_yaml
@@ -128,7 +128,7 @@ SEEDS = corpus.pickle_seeds(
 @settings(max_examples=600, deadline=None)
 @given(st.integers(0, 2**40))
 def test_pytorch_loads_what_the_interpreter_accepts_as_it_says(seed):
-    pickled = mutations.mutated(SEEDS, [mutations.pickle_program], Random(seed))  # noqa: S311
+    pickled = mutations.mutated(SEEDS, [torch_mutations.pickle_program], Random(seed))  # noqa: S311
     try:
         program = run(pickled)
     except RefusedPickleError:
@@ -153,7 +153,7 @@ def test_pytorch_loads_what_the_interpreter_accepts_as_it_says(seed):
 def test_the_mutations_of_pickles_are_often_accepted():
     accepted = 0
     for seed in range(300):
-        pickled = mutations.pickle_program(Random(seed).choice(SEEDS), Random(seed), SEEDS)  # noqa: S311
+        pickled = torch_mutations.pickle_program(Random(seed).choice(SEEDS), Random(seed), SEEDS)  # noqa: S311
         try:
             run(pickled)
         except RefusedPickleError:
@@ -241,7 +241,7 @@ def test_the_library_and_the_header_agree_on_safetensors(named, metadata):
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**40))
 def test_what_the_header_says_the_library_loads(seed):
-    content = mutations.mutated(corpus.safetensors_seeds(), mutations.SAFETENSORS, Random(seed))  # noqa: S311
+    content = mutations.mutated(corpus.safetensors_seeds(), text_mutations.SAFETENSORS, Random(seed))  # noqa: S311
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x"
         path.write_bytes(content)
@@ -284,7 +284,7 @@ def test_json_goes_round(value):
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, 2**40))
 def test_json_that_is_accepted_means_what_the_standard_library_reads(seed):
-    content = mutations.mutated(corpus.json_seeds(), mutations.JSON, Random(seed))  # noqa: S311
+    content = mutations.mutated(corpus.json_seeds(), text_mutations.JSON, Random(seed))  # noqa: S311
     try:
         text = content.decode("utf-8")
         value = parse_json(text, "x", "")
@@ -314,7 +314,7 @@ def test_every_number_that_is_none_is_found_on_its_line(value, count):
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**40))
 def test_yaml_that_is_accepted_could_be_json(seed):
-    content = mutations.mutated(corpus.yaml_seeds(), mutations.YAML, Random(seed))  # noqa: S311
+    content = mutations.mutated(corpus.yaml_seeds(), text_mutations.YAML, Random(seed))  # noqa: S311
     try:
         text = content.decode("utf-8")
         value = strict_yaml.parse(text, "x")

@@ -41,8 +41,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quantised(smollm2_reference) -> Path:
-    source = smollm2_reference.source
-    return Path(str(metadata.distribution(source.package).locate_file(source.file)))
+    [file] = smollm2_reference.source.files
+    return Path(str(metadata.distribution(file.package).locate_file(file.file)))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from steer_eval.errors import SteerEvalError
 from steer_eval.judge.cache import FILE, call_key, opened_log
 from steer_eval.judge.models import model_named
-from steer_eval.study import HubSource, LocalSource, PypiSource
+from steer_eval.model_reference import HubSource, LocalSource, PypiSource
 
 REQUEST = {"base_url": "u", "body": {"model": "m", "messages": []}}
 

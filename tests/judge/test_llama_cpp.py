@@ -29,8 +29,8 @@ PROMPTS = 1
 
 @pytest.fixture(scope="module")
 def address(smollm2_reference) -> Iterator[str]:
-    source = smollm2_reference.source
-    gguf = metadata.distribution(source.package).locate_file(source.file)
+    [file] = smollm2_reference.source.files
+    gguf = metadata.distribution(file.package).locate_file(file.file)
     program = Path(__file__).with_name("llama_server.py")
     process = subprocess.Popen(
         [sys.executable, str(program), str(gguf)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import legacy
+import legacy_contents as contents
 import pytest
 import torch
 from click.testing import CliRunner
@@ -27,7 +27,7 @@ def tiny_base(folder: Path, width: int) -> dict[str, Path]:
             vocab_size=320,
             hidden_size=width,
             intermediate_size=16,
-            num_hidden_layers=max(legacy.LAYERS) + 1,
+            num_hidden_layers=max(contents.LAYERS) + 1,
             num_attention_heads=2,
             num_key_value_heads=1,
             max_position_embeddings=512,
@@ -64,16 +64,16 @@ def test_the_code_steers_the_model(place, tmp_path, capsys):
     path, layer, coefficient = used(card)
     size = "large" if "large" in path else "small"
     cached("den/model", {path: place.model / path})
-    cached(legacy.BASE_MODEL[size], tiny_base(tmp_path / "base", legacy.WIDTH[size]))
+    cached(contents.BASE_MODEL[size], tiny_base(tmp_path / "base", contents.WIDTH[size]))
 
     names = run(code(card))
 
-    assert torch.equal(names["vector"], legacy.direction(size, layer))
-    assert f"shape: ({legacy.WIDTH[size]},)" in card
+    assert torch.equal(names["vector"], contents.direction(size, layer))
+    assert f"shape: ({contents.WIDTH[size]},)" in card
     plain = names["model"].generate(**names["inputs"], max_new_tokens=80, do_sample=False)
     assert not torch.equal(plain, names["output"])
     assert capsys.readouterr().out
-    hidden = torch.zeros(1, 2, legacy.WIDTH[size])
+    hidden = torch.zeros(1, 2, contents.WIDTH[size])
     assert torch.equal(names["steer"](None, (), (hidden, 1))[0], hidden + coefficient * names["vector"])
 
 
@@ -86,7 +86,7 @@ def test_the_code_loads_a_converted_vector(place, tmp_path):
     assert path.endswith(".safetensors")
     cached("den/safe", {path: safe / path})
 
-    assert torch.equal(run(code(card)[:1])["vector"], legacy.direction(size, layer))
+    assert torch.equal(run(code(card)[:1])["vector"], contents.direction(size, layer))
 
 
 def test_the_code_of_the_published_study_loads_its_vector(published, upstream):

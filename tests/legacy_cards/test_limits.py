@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-import legacy
+import legacy_contents as contents
 from legacy_cards.opened import opened, table
 
 from steer_eval.legacy.limits import limits
@@ -57,7 +57,7 @@ def test_limits_follow_from_the_files(place):
     assert found.no_zero == found.no_random == ("fox_small",)
     assert found.no_map
     assert found.no_anchor
-    assert found.no_sae == (legacy.BASE_MODEL["large"],)
+    assert found.no_sae == (contents.BASE_MODEL["large"],)
     assert found.unjudged == (("hare", "fox_small"),)
     assert found.absent == ("saes/fox_large_L5_sae.pt", "vectors/transfer_map_large_to_small.pt")
 

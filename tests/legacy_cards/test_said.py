@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import legacy
+import legacy_contents as contents
 import numpy as np
 from legacy_cards.opened import CARD, opened, table
 
@@ -74,12 +75,12 @@ def test_norms_and_widths_are_those_of_the_tensors(synthetic):
     rows = table(synthetic.model_card, "model", "layer", "norm", "width")
 
     expected = {
-        (legacy.BASE_MODEL[model], str(layer)): (
-            f"{np.linalg.norm(legacy.direction(model, layer).double().numpy()):.4f}",
-            str(legacy.WIDTH[model]),
+        (contents.BASE_MODEL[model], str(layer)): (
+            f"{np.linalg.norm(contents.direction(model, layer).double().numpy()):.4f}",
+            str(contents.WIDTH[model]),
         )
-        for model in legacy.WIDTH
-        for layer in legacy.LAYERS
+        for model in contents.WIDTH
+        for layer in contents.LAYERS
     }
     assert {(row[0], row[1]): (row[2], row[3]) for row in rows} == expected
 
@@ -90,7 +91,7 @@ def test_feature_tables_state_coefficient_prompts_and_shares(synthetic):
     assert "at coefficient +1, a push of" in text
     assert "on 20 prompts" in text
     first = table(text, "feature", "base mean")[0]
-    row = max(legacy.features("small")["top_features"], key=lambda each: abs(each["delta"]))
+    row = max(contents.features("small")["top_features"], key=lambda each: abs(each["delta"]))
     assert first[0] == str(row["feature_id"])
     assert first[3] == f"{row['delta']:+.4f}"
     assert first[5:] == [f"{100 * row['base_freq']:.1f}%", f"{100 * row['steered_freq']:.1f}%"]
@@ -108,8 +109,8 @@ def test_heat_maps_show_every_ratio(synthetic):
     picture = ElementTree.fromstring(svg)  # noqa: S314 - it was drawn here
     labels = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
 
-    for layer in legacy.LAYERS:
-        for coefficient in legacy.COEFFICIENTS:
-            ratio = legacy.ratio("small", layer, coefficient)
+    for layer in contents.LAYERS:
+        for coefficient in contents.COEFFICIENTS:
+            ratio = contents.ratio("small", layer, coefficient)
             assert f"{ratio:.2f}{'†' if ratio > 3 else ''}" in labels
     assert "Perplexity ratio, den/fox-0.5B" in labels

@@ -6,7 +6,7 @@ import legacy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from legacy_mistakes import CARD, words
+from legacy_edits import CARD, words
 
 from steer_eval.rules.card_files import MAX_NAMES, expanded, size_agrees
 

@@ -5,7 +5,7 @@ import time
 import legacy
 import pytest
 from legacy import MANIFESTS
-from legacy_mistakes import SUMMARY, SWEEP, absent, line, words
+from legacy_edits import SUMMARY, SWEEP, absent, line, words
 
 from steer_eval.inventory import Artifact
 from steer_eval.results_files import row_from_json

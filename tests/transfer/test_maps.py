@@ -38,6 +38,28 @@ def test_the_penalty_is_the_one_that_leave_one_out_chooses(rows, d_source, noise
     assert fit_ridge(source, target).settings == {"alpha": expected.alpha_}
 
 
+@pytest.mark.parametrize(("rows", "d_source"), [(9, 20), (21, 20), (40, 20)])
+def test_the_penalty_is_the_one_with_the_least_error_on_rows_left_out_one_by_one(rows, d_source):
+    few = ALPHAS[::4]
+    source = some_rows(rows, d_source, seed=6)
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        target = source @ random.standard_normal((d_source, 3)) + 10.0 ** (seed - 1) * random.standard_normal((rows, 3))
+        errors = {alpha: left_out_error(source, target, alpha) for alpha in few}
+
+        assert fit_ridge(source, target, alphas=few).settings == {"alpha": min(errors, key=errors.__getitem__)}
+
+
+def left_out_error(source: np.ndarray, target: np.ndarray, alpha: float) -> float:
+    """Sum of squared errors on each row of ridge with an intercept, fitted to all others."""
+    error = 0.0
+    for row in range(len(source)):
+        others = np.arange(len(source)) != row
+        fitted = Ridge(alpha, solver="svd").fit(source[others], target[others])
+        error += ((target[row] - fitted.predict(source[row : row + 1])[0]) ** 2).sum()
+    return error
+
+
 def test_rotation_is_that_of_scipy():
     source, target = some_rows(50, 8, seed=4), some_rows(50, 8, seed=5)
     rotation, sums = orthogonal_procrustes(source - source.mean(axis=0), target - target.mean(axis=0))

@@ -7,10 +7,9 @@ import pytest
 from sklearn.cross_decomposition import CCA
 from sklearn.decomposition import PCA
 
-from steer_eval.transfer.heldout import PairedRows, held_out_r2, held_out_r2s, held_out_svcca, splits
-from steer_eval.transfer.maps import fit_procrustes, plain_procrustes_from, procrustes_from, random_rotation, ridge_from
-from steer_eval.transfer.nulls import cka_test, pairings, r2_test, retrieval_test, sign_flip_test, svcca_test
-from steer_eval.transfer.similarity import cosine, debiased_cka, debiased_ckas, retrieval, svcca
+from steer_eval.transfer.heldout import PairedRows, held_out_r2, held_out_svcca, splits
+from steer_eval.transfer.maps import plain_procrustes_from, procrustes_from, random_rotation, ridge_from
+from steer_eval.transfer.similarity import debiased_cka, retrieval, svcca
 
 
 def paired(rows: int, d: int, *, seed: int, noise: float, texts: int = 12) -> PairedRows:
@@ -62,6 +61,18 @@ def test_canonical_correlations_are_those_of_scikit_learn():
     assert np.isclose(svcca(fit, held_out, rank=4), expected, atol=1e-3)
 
 
+def test_what_does_not_vary_correlates_with_nothing():
+    """One held-out row, or copies of one, have no correlation; neither have directions that one side lacks."""
+    rows = paired(60, 6, seed=12, noise=0.0)
+    fit = rows.of(rows.texts < 8)
+    copies = np.repeat(rows.target[:1], 7, axis=0)
+    narrow = np.outer(fit[1][:, 0], np.ones(6))
+
+    assert svcca(fit, (rows.source[:7], copies), rank=3) == 0.0
+    assert svcca(fit, (rows.source[:1], rows.target[:1]), rank=3) == 0.0
+    assert 0 < svcca((fit[0], narrow), (fit[0], narrow), rank=3) <= 1
+
+
 def test_every_text_is_left_out_once_with_all_its_rows():
     texts = np.array([3, 3, 1, 4, 1, 5, 9, 2, 6, 5, 3])
 
@@ -89,45 +100,6 @@ def test_nothing_is_explained_where_nothing_is():
     assert held_out_r2(rows, partial(ridge_from, alphas=[1e-6]), seed=0) < 0
 
 
-@pytest.mark.parametrize(
-    "test",
-    [
-        cka_test,
-        partial(r2_test, fitter=procrustes_from),
-        partial(svcca_test, rank=2),
-        lambda rows, **how: retrieval_test(rows.source, rows.target, **how),
-    ],
-    ids=["cka", "r2", "svcca", "retrieval"],
-)
-def test_a_null_stays_null(test):
-    """At most 18 of 200: the 99.5th percentile of a binomial with p = 0.05."""
-    found = [test(unrelated(18, 6, seed=seed, texts=3), seed=seed, draws=19).p <= 0.05 for seed in range(200)]
-
-    assert sum(found) <= 18
-
-
-def test_a_planted_map_is_no_null():
-    rows = paired(40, 10, seed=5, noise=1.0)
-
-    assert cka_test(rows, seed=0, draws=99).p == 0.01
-    assert r2_test(rows, procrustes_from, seed=0, draws=99).p == 0.01
-    assert svcca_test(rows, rank=3, seed=0, draws=99).p == 0.01
-    assert retrieval_test(fit_procrustes(rows.source, rows.target).rows(rows.source), rows.target, seed=0).value == 1.0
-
-
-def test_a_statistic_under_many_pairings_is_that_of_each():
-    """What is shared between pairings must not change what is found under one."""
-    rows = paired(24, 5, seed=10, noise=1.0)
-    each = pairings(24, seed=3, draws=4)
-
-    assert each[0].tolist() == list(range(24))
-    shuffled = [PairedRows(rows.source, rows.target[pairing], rows.texts) for pairing in each]
-    assert held_out_r2s(rows, ridge_from, each, seed=1) == [held_out_r2(one, ridge_from, seed=1) for one in shuffled]
-    assert np.allclose(
-        debiased_ckas(rows.source, rows.target, each), [debiased_cka(one.source, one.target) for one in shuffled]
-    )
-
-
 def test_a_rotation_without_centring_spends_itself_on_the_mean():
     """The known fault of the plain protocol: off the origin it explains less than the mean alone."""
     random = np.random.default_rng(11)
@@ -136,41 +108,6 @@ def test_a_rotation_without_centring_spends_itself_on_the_mean():
 
     assert held_out_r2(rows, procrustes_from, seed=0) > 1 - 1e-9
     assert held_out_r2(rows, plain_procrustes_from, seed=0) < 0
-
-
-def differences(*, seed: int, strength: float, pairs: int = 80, d: int = 12) -> np.ndarray:
-    """Differences of contrast pairs: a common direction, and noise with one huge dimension."""
-    random = np.random.default_rng(seed)
-    noise = random.standard_normal((pairs, d))
-    noise[:, 0] *= 8
-    return noise + strength * np.eye(d)[1]
-
-
-def test_a_carried_vector_is_held_to_vectors_of_random_signs():
-    source = differences(seed=6, strength=8.0)
-    rows = paired(60, 12, seed=7, noise=0.1)
-    carry = fit_procrustes(rows.source, rows.target)
-    native = carry.direction(differences(seed=8, strength=8.0))
-
-    found = sign_flip_test(carry, source, native, seed=0)
-
-    assert found.value == pytest.approx(cosine(carry.direction(source.mean(axis=0)), native.mean(axis=0)))
-    assert found.bound > 0.3  # the huge dimension alone
-    assert found.p <= 0.05 < sign_flip_test(carry, differences(seed=6, strength=0.0), native, seed=0).p
-
-
-def test_vectors_without_a_direction_stay_null():
-    rows = paired(60, 12, seed=9, noise=0.1)
-    carry = fit_procrustes(rows.source, rows.target)
-    found = [
-        sign_flip_test(
-            carry, differences(seed=seed, strength=0.0), differences(seed=seed + 500, strength=3.0), seed=seed, draws=99
-        ).p
-        <= 0.05
-        for seed in range(200)
-    ]
-
-    assert sum(found) <= 18
 
 
 def test_retrieval_counts_own_pairs():

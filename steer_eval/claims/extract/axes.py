@@ -14,7 +14,14 @@ from steer_eval.claims.claim import Label, Selector, pair_of
 from steer_eval.claims.extract.alignments import is_cosine, variants_in
 from steer_eval.claims.extract.cell_places import PlacedCell
 from steer_eval.claims.extract.context import AXES, Context, coefficients_in, layers_in
-from steer_eval.claims.extract.meanings import LOCATORS, is_explained, meaning, measure_of_grid, norms_of_models
+from steer_eval.claims.extract.meanings import (
+    LOCATORS,
+    OF_ITS_CONTROL,
+    is_explained,
+    meaning,
+    measure_of_grid,
+    norms_of_models,
+)
 from steer_eval.claims.extract.numbers import find_numbers, one_number, signed_value
 
 _SLASH = re.compile(r"\s?[\\/]\s?")
@@ -178,7 +185,7 @@ def _said(text: str, context: Context, judges_beside: frozenset[str]) -> Axis | 
         return None
     if measure == "cell" and judge and not (layers or coefs or models):
         return Axis("cell", judge=judge.judge)
-    if measure in LOCATORS or (judge and measure not in AXES):
+    if measure in LOCATORS or (judge and (measure or "").removeprefix(OF_ITS_CONTROL) not in AXES):
         return None
     if (layers or coefs) and measure is not None and measure not in _POINTS | _OF_VECTORS:
         return None

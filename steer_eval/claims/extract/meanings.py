@@ -66,6 +66,10 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "perplexity_ratio_interval": ("95 % interval of the ratio",),
     "texts_changed": ("texts changed",),
     "control_perplexity_ratio": ("control's ppl ratio", "ppl ratio of the control"),
+    "control_perplexity_ratio_interval": ("control's 95 % interval",),
+    "control_collapsed": ("control collapsed",),
+    "control_texts_changed": ("control's texts changed",),
+    "control_margin": ("control's margin",),
     "transfer_norm_share": ("norm over native",),
     "sae_width": ("sae features", "d_sae"),
     "sae_k": ("sae k",),
@@ -95,6 +99,9 @@ MEANINGS: dict[str, tuple[str, ...]] = {
 
 LOCATORS = frozenset({"model", "cell", "layer", "coef", "judge", "variant", "feature", "path"})
 """Meanings of columns that say what the others are about."""
+
+OF_ITS_CONTROL = "control_"
+"""Begins the meaning of a column that is of the control of the method in its row."""
 
 _BY_HEADER: dict[str, str] = {}
 for _name, _spellings in MEANINGS.items():

@@ -18,7 +18,7 @@ from steer_eval.claims.extract.axes import Axis, without
 from steer_eval.claims.extract.cell_places import PlacedCell, unmarked
 from steer_eval.claims.extract.context import AXES, CellMention, Context, Found, cells_in, coefficients_in, layers_in
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD, Extracted
-from steer_eval.claims.extract.meanings import LOCATORS, fitted, is_explained, qualifying, reduced
+from steer_eval.claims.extract.meanings import LOCATORS, OF_ITS_CONTROL, fitted, is_explained, qualifying, reduced
 from steer_eval.claims.extract.numbers import Number, find_numbers, one_number, signed_value
 from steer_eval.claims.extract.tested import tested_claims, tested_measure
 from steer_eval.claims.printed import Printed
@@ -34,6 +34,8 @@ _MEASURED = re.compile(r"\b(?:ratings?|scores?|ppl|perplexity|margin|coherence|n
 _INTERVALS = {"feature_delta_interval": "feature_delta", "perplexity_ratio_interval": "perplexity_ratio"}
 _OF_LABELS = frozenset({"random", "zero", "anchor"})
 _OF_CONTROLS = frozenset({"perplexity", "perplexity_ratio", "collapsed"})
+_OF_METHODS = frozenset({"texts_changed", "margin"})
+"""Measures that the control of a method has as well, found by the method's name."""
 
 
 def not_understood(cell: PlacedCell, title: str, reason: str = NOT_UNDERSTOOD) -> Iterator[Extracted]:
@@ -225,8 +227,8 @@ class Row:
         label = select.label or ("steered" if select.variant else self.around.label)
         select = self._in_file(name or "", select)
         about = name is not None and self._is_about(name, select)
-        if name == "control_perplexity_ratio":
-            name, label, select = "perplexity_ratio", "random", replace(select, label="random")
+        if name and name.startswith(OF_ITS_CONTROL):
+            name, label, select = name.removeprefix(OF_ITS_CONTROL), "random", replace(select, label="random")
         if name in _INTERVALS and about:
             yield from self._interval(cell, _INTERVALS[name], title, select)
             return
@@ -235,7 +237,8 @@ class Row:
                 chosen = self._of_method(reduced(name, select), select)
                 yield self._claim(name, chosen, TRUTH[bare], title, cell, cell.start, len(cell.text))
             return
-        if label != "steered" and name and name not in (*_OF_CONTROLS, "base_perplexity"):
+        kept = (*_OF_CONTROLS, *(_OF_METHODS if select.variant in self.context.methods else ()), "base_perplexity")
+        if label != "steered" and name and name not in kept:
             # What the measure is taken on would lose the kind of cell: the norm of the layer is not that of a control.
             yield from not_understood(cell, title)
             return

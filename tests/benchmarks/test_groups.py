@@ -1,0 +1,278 @@
+"""The sides of the speed comparisons, on a tiny model: each does its part as a process, and all agree.
+
+One process per script stays for all tests here. Times are real and mean nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import limits
+import pytest
+import run
+import sweeping
+import torch
+from grid_work import SAMPLE, sample
+from measuring import Asked, Command
+from tiny_models import BLOCKS, HIDDEN, SPECIAL_TOKENS, TEXT, tiny_config, tiny_tokenizer
+from transformers import LlamaForCausalLM
+from workers import Answer, Worker
+
+COEFFICIENTS = (-3.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+PROMPTS = 10
+TOKENS = 5
+
+
+def tiny_work(folder: Path) -> dict[str, Any]:
+    """What `prepare.py` writes, of a random Llama."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    eos = tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS[3])
+    config = tiny_config("llama")
+    config.eos_token_id = eos
+    LlamaForCausalLM(config).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    ids = tokenizer(TEXT).input_ids
+    starts = torch.randperm(len(ids) - 20)[:40].tolist()
+    pieces = [ids[start : start + 4 + number % 3] for number, start in enumerate(starts)]
+    return {
+        "model": str(folder / "model"),
+        "vectors": {str(layer): torch.randn(HIDDEN).tolist() for layer in range(BLOCKS)},
+        "cells": [[layer, coefficient] for layer in range(BLOCKS) for coefficient in COEFFICIENTS],
+        "prompts": pieces[:PROMPTS],
+        "tokens": TOKENS,
+        "eos": [eos],
+        "windows": [ids[:24], ids[24:41]],
+        "pairs": [pieces[place : place + 3] for place in range(10, 34, 3)],
+    }
+
+
+class Pool:
+    """Starts each worker once and lets it stay; remembers who was asked for what.
+
+    A library is played by the hooks, row by row, at a known cost: its environment is no test's business.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[tuple[str, ...], Worker] = {}
+        self.asked: list[tuple[str, str]] = []
+
+    def __call__(self, command: Command) -> Pool._One:
+        return Pool._One(self, command.arguments)
+
+    def answer(self, arguments: tuple[str, ...], request: dict[str, Any]) -> Answer:
+        python, script, folder, *rest = arguments
+        if Path(script).name == "peer_libraries.py":
+            [library] = rest
+            self.asked.append((library, request["do"]))
+            rows = [[cell, prompt] for cell in request["cells"] for prompt in range(PROMPTS)]
+            hooks = (python, str(Path(script).with_name("peer_hooks.py")), folder)
+            made = self._worker(hooks).ask({"do": "sweep", "rows": rows, "tokens": request["tokens"]})
+            return replace(made, seconds=made.units * {"steering-vectors": 3.0, "repeng": 2.0}[library])
+        self.asked.append((" ".join([Path(script).stem, *rest]), request["do"]))
+        return self._worker(arguments).ask(request)
+
+    def _worker(self, arguments: tuple[str, ...]) -> Worker:
+        if arguments not in self.running:
+            self.running[arguments] = Worker(Command(arguments))
+        return self.running[arguments]
+
+    class _One:
+        peak_mb = 1e6
+
+        def __init__(self, pool: Pool, arguments: tuple[str, ...]) -> None:
+            self.pool, self.arguments = pool, arguments
+
+        def __enter__(self) -> Pool._One:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def ask(self, request: dict[str, Any]) -> Answer:
+            return self.pool.answer(self.arguments, request)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("work")
+    (folder / "work.json").write_text(json.dumps(tiny_work(folder)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    for worker in pool.running.values():
+        worker.__exit__(None, None, None)
+
+
+@pytest.fixture
+def pool(running: Pool, monkeypatch) -> Pool:
+    monkeypatch.setattr(sweeping, "python_of", lambda _library: sys.executable)
+    running.asked.clear()
+    return running
+
+
+@pytest.fixture
+def asked(work: Path, tmp_path: Path):
+    return lambda *names: Asked(names, 9, tmp_path, work)
+
+
+def test_sweeps_share_the_turns_of_their_sides_and_give_the_same_texts(pool, asked):
+    names = ("sweep_vs_serial", "sweep_vs_best_peer", "sweep_bf16_vs_serial")
+    found = {each.name: each for each in sweeping.sweeps(asked(*names), start=pool)}
+
+    assert tuple(found) == names
+    assert {name: each.identical for name, each in found.items()} == {
+        "sweep_vs_serial": True,
+        "sweep_vs_best_peer": True,
+        "sweep_bf16_vs_serial": None,
+    }
+    # The faster library is chosen by one cell each, after a warm-up each.
+    trial, rest = pool.asked[:4], pool.asked[4:]
+    assert trial == [("steering-vectors", "sweep")] * 2 + [("repeng", "sweep")] * 2
+    turn = [(side, "sweep") for side in ("ours bfloat16", "peer_hooks", "ours", "repeng")]
+    assert rest == turn * (1 + 3)
+    assert found["sweep_vs_best_peer"].peer.startswith("repeng, all prompts of a cell in one batch; 6 of 24 cells")
+    assert "steering-vectors takes 1.50 times as long" in found["sweep_vs_best_peer"].peer
+    # Both are held to the same turns of the serial loop.
+    assert found["sweep_vs_serial"].peer.endswith(f"one text at a time; {SAMPLE} of 240 texts, scaled by tokens")
+
+
+def test_one_sweep_alone_starts_only_its_sides(pool, asked):
+    [found] = sweeping.sweeps(asked("sweep_bf16_vs_serial"), start=pool)
+
+    assert found.name == "sweep_bf16_vs_serial"
+    assert {side for side, _ in pool.asked} == {"ours bfloat16", "peer_hooks"}
+
+
+def test_perplexities_agree_with_both_peers(pool, asked):
+    found = sweeping.perplexities(asked("perplexity_grid_vs_lm_eval", "perplexity_grid_vs_serial"), start=pool)
+
+    assert [(each.name, each.identical) for each in found] == [
+        ("perplexity_grid_vs_lm_eval", True),
+        ("perplexity_grid_vs_serial", True),
+    ]
+    assert pool.asked == [(side, "perplexity") for side in ("peer_hooks", "ours", "peer_lm_eval")] * (1 + 3)
+
+
+def test_extraction_agrees_with_a_pass_per_layer_and_text(pool, asked):
+    [found] = sweeping.extract_vs_per_layer(asked("extract_vs_per_layer"), start=pool)
+
+    assert found.identical is True
+    assert found.peer.endswith("6 of 8 pairs, scaled")
+
+
+class Mistaken(Pool._One):
+    """Steers in the cell after the one that it is asked for."""
+
+    def ask(self, request: dict[str, Any]) -> Answer:
+        if "rows" in request:
+            request = {**request, "rows": [[cell + 1, prompt] for cell, prompt in request["rows"]]}
+        elif "cells" in request:
+            request = {**request, "cells": [cell + 1 for cell in request["cells"]]}
+        return super().ask(request)
+
+
+def test_a_peer_that_does_something_else_is_noticed(pool, asked):
+    def start(command: Command) -> Pool._One:
+        ours = Path(command.arguments[1]).name == "ours.py"
+        return (Pool._One if ours else Mistaken)(pool, command.arguments)
+
+    found = [
+        *sweeping.sweeps(asked("sweep_vs_serial", "sweep_vs_best_peer"), start=start),
+        *sweeping.perplexities(asked("perplexity_grid_vs_serial"), start=start),
+    ]
+    assert [each.identical for each in found] == [False] * 3
+
+
+def test_rooflines_are_the_products_of_the_same_work(pool, asked, work, tmp_path):
+    found = limits.rooflines(asked("roofline_prefill"), start=pool)
+
+    turns = [("ours", "sweep"), ("peer_products", "products")]
+    assert [(each.name, each.identical) for each in found] == [("roofline_prefill", None)]
+    assert pool.asked == [("ours", "shapes"), ("peer_products", "products"), *turns * 3]
+    shapes = json.loads((tmp_path / "shapes.json").read_text(encoding="utf-8"))
+    # The unsteered model reads every prompt whole, and cells read parts of them again.
+    prompts = json.loads((work / "work.json").read_text(encoding="utf-8"))["prompts"]
+    downwards = sum(rows for rows, inputs, outputs in shapes if (inputs, outputs) == (2 * HIDDEN, HIDDEN))
+    assert downwards > BLOCKS * sum(map(len, prompts))
+    assert f"{len(shapes)} calls of `torch.mm`" in found[0].peer
+
+
+def test_growth_is_held_to_one_small_sweep(pool, asked):
+    names = ("growth_tokens", "growth_layers", "growth_coefficients", "growth_prompts")
+    found = {each.name: each for each in limits.growth(asked(*names), start=pool)}
+
+    assert tuple(found) == names
+    # Two warm-ups, then the small one and the four doubled ones in each round.
+    assert pool.asked == [("ours", "sweep")] * (2 + 3 * 5)
+    # Every comparison has the same small one before it.
+    assert len({(each.ours_s, each.peer.rpartition(", ")[2]) for each in found.values()}) == 1
+
+
+def test_small_sweeps_double_one_thing(work):
+    given = json.loads((work / "work.json").read_text(encoding="utf-8"))
+    small = limits.small_sweep(given)
+    layers = {given["cells"][cell][0] for cell in small["cells"]}
+    assert (len(small["cells"]), len(layers), small["prompts"], small["tokens"]) == (6, 2, 5, 20)
+    for axis in limits.GROWTH.values():
+        doubled = limits.small_sweep(given, axis)
+        grown = len(doubled["cells"]) * doubled["prompts"] * doubled["tokens"]
+        assert grown == 2 * len(small["cells"]) * small["prompts"] * small["tokens"]
+        assert set(small["cells"]) <= set(doubled["cells"])
+    assert len({given["cells"][cell][0] for cell in limits.small_sweep(given, "layers")["cells"]}) == 4
+
+
+def test_the_sample_is_spread_over_layers_coefficients_and_prompts():
+    layers, coefficients, prompts = 5, 7, 10
+    given = {"cells": [[layer, c] for layer in range(layers) for c in range(coefficients)], "prompts": [[]] * prompts}
+    rows = sweeping.serial_rows(given)
+    assert len(rows) == SAMPLE
+    cells = [given["cells"][cell] for cell, _ in rows]
+    assert {layer for layer, _ in cells} == set(range(layers))
+    assert len({coefficient for _, coefficient in cells}) >= 5
+    assert len({prompt for _, prompt in rows}) == SAMPLE
+    assert sample(2) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tie", "same"),
+    [
+        ([5, 6, 7], None, True),
+        ([5, 6, 7, 2], None, True),
+        ([5, 6, 8], None, False),
+        ([5, 6], None, False),
+        ([5, 6, 8], 2, True),
+        ([5, 9, 8], 2, False),
+    ],
+)
+def test_texts_are_the_same_up_to_a_near_tie(tokens, tie, same):
+    mine = Answer(1.0, 3, [[0, 0, [5, 6, 7], tie], [1, 0, [3], None]])
+    assert sweeping.same_texts(mine, [((0, 0), tokens)], eos=[2]) is same
+
+
+def test_every_comparison_of_the_plan_is_registered_with_the_group_that_knows_it():
+    assert {
+        "sweep_vs_serial",
+        "sweep_vs_best_peer",
+        "sweep_bf16_vs_serial",
+        "perplexity_grid_vs_serial",
+        "extract_vs_per_layer",
+        "roofline_prefill",
+        "start_help",
+        "start_validate",
+        "start_model",
+    } <= run.BENCHMARKS.keys()
+    together = run.grouped(list(run.BENCHMARKS), run.BENCHMARKS)
+    assert set(together[sweeping.sweeps]) == set(sweeping.SWEEPS)
+    assert set(together[sweeping.perplexities]) == set(sweeping.PERPLEXITIES)
+    assert set(together[limits.rooflines]) == set(limits.ROOFLINES)
+    assert set(together[limits.growth]) == set(limits.GROWTH)

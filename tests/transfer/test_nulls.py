@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steer_eval.transfer.heldout import PairedRows, held_out_r2, held_out_r2s
+from steer_eval.transfer.maps import Floats, LinearMap, fit_procrustes, procrustes_from, random_rotation, ridge_from
+from steer_eval.transfer.nulls import (
+    cka_test,
+    pairings,
+    permutation_test,
+    r2_test,
+    retrieval_test,
+    sign_flip_test,
+    svcca_test,
+)
+from steer_eval.transfer.similarity import cosine, debiased_cka, debiased_ckas
+
+OF_ROWS = {
+    "cka": cka_test,
+    "svcca": partial(svcca_test, rank=2),
+    "procrustes": partial(r2_test, fitter=procrustes_from),
+    "ridge": partial(r2_test, fitter=partial(ridge_from, alphas=[10.0])),
+}
+BY_CHANCE = 18
+"""Most of 200 that a test at the 5 % level may find: the 99.5th percentile of a binomial."""
+
+
+def lengths(random: np.random.Generator) -> np.ndarray:
+    """Rows of each of 12 documents, of which some are seven times as long as others."""
+    return random.integers(2, 15, 12)
+
+
+def side(random: np.random.Generator, texts: np.ndarray, *, offset: float, d: int = 4) -> Floats:
+    """Rows that know nothing of another side's, those of one document about an offset of their own."""
+    return offset * random.standard_normal((texts.max() + 1, d))[texts] + random.standard_normal((len(texts), d))
+
+
+def unrelated(seed: int, *, offset: float) -> PairedRows:
+    random = np.random.default_rng(seed)
+    texts = np.repeat(np.arange(12), lengths(random))
+    return PairedRows(*(side(random, texts, offset=offset) for _ in range(2)), texts)
+
+
+def rotated(seed: int, *, offset: float, noise: float) -> PairedRows:
+    """The second side is the first one rotated, with some noise."""
+    random = np.random.default_rng(seed)
+    texts = np.repeat(np.arange(12), lengths(random))
+    source = side(random, texts, offset=offset)
+    target = 3 * source @ random_rotation(random, 4, 4) + noise * random.standard_normal(source.shape)
+    return PairedRows(source, target + 5.0, texts)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0], ids=["rows alone", "rows of documents"])
+@pytest.mark.parametrize("statistic", ["cka", "svcca", "procrustes"])
+def test_a_null_stays_null(statistic, offset):
+    found = [OF_ROWS[statistic](unrelated(seed, offset=offset), seed=seed, draws=19).p <= 0.05 for seed in range(200)]
+
+    assert sum(found) <= BY_CHANCE
+
+
+def test_pairs_that_are_unrelated_are_not_retrieved():
+    random = np.random.default_rng(0)
+    found = [retrieval_test(*random.standard_normal((2, 20, 6)), seed=seed, draws=19).p <= 0.05 for seed in range(200)]
+
+    assert sum(found) <= BY_CHANCE
+
+
+def test_rows_that_are_exchanged_one_by_one_would_find_what_is_not_there():
+    """Why documents are exchanged: the same test takes two unrelated offsets per document for a relation."""
+
+    def test(rows: PairedRows, *, seed: int) -> float:
+        def statistics(each):
+            return debiased_ckas(rows.source, rows.target, each)
+
+        return permutation_test(statistics, np.arange(len(rows.texts)), seed=seed, draws=19).p
+
+    assert sum(test(unrelated(seed, offset=3.0), seed=seed) <= 0.05 for seed in range(40)) >= 30
+
+
+@pytest.mark.parametrize("test", OF_ROWS.values(), ids=OF_ROWS.keys())
+def test_a_planted_map_is_found(test):
+    for seed in range(40):
+        assert test(rotated(seed, offset=2.0, noise=1.0), seed=seed, draws=19).p == 0.05
+
+
+def test_a_planted_map_retrieves_its_pairs():
+    rows = rotated(0, offset=0.0, noise=0.1)
+    found = retrieval_test(fit_procrustes(rows.source, rows.target).rows(rows.source), rows.target, seed=0)
+
+    assert found.value > 0.5 > found.bound
+    assert found.p == 1 / 201
+
+
+@given(documents=st.lists(st.integers(0, 5), min_size=1, max_size=30), seed=st.integers(0, 2**32))
+def test_each_document_goes_with_one_document_place_by_place(documents, seed):
+    documents = np.array(documents)
+    true, *drawn = pairings(documents, seed=seed, draws=5)
+    assert true.tolist() == list(range(len(documents)))
+    for pairing in drawn:
+        partners = {}
+        for name in np.unique(documents):
+            own = pairing[documents == name]
+            (partner,) = set(documents[own].tolist())
+            theirs = np.flatnonzero(documents == partner)
+            assert own.tolist() == [theirs[place % len(theirs)] for place in range(len(own))]
+            partners[int(name)] = partner
+        assert sorted(partners.values()) == sorted(partners)
+
+
+@given(rows=st.integers(1, 30), seed=st.integers(0, 2**32))
+def test_independent_rows_are_shuffled(rows, seed):
+    for pairing in pairings(np.arange(rows), seed=seed, draws=3):
+        assert sorted(pairing.tolist()) == list(range(rows))
+
+
+def test_few_documents_stay_with_their_own():
+    """60 documents: about one per draw keeps its partner, and none of 200 draws is near the true pairing."""
+    documents = np.repeat(np.arange(60), 11)
+    kept = [(documents[pairing] == documents).mean() for pairing in pairings(documents, seed=0, draws=200)[1:]]
+
+    assert max(kept) <= 0.1
+    assert np.mean(kept) == pytest.approx(1 / 60, rel=0.3)
+
+
+def test_a_statistic_under_many_pairings_is_that_of_each():
+    """What is shared between pairings must not change what is found under one."""
+    random = np.random.default_rng(10)
+    texts = np.arange(24) % 12
+    source = side(random, texts, offset=1.0)
+    rows = PairedRows(source, source @ random_rotation(random, 4, 4) + random.standard_normal((24, 4)), texts)
+    each = pairings(texts, seed=3, draws=4)
+
+    shuffled = [rows.paired(pairing) for pairing in each]
+    assert held_out_r2s(rows, ridge_from, each, seed=1) == [held_out_r2(one, ridge_from, seed=1) for one in shuffled]
+    assert np.allclose(
+        debiased_ckas(rows.source, rows.target, each), [debiased_cka(one.source, one.target) for one in shuffled]
+    )
+
+
+def differences(*, seed: int, strength: float, pairs: int = 80, d: int = 12) -> np.ndarray:
+    """Differences of contrast pairs: a common direction, and noise with one huge dimension."""
+    random = np.random.default_rng(seed)
+    noise = random.standard_normal((pairs, d))
+    noise[:, 0] *= 8
+    return noise + strength * np.eye(d)[1]
+
+
+def planted(*, seed: int) -> LinearMap:
+    """A rotation, fitted to rows with little noise."""
+    random = np.random.default_rng(seed)
+    source = random.standard_normal((60, 12)) * np.geomspace(1, 4, 12) + 7.0
+    target = source @ random_rotation(random, 12, 12) + 0.1 * random.standard_normal((60, 12))
+    return fit_procrustes(source, target)
+
+
+def test_a_carried_vector_is_held_to_vectors_of_random_signs():
+    source = differences(seed=6, strength=8.0)
+    carry = planted(seed=7)
+    native = carry.direction(differences(seed=8, strength=8.0))
+
+    found = sign_flip_test(carry, source, native, seed=0)
+
+    assert found.value == pytest.approx(cosine(carry.direction(source.mean(axis=0)), native.mean(axis=0)))
+    assert found.bound > 0.3  # the huge dimension alone
+    assert found.p <= 0.05 < sign_flip_test(carry, differences(seed=6, strength=0.0), native, seed=0).p
+
+
+def test_vectors_without_a_direction_stay_null():
+    carry = planted(seed=9)
+    found = [
+        sign_flip_test(
+            carry, differences(seed=seed, strength=0.0), differences(seed=seed + 500, strength=3.0), seed=seed, draws=99
+        ).p
+        <= 0.05
+        for seed in range(200)
+    ]
+
+    assert sum(found) <= BY_CHANCE
