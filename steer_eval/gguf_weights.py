@@ -12,7 +12,9 @@ import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from filelock import FileLock
@@ -110,21 +112,19 @@ def _convert(gguf: Path, target: Path) -> None:
     """Dequantise a GGUF file to a float32 model folder."""
     try:
         import accelerate  # noqa: F401
-        import gguf as _  # noqa: F401
+        import gguf as library
     except ImportError as error:
         raise SteerEvalError(
             f"reading {gguf.name} needs the package {error.name}", "pip install 'steer-eval[gguf]'"
         ) from error
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        # Each reading of the file's header takes seconds; a configuration that is given spares one.
-        config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, config=config, dtype=torch.float32
-        )
+        # transformers reads the header for each part of the model, and maps names anew for each module: seconds each.
+        with _remembered(library, "GGUFReader", "get_tensor_name_map"):
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, struct.error) as error:
         raise SteerEvalError(
             f"{gguf.name}: transformers can't read this GGUF file: {error}",
@@ -140,3 +140,16 @@ def _convert(gguf: Path, target: Path) -> None:
     plain.load_state_dict(loaded.state_dict(), assign=True)
     plain.save_pretrained(target)
     tokenizer.save_pretrained(target)
+
+
+@contextmanager
+def _remembered(module: ModuleType, *names: str) -> Iterator[None]:
+    """Let functions of a module, which depend on nothing but their arguments, compute once per argument."""
+    originals = {name: getattr(module, name) for name in names}
+    try:
+        for name, original in originals.items():
+            setattr(module, name, cache(original))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(module, name, original)
