@@ -63,6 +63,7 @@ SCHEMA: dict[str, Any] = {
                     "spread": {"type": "number", "minimum": 0},
                     "identical": {"type": ["boolean", "null"]},
                     "peak_mb": _NUMBER,
+                    "pairs": {"type": "integer", "minimum": 1},
                 },
             },
         },
@@ -71,7 +72,7 @@ SCHEMA: dict[str, Any] = {
 """The form of `results.json`."""
 
 MIN_PAIRS = 3
-_VERSIONS = ("torch", "numpy", "jsonschema")
+_VERSIONS = ("torch", "transformers", "numpy", "jsonschema")
 _IMPORT = "import torch, jsonschema"
 
 
@@ -117,6 +118,7 @@ class Timing:
         ratio: Median of the pairs' `peer / ours`.
         spread: Interquartile range of the pairs' ratios over their median.
         peak_mb: Largest of our peaks.
+        pairs: How many there were.
     """
 
     ours_s: float
@@ -124,6 +126,7 @@ class Timing:
     ratio: float
     spread: float
     peak_mb: float
+    pairs: int
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[float, float]], peak_mb: float) -> Timing:
@@ -143,7 +146,7 @@ class Timing:
         ratios = [peer / ours for ours, peer in pairs]
         lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
         ours_s, peer_s = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
-        return cls(ours_s, peer_s, median, (upper - lower) / median, peak_mb)
+        return cls(ours_s, peer_s, median, (upper - lower) / median, peak_mb, len(pairs))
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,7 @@ class Comparison:
         spread: Interquartile range of the pairs' ratios over their median.
         identical: Whether both gave the same result; None where they give different things.
         peak_mb: Largest of our peaks, in MB.
+        pairs: How many pairs were measured.
     """
 
     name: str
@@ -186,6 +190,7 @@ class Comparison:
     spread: float
     identical: bool | None
     peak_mb: float
+    pairs: int
 
     @classmethod
     def of(cls, name: str, peer: str, timing: Timing, *, identical: bool | None) -> Comparison:
@@ -199,6 +204,7 @@ class Comparison:
             round(timing.spread, 3),
             identical,
             round(timing.peak_mb, 1),
+            timing.pairs,
         )
 
 

@@ -1,4 +1,8 @@
-"""Our side of the speed comparisons: `python benchmarks/ours.py FOLDER [DTYPE]`, run as a worker."""
+"""Our side of the speed comparisons: `python benchmarks/ours.py FOLDER [DTYPE]`, run as a worker.
+
+Invariant: its batches have the same budget in every run (`MEMORY`). The default of the toolkit is a share of what is
+free, and would depend on which other workers are there.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ from steer_eval.evaluation.grid_perplexity import perplexity_grid
 from steer_eval.extract import TokenisedPair, steering_vectors, token_differences
 from steer_eval.model import LanguageModel, load_model
 from steer_eval.steering.interventions import Add, Intervention
+
+MEMORY = 8 * 10**9
+"""Bytes for batches beside the weights. All rows of the packaged study's grid decode together in it."""
 
 
 class Ours:
@@ -39,7 +46,7 @@ class Ours:
         """Texts of some cells on the first prompts, as tokens, with the gaps between the two largest logits."""
         rows = [(cell, prompt) for cell in cells for prompt in range(prompts)]
         requests = [Request(tuple(self.given["prompts"][prompt]), self.intervention(cell)) for cell, prompt in rows]
-        texts = dict(generate_grid(self.lm, requests, max_new_tokens=tokens))
+        texts = dict(generate_grid(self.lm, requests, max_new_tokens=tokens, memory=MEMORY))
         result = [[*rows[index], text.ids, text.tie_at] for index, text in texts.items()]
         return sum(len(text.gaps) for text in texts.values()), result
 
@@ -48,7 +55,8 @@ class Ours:
         windows = tuple(
             Window((), tuple(ids), torch.zeros(len(ids) - 1, dtype=torch.long).numpy()) for ids in self.given["windows"]
         )
-        scores = dict(perplexity_grid(self.lm, TokenisedCorpus(windows, 1), list(map(self.intervention, cells))))
+        edits = list(map(self.intervention, cells))
+        scores = dict(perplexity_grid(self.lm, TokenisedCorpus(windows, 1), edits, memory=MEMORY))
         return len(cells), [float(scores[place].mean()) for place in range(len(cells))]
 
     def extract(self, pairs: int) -> tuple[float, Any]:
@@ -57,7 +65,7 @@ class Ours:
             TokenisedPair(tuple(prompt), (tuple(positive), tuple(negative)))
             for prompt, positive, negative in self.given["pairs"][:pairs]
         ]
-        vectors = steering_vectors(token_differences(self.lm, tokens, sorted(self.vectors)))
+        vectors = steering_vectors(token_differences(self.lm, tokens, sorted(self.vectors), memory=MEMORY))
         return pairs, {layer: vector.tolist() for layer, vector in vectors.items()}
 
     def shapes(self, kind: str, **request: Any) -> tuple[float, Any]:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from serving import serve, threads, work
+from serving import serve, threads, versions, work
 from transformers import AutoModelForCausalLM
 
 Steer = Callable[[Any, int, torch.Tensor, float], AbstractContextManager[Any]]
@@ -68,7 +68,7 @@ def main(folder: str, library: str) -> None:
             texts += [_until_end(row.tolist(), given["eos"]) for row in output[:, width:]]
         return sum(map(len, texts)), texts
 
-    serve({"sweep": sweep})
+    serve({"sweep": sweep, "versions": versions(library, "transformers", "numpy")})
 
 
 def _until_end(tokens: list[int], eos: list[int]) -> list[int]:

@@ -2,6 +2,18 @@
 
 Invariant: `RESULTS.md` is rendered from `results.json` and never typed; a run of some comparisons leaves the entries of
 the others as they are. What a run needs from other environments is looked for before anything is measured.
+
+What is where:
+
+- How things are measured: `measuring.py` (pairs of commands, the form of the results), `workers.py` (processes that
+  stay and take turns) and `serving.py` (their other end), `environments.py` (the libraries' own environments).
+- Speed: `grid_work.py` and `prepare.py` (the work that all sides do), `sweeping.py` (sweeps, perplexities, extraction),
+  `limits.py` (rooflines and growth); their workers are `ours.py`, `peer_hooks.py`, `peer_libraries.py`,
+  `peer_lm_eval.py` and `peer_products.py`.
+- SAEs: `sae_steps.py`; its workers are `sae_ours.py` and `sae_peers.py`, on the work of `sae_work.py`.
+- Start-up: `starting.py`; its worker is `loading.py`.
+- Commands as a whole: `validate_vs_sha256sum_and_import.py` (on what `large_repo.py` builds),
+  `judge_cached_vs_calls.py` and `judge_concurrent_vs_serial.py` (at `judge_endpoint.py`, a server of `loopback.py`).
 """
 
 from __future__ import annotations
@@ -124,12 +136,17 @@ less is slower. The sides run as child processes in turn, ours and the peer's, a
 it, that is not counted; files are in the page cache. Comparisons that are run together and have a side in common
 (sweeps, perplexities, growth) share its runs: each side has one turn in a round, and a pair is what two sides took in
 the same round. The ratio is the median of the pairs' ratios, the times are medians of their own, and the **spread** is
-the interquartile range of the pairs' ratios over their median. **Peak** is the largest resident memory of our largest
-process, mapped files included.
+the interquartile range of the pairs' ratios over their median. **Rounds** is how many pairs there are, three where a
+round takes long. **Peak** is the largest resident memory of our largest process, mapped files included. Our side of
+sweeps, perplexities, extraction, growth and rooflines has 8 GB for its batches (`--memory 8`), whatever else is
+resident.
 
 Where a peer does a part of the work, its time is scaled to all of it. Loading a model is left out where both sides load
 the same one. For `roofline_*` the peer is the limit, so the ratio is the share of it that we reach. For `growth_*` the
 peer is our own, with twice as much of one thing, so the ratio is how many times longer that takes.
+
+The versions below are ours. `steering-vectors` and `repeng` run in environments of their own, as they exclude each
+other's requirements; the peer's words have the versions there.
 """
 
 
@@ -147,8 +164,8 @@ def rendered(results: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) ->
         ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         f"A process that only imports torch and jsonschema peaks at {host['import_mb']:.0f} MB.",
         "",
-        "| Comparison | Ours | Peer | Ratio | Required | Spread | Same result | Peak | Above the import |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| Comparison | Ours | Peer | Ratio | Required | Spread | Rounds | Same result | Peak | Above the import |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in results["comparisons"]:
         benchmark = benchmarks.get(entry["name"])
@@ -160,6 +177,8 @@ def rendered(results: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) ->
             f"**{entry['ratio']:.2f}**",
             _ratio(entry["ratio"], benchmark.required if benchmark else None),
             f"{entry['spread']:.0%}",
+            # Results of before rounds were counted have no number.
+            str(entry.get("pairs", "")),
             {True: "yes", False: "**no**", None: "n/a"}[entry["identical"]],
             f"{entry['peak_mb']:.0f} MB",
             _memory(above, benchmark.required_mb if benchmark else None),

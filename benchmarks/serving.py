@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def work(folder: str) -> dict[str, Any]:
 def threads() -> int:
     """As many as there are cores for us."""
     return len(os.sched_getaffinity(0))
+
+
+def versions(*packages: str) -> Handler:
+    """A handler that tells the versions of some packages in the worker's environment."""
+
+    def told() -> tuple[float, Any]:
+        return len(packages), {package: metadata.version(package) for package in packages}
+
+    return told
 
 
 def serve(handlers: Mapping[str, Handler]) -> None:

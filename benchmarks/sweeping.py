@@ -8,18 +8,22 @@ rounds; of the sides, only those run that the comparisons asked for have.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from environments import python_of
 from grid_work import ROUNDS, SAMPLE, SMALL, full_sweep, prepared, sample, script
 from measuring import Asked, Command, Comparison
-from workers import Answer, Request, Rounds, Side, Start, Worker, in_rounds, warmed_up
+from workers import Answer, Request, Rounds, Side, Start, Worker, in_rounds, told_versions, warmed_up
 
 LIBRARIES = ("steering-vectors", "repeng")
 EXTRACT_SAMPLE = 6
+TRIAL_TOKENS = 32
+"""Most tokens of the one cell by which the faster library is chosen: few, so that there is time for rounds."""
 
 SWEEPS = {
     "sweep_bf16_vs_serial": ("bfloat16", "serial"),
@@ -56,17 +60,23 @@ def sweeps(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
     rows = {"serial": serial_rows(work), "library": [[cell, row] for cell in cells for row in range(whole["prompts"])]}
     if "library" in turns:
         one = {"do": "sweep", "cells": cells[:1]}
-        costs = library_costs(folder, {**one, "tokens": 4}, {**one, "tokens": tokens}, start=start)
-        best = min(costs, key=costs.__getitem__)
-        others = (f"{name} takes {costs[name] / costs[best]:.2f} times as long" for name in costs if name != best)
+        few = {**one, "tokens": min(TRIAL_TOKENS, tokens)}
+        trials = library_trials(folder, {**one, "tokens": 4}, few, start=start)
+        best = min(trials, key=lambda name: trials[name].cost)
+        others = (
+            f"{name}, {trial.versions}, takes {trial.cost / trials[best].cost:.2f} times as long"
+            for name, trial in trials.items()
+            if name != best
+        )
         sides["library"] = (
             library(best, folder),
             {**one, "tokens": 4},
             {"do": "sweep", "cells": cells, "tokens": tokens},
         )
         words["library"] = (
-            f"{best}, all prompts of a cell in one batch; {len(cells)} of {len(work['cells'])} cells, scaled by tokens "
-            f"({', '.join(others)})"
+            f"{best}, {trials[best].versions}, all prompts of a cell in one batch; {len(cells)} of "
+            f"{len(work['cells'])} cells, scaled by tokens ({', '.join(others)}: medians of {ROUNDS} rounds of one "
+            f"cell, {few['tokens']} tokens)"
         )
     rounds = _measured({turn: sides[turn] for turn in turns}, asked.pairs, start)
     found = []
@@ -88,13 +98,31 @@ def library(name: str, folder: Path) -> Command:
     return script("peer_libraries.py", folder, name, python=python_of(name))
 
 
-def library_costs(folder: Path, warm_up: Request, request: Request, *, start: Start) -> dict[str, float]:
-    """What each library takes for a unit of the same small piece of work, in seconds."""
-    costs = {}
-    for name in LIBRARIES:
-        with warmed_up(library(name, folder), warm_up, start=start) as worker:
-            costs[name] = worker.ask(request).cost
-    return costs
+@dataclass(frozen=True)
+class Trial:
+    """A library on a small piece of work.
+
+    Args:
+        cost: Median of its seconds per unit.
+        versions: The versions in its environment, in words.
+    """
+
+    cost: float
+    versions: str
+
+
+def library_trials(folder: Path, warm_up: Request, request: Request, *, start: Start) -> dict[str, Trial]:
+    """What each library takes for the same small piece of work, in turn, and what its environment has."""
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(warmed_up(library(name, folder), warm_up, start=start)) for name in LIBRARIES
+        }
+        versions = {name: told_versions(worker) for name, worker in workers.items()}
+        rounds = in_rounds({name: Side(worker, request) for name, worker in workers.items()}, rounds=ROUNDS)
+    return {
+        name: Trial(statistics.median(answers[name].cost for answers in rounds.answers), versions[name])
+        for name in LIBRARIES
+    }
 
 
 def serial_rows(work: Mapping[str, Any]) -> list[list[int]]:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any
@@ -92,7 +92,9 @@ class Worker:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         for pipe in self._pipes():
-            pipe.close()
+            # A request that a dead worker did not take is written again here; why it died is told by `ask`.
+            with suppress(BrokenPipeError):
+                pipe.close()
         if self._process.returncode is None:
             _, status, usage = os.wait4(self._process.pid, 0)
             self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -121,6 +123,12 @@ def warmed_up(command: Command, warm_up: Request, *, start: Start = Worker) -> I
     with start(command) as worker:
         worker.ask(warm_up)
         yield worker
+
+
+def told_versions(worker: Worker) -> str:
+    """The versions in a library's environment, in words: the library's own first, then what it runs on."""
+    (_, own), *others = worker.ask({"do": "versions"}).result.items()
+    return f"{own} on {', '.join(f'{name} {version}' for name, version in others)}"
 
 
 @dataclass(frozen=True)

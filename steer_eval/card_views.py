@@ -13,7 +13,7 @@ from typing import Any
 from steer_eval.comparison.cells import ADDITION, ROTATION, UNSTEERED
 from steer_eval.comparison.table import Line, Measured, margins_of, table
 from steer_eval.formats.saelens import folder_name
-from steer_eval.results import Results
+from steer_eval.results import Results, SweepRow
 from steer_eval.sae.plan import SaePlan
 from steer_eval.sae.text import OfflineText
 from steer_eval.study import Study
@@ -28,6 +28,10 @@ _AT_ONE_LAYER = (ADDITION, ROTATION)
 """Methods that edit one layer by one direction, as cells of the sweep do."""
 _LICENCES = {"wikipedia-sample": "English Wikipedia, CC BY-SA 3.0"}
 """Whose words a context quotes, and under which licence, of texts that others wrote and we name."""
+
+_OF_MAPS = {"held_out_r2": "held-out R²", "cosine_to_native": "cosine", "retrieval": "retrieval"}
+_OF_STREAMS = {"debiased_cka": "CKA", "svcca": "SVCCA"}
+"""What the card calls the tested statistics of a map, and of the two streams."""
 
 _WORDS = {
     "addition": "adds the vector",
@@ -88,11 +92,13 @@ class TransferView:
         plan: What the study says of it.
         document: Its diagnostics.
         measured: What was measured under the planned protocol.
+        nulls: Draws of the nulls, and whose they are: the statistics in the words of the card.
     """
 
     plan: TransferPlan
     document: Mapping[str, Any]
     measured: Mapping[str, Any]
+    nulls: tuple[tuple[int, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,14 @@ class MethodView:
     Args:
         name: The method.
         does: What it does.
+        where: At which layer and with which coefficient.
         own: What was measured of it.
         control: The same of its control; None where it has none.
     """
 
     name: str
     does: str
+    where: str
     own: Measured
     control: Measured | None
 
@@ -177,8 +185,18 @@ def transfer_views(study: Study, results: Results) -> list[TransferView]:
         document = results.transfers.get(plan.name)
         measured = document["protocols"].get(plan.protocol) if document is not None else None
         if document is not None and measured is not None:
-            found.append(TransferView(plan, document, measured))
+            found.append(TransferView(plan, document, measured, _nulls(measured)))
     return found
+
+
+def _nulls(measured: Mapping[str, Any]) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """Draws and the statistics that have so many, fewest first: they bound how small a p-value can be."""
+    tests = [(name, each[key]) for each in measured["maps"].values() for key, name in _OF_MAPS.items()]
+    tests += [(name, measured[key]) for key, name in _OF_STREAMS.items()]
+    by_draws: dict[int, dict[str, None]] = {}
+    for name, test in tests:
+        by_draws.setdefault(test["draws"], {})[name] = None
+    return tuple((draws, tuple(names)) for draws, names in sorted(by_draws.items()))
 
 
 def comparison_view(study: Study, results: Results, model: str) -> ComparisonView | None:
@@ -194,7 +212,10 @@ def comparison_view(study: Study, results: Results, model: str) -> ComparisonVie
     return ComparisonView(
         compared.file,
         len(compared.rows),
-        tuple(MethodView(line.method, _WORDS.get(line.method, ""), line.steered, line.control) for line in lines),
+        tuple(
+            MethodView(line.method, _WORDS.get(line.method, ""), _place(line.steered.row), line.steered, line.control)
+            for line in lines
+        ),
         tuple(dict.fromkeys(judge for each in measured for judge in each.margins)),
         max((len(row.generations) for row in compared.rows), default=0),
         tuple(feature for edit in edits.get("features", ()) for feature in edit.get("features", ())),
@@ -202,6 +223,16 @@ def comparison_view(study: Study, results: Results, model: str) -> ComparisonVie
         any(row.corpus_after is not None for row in compared.rows),
         tuple(_drawn_again(study, results, lines, model)),
     )
+
+
+def _place(row: SweepRow) -> str:
+    """Where a method acts; methods stand in one table at different layers and coefficients."""
+    edits = row.edits or ()
+    if len(edits) != 1:
+        return "several layers" if edits else "–"
+    [edit] = edits
+    coefficient = f" c={edit['coefficient']:+g}" if "coefficient" in edit else ""
+    return f"L={edit['layer']}{coefficient}"
 
 
 def _drawn_again(study: Study, results: Results, lines: Iterable[Line], model: str) -> Iterator[str]:

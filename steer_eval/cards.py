@@ -154,6 +154,8 @@ def _render(template: str, study: Study, results: Results, front_matter: str) ->
         paragraphs=markdown.paragraphs,
         inert=markdown.inert,
         plain=markdown.plain,
+        # As `format`, and what rounds to zero has no sign.
+        rounded=lambda value, spec: f"{value:{spec}}",
     )
     return environment.get_template(template).render(
         front_matter=front_matter,

@@ -1,22 +1,26 @@
 """Cells: the points of a sweep, as values.
 
 Invariant: a cell is identified by what it is (model, label, layer, coefficient), and its measurements by a content key
-over everything that decides their value: weights, precision, machine class, edit, and the texts. Equal keys mean that a
-measurement need not be made again; nothing else does.
+over everything that decides their value: weights, tokenizer, precision, machine class, edit, and the texts. Equal keys
+mean that a measurement need not be made again; nothing else does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steer_eval.claims.claim import Label
-from steer_eval.digest import sha256_value
+from steer_eval.digest import sha256_text, sha256_value
 from steer_eval.study import Study
+
+if TYPE_CHECKING:
+    from steer_eval.environment import Environment
+    from steer_eval.weights import Weights
 
 PROTOCOL = "steer-eval/cell/1"
 
@@ -102,12 +106,39 @@ class Conditions:
 
     Args:
         weights_sha256: Checksum of the weights.
-        machine_class: Machine class, and the versions of the packages that decide tokens and arithmetic;
-            checksum of the chat template, if the study has one of its own.
+        circumstances: What else decides tokens and arithmetic: machine class and package versions; checksums of what
+            lies beside the weights, if anything does, and of the study's own chat template, if it has one.
     """
 
     weights_sha256: str
-    machine_class: str
+    circumstances: str
+
+
+def conditions(weights: Weights, environment: Environment, chat_template: str | None) -> Conditions:
+    """The conditions under which a loaded model is measured.
+
+    Args:
+        weights: Its weights.
+        environment: What it computes on.
+        chat_template: The study's own; None for the tokenizer's.
+    """
+    versions = [f"{name}-{environment.versions[name]}" for name in ("transformers", "tokenizers", "steer-eval")]
+    texts = [f"{key}-{value}" for key, value in text_checksums(weights, chat_template).items()]
+    return Conditions(weights.sha256, " ".join([environment.machine_class, *versions, *texts]))
+
+
+def text_checksums(weights: Weights, chat_template: str | None) -> dict[str, str]:
+    """Checksums of what decides a model's tokens and is no part of its weight files, by the name in provenance.
+
+    Args:
+        weights: The model's weights.
+        chat_template: The study's own; None for the tokenizer's.
+    """
+    checksums = {
+        "companions_sha256": weights.companions_sha256,
+        "chat_template_sha256": None if chat_template is None else sha256_text(chat_template),
+    }
+    return {name: value for name, value in checksums.items() if value is not None}
 
 
 def perplexity_key(
@@ -119,7 +150,7 @@ def perplexity_key(
     """Content key of a cell's perplexity.
 
     Args:
-        conditions: Weights and machine class.
+        conditions: Weights and circumstances.
         edits: What decides each edit (`treatment.py`).
         context: System prompt before each window, if any; or what else stands there.
         corpus: Checksum of the corpus and how it is cut.
@@ -143,7 +174,7 @@ def _key(kind: str, conditions: Conditions, edits: Sequence[Sequence[Any]], rest
         "protocol": PROTOCOL,
         "kind": kind,
         "weights": conditions.weights_sha256,
-        "machine": conditions.machine_class,
+        "machine": conditions.circumstances,
         "edits": [list(edit) for edit in edits],
         **rest,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import struct
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -26,6 +27,7 @@ from steer_eval.formats.strict_json import read_json, write_json
 CONVERSION = "steer-eval/gguf-float32/1"
 _RECORD = "source.json"
 _BLOCK = 2**20
+_PATCHING = threading.Lock()
 
 
 def converted(parts: Sequence[Path], folder: Path, sha256: str) -> Path:
@@ -144,12 +146,16 @@ def _convert(gguf: Path, target: Path) -> None:
 
 @contextmanager
 def _remembered(module: ModuleType, *names: str) -> Iterator[None]:
-    """Let functions of a module, which depend on nothing but their arguments, compute once per argument."""
-    originals = {name: getattr(module, name) for name in names}
-    try:
-        for name, original in originals.items():
-            setattr(module, name, cache(original))
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(module, name, original)
+    """Let functions of a module, which depend on nothing but their arguments, compute once per argument.
+
+    One thread at a time: a second one would take the first one's functions for the module's, and leave them there.
+    """
+    with _PATCHING:
+        originals = {name: getattr(module, name) for name in names}
+        try:
+            for name, original in originals.items():
+                setattr(module, name, cache(original))
+            yield
+        finally:
+            for name, original in originals.items():
+                setattr(module, name, original)

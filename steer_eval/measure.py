@@ -46,7 +46,7 @@ class Bench:
         study: The study.
         model: Name of the model in the study.
         lm: The model, loaded.
-        conditions: Its weights and the machine class.
+        conditions: Its weights, and what else decides tokens and arithmetic.
         vectors: Steering vectors by layer.
         prompts: Evaluation prompts.
         corpus: Perplexity corpus.

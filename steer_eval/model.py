@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from steer_eval.errors import SteerEvalError, first_line
 from steer_eval.steering.hooks import replaced
+
+_LONGEST_CHAT = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ class LanguageModel:
             system: A system turn before it; None leaves the template's own default.
 
         Raises:
-            SteerEvalError: There is no chat template, or it refuses the conversation.
+            SteerEvalError: There is no chat template, it refuses the conversation or fails, or writes over a megabyte.
         """
         turns = [{"role": "user", "content": user}]
         if system is not None:
@@ -97,8 +98,8 @@ class LanguageModel:
             text = self.tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
             )
-        except TemplateError as error:
-            # Templates refuse by raising: some know no system turn.
+        except Exception as error:
+            # Templates refuse by raising: some know no system turn. They are programs, and fail in all ways of one.
             roles = [turn["role"] for turn in turns]
             without = "leave out the system prompt, or " if "system" in roles else ""
             raise SteerEvalError(
@@ -106,6 +107,12 @@ class LanguageModel:
                 f"{first_line(error)}",
                 f"{without}write another `chat_template` under `models` in study.yaml",
             ) from error
+        if len(text) > _LONGEST_CHAT:
+            raise SteerEvalError(
+                f"the chat template of {self.tokenizer.name_or_path} makes {len(text):,} characters of "
+                f"{sum(len(turn['content']) for turn in turns):,}, and {_LONGEST_CHAT:,} is the most that is read",
+                "write another `chat_template` under `models` in study.yaml",
+            )
         return self.text_ids(text, special_tokens=False)
 
     def text_ids(self, text: str, *, special_tokens: bool) -> list[int]:

@@ -16,10 +16,9 @@ import numpy as np
 from torch import Tensor
 
 from steer_eval import environment
-from steer_eval.cells import Conditions
+from steer_eval.cells import Conditions, conditions, text_checksums
 from steer_eval.comparison.methods import Comparison
 from steer_eval.contrast import ContrastPair, pairs_digest
-from steer_eval.digest import sha256_text
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.evaluation.memory import MOST_ROWS, PASS_TOKENS
 from steer_eval.extract import pair_differences, steering_vectors
@@ -35,6 +34,8 @@ from steer_eval.study import Study
 from steer_eval.weights import Weights, fetch
 
 VECTOR_FORMAT = "steer-eval/vector/1"
+SAID_IF_SO = ("companions_sha256", "chat_template_sha256")
+"""Keys of a model's provenance that not every model has: one that is absent says something, too."""
 
 
 class LoadedModel:
@@ -70,13 +71,20 @@ class LoadedModel:
             )
 
     def pair_differences(
-        self, pairs: Sequence[ContrastPair], layers: Collection[int], *, memory: int | None = None
+        self,
+        pairs: Sequence[ContrastPair],
+        layers: Collection[int],
+        *,
+        keep: Collection[int] = (),
+        memory: int | None = None,
     ) -> dict[int, Tensor]:
-        """What each contrast pair adds to steering vectors; a layer is read once, for vectors and transfers alike.
+        """What each contrast pair adds to steering vectors; a layer that is kept is read once.
 
         Args:
             pairs: The contrast pairs.
             layers: Which layers.
+            keep: Those of them that are asked for again, by transfers for example. Each takes the memory of its
+                differences as long as the model is there.
             memory: Bytes that batches may take; None for half of what is free.
 
         Returns:
@@ -87,21 +95,18 @@ class LoadedModel:
         """
         self.check_layers(layers)
         digest = pairs_digest(pairs)
-        missing = sorted(layer for layer in layers if (digest, layer) not in self._differences)
+        found = {layer: self._differences[digest, layer] for layer in layers if (digest, layer) in self._differences}
+        missing = sorted(set(layers) - found.keys())
         if missing:
             with progress_bar(f"contrast pairs {self.reference.name}", 2 * len(pairs)) as advance:
-                found = pair_differences(self.lm, pairs, missing, memory=memory, on_texts=advance)
-            self._differences |= {(digest, layer): each for layer, each in found.items()}
-        return {layer: self._differences[digest, layer] for layer in layers}
+                found |= pair_differences(self.lm, pairs, missing, memory=memory, on_texts=advance)
+        self._differences |= {(digest, layer): each for layer, each in found.items() if layer in keep}
+        return {layer: found[layer] for layer in layers}
 
     @property
     def conditions(self) -> Conditions:
         """What its measurements have in common."""
-        versions = [
-            f"{name}-{self.environment.versions[name]}" for name in ("transformers", "tokenizers", "steer-eval")
-        ]
-        template = [f"{key}-{value}" for key, value in self._chat_template.items()]
-        return Conditions(self.weights.sha256, " ".join([self.environment.machine_class, *versions, *template]))
+        return conditions(self.weights, self.environment, self.reference.chat_template)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -110,14 +115,8 @@ class LoadedModel:
             "model": self.reference.base_model,
             "revision": self.weights.revision,
             "weights_sha256": self.weights.sha256,
-            **self._chat_template,
+            **text_checksums(self.weights, self.reference.chat_template),
         }
-
-    @property
-    def _chat_template(self) -> dict[str, str]:
-        """The checksum of the study's own template; one that comes with the weights is not named beside them."""
-        template = self.reference.chat_template
-        return {} if template is None else {"chat_template_sha256": sha256_text(template)}
 
 
 def produce_vectors(
@@ -158,7 +157,8 @@ def produce_vectors(
     vectors = {layer: vector for layer, path in paths.items() if (vector := _same(path, provenance)) is not None}
     missing = [layer for layer in paths if layer not in vectors]
     if missing:
-        extracted = steering_vectors(model.pair_differences(pairs, missing, memory=memory))
+        kept = study.transferred_layers(model.reference.name)
+        extracted = steering_vectors(model.pair_differences(pairs, missing, keep=kept, memory=memory))
         for layer, tensor in extracted.items():
             values = tensor.numpy()
             norm = float(np.linalg.norm(values.astype(np.float64)))
@@ -173,7 +173,8 @@ def _same(path: Path, provenance: dict[str, str]) -> SteeringVector | None:
         vector = read_vector(path)
     except FormatError:
         return None
-    return vector if all(vector.provenance.get(key) == value for key, value in provenance.items()) else None
+    decides = {**dict.fromkeys(SAID_IF_SO), **provenance}
+    return vector if all(vector.provenance.get(key) == value for key, value in decides.items()) else None
 
 
 def bench(

@@ -126,7 +126,7 @@ class Remeasurement:
             model: The model, loaded.
         """
         name = model.reference.name
-        self._conditions[name] = [model.conditions.weights_sha256, model.conditions.machine_class]
+        self._conditions[name] = [model.conditions.weights_sha256, model.conditions.circumstances]
         for plan in self._study.saes:
             if plan.model == name:
                 self._of_sae(plan, model)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from steer_eval.chat_templates import syntax_error
 from steer_eval.claims.claim import Claim, Selector
 from steer_eval.claims.printed import Printed
 from steer_eval.comparison.plan import ComparisonPlan, comparison_plan, has_other_orders
@@ -140,6 +141,11 @@ class Study:
         """Coefficients of a model's sweep."""
         return self.models[model].coefficients or self.sweep.coefficients
 
+    def transferred_layers(self, model: str) -> frozenset[int]:
+        """Layers of a model that its transfers lead from or to."""
+        ends = [end for plan in self.transfers for end in (plan.source, plan.target)]
+        return frozenset(end.layer for end in ends if end.model == model)
+
     def comparison(self, model: str) -> ComparisonPlan | None:
         """The comparison of methods on a model, if there is one."""
         return next((plan for plan in self.comparisons if plan.model == model), None)
@@ -227,6 +233,11 @@ def _check_agreement(study: Study, file: str) -> None:
     def refuse(where: str, message: str, expected: object, observed: object) -> None:
         raise FormatError(file, where, message, expected=expected, observed=observed)
 
+    for name, reference in study.models.items():
+        complaint = None if reference.chat_template is None else syntax_error(reference.chat_template)
+        if complaint is not None:
+            where, why = f"models.{name}.chat_template", f"the template can't be read: {complaint}"
+            raise FormatError(file, where, why, fix="mend it, or leave it out where the tokenizer has one")
     strays = sorted(set(study.sweep.layers) - set(study.extraction.layers))
     if strays:
         refuse("sweep.layers", "a swept layer has no vector", list(study.extraction.layers), strays)

@@ -38,6 +38,7 @@ from steer_eval.rules.comparisons import comparison_findings
 from steer_eval.rules.evaluations import evaluation_findings
 from steer_eval.rules.files import absent_cards, absent_data, file_findings, unread_findings
 from steer_eval.rules.judges import judge_findings
+from steer_eval.rules.licences import licence_findings
 from steer_eval.rules.prompts import prompt_leaks
 from steer_eval.rules.sae_companions import companion_findings
 from steer_eval.rules.saes import sae_findings
@@ -168,6 +169,7 @@ def _of_study(target: StudyRepositories, inventory: Inventory, *, with_cards: bo
     for model, sweep in _readable_sweeps(study, inventory, data_prefix):
         findings += sweep_findings(study, model, sweep, results, data_prefix)
     findings += planned_diagnostics_findings(study, inventory, model_prefix)
+    findings += licence_findings(study, inventory, model_prefix)
     for plan, compared in _readable_comparisons(study, inventory, data_prefix):
         findings += comparison_findings(
             study, plan, compared, results, repo=target.model.folder, prefix=data_prefix, left=target.model.left

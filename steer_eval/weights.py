@@ -20,6 +20,20 @@ from steer_eval.hub.address import HubAddress
 from steer_eval.hub.errors import hub_errors
 from steer_eval.model_reference import HubSource, LocalSource, ModelReference, PackagedFile, PypiSource
 
+_COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "tekken.json",
+    "chat_template*",
+    "additional_chat_templates/*.jinja",
+)
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -30,11 +44,14 @@ class Weights:
         revision: What identifies the weights at their source: a package version, a commit or `local`.
         sha256: SHA-256 of the weight file as its source distributes it; of the list of
             checksums, in the order of the file names, if there are several.
+        companions_sha256: SHA-256 over the configuration, the tokenizer and the chat templates that lie beside the
+            weights; None where the weights' own file holds them.
     """
 
     folder: Path
     revision: str
     sha256: str
+    companions_sha256: str | None = None
 
 
 def cache_folder() -> Path:
@@ -66,7 +83,7 @@ def fetch(reference: ModelReference, *, study_folder: Path) -> Weights:
                     f"put the model's folder there, mend models.{reference.name}.source.local.path in study.yaml, or "
                     "give a repo of the Hub there, which everybody has",
                 )
-            return Weights(folder, "local", _weights_digest(folder))
+            return Weights(folder, "local", _weights_digest(folder), _companions_digest(folder))
 
 
 def _from_hub(reference: ModelReference, source: HubSource) -> Weights:
@@ -81,7 +98,7 @@ def _from_hub(reference: ModelReference, source: HubSource) -> Weights:
             f"model {reference.name}: {source.id}@{source.revision} can't be fetched: {error.message}",
             f"{error.fix}; `hf download {source.id} --revision {source.revision}` fetches it beforehand",
         ) from error
-    return Weights(folder, folder.name, _weights_digest(folder))
+    return Weights(folder, folder.name, _weights_digest(folder), _companions_digest(folder))
 
 
 def _weights_digest(folder: Path) -> str:
@@ -90,6 +107,12 @@ def _weights_digest(folder: Path) -> str:
         raise SteerEvalError(f"{folder}: no .safetensors weights", "convert the model to safetensors first")
     digests = [sha256_file(file) for file in files]
     return digests[0] if len(digests) == 1 else sha256_value(digests)
+
+
+def _companions_digest(folder: Path) -> str:
+    """A digest of what transformers reads beside the weights; of nothing else, for anything may lie there."""
+    files = {path.relative_to(folder).as_posix(): path for pattern in _COMPANIONS for path in folder.glob(pattern)}
+    return sha256_value({name: sha256_file(path) for name, path in files.items() if path.is_file()})
 
 
 def _from_pypi(reference: ModelReference, source: PypiSource) -> Weights:

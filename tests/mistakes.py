@@ -21,6 +21,7 @@ from study_edits import (
     pinned,
     remove_row,
     repeat_row,
+    templated,
     two_widths,
     undecided,
     undecided_without,
@@ -144,6 +145,17 @@ MISTAKES = {
         [("error", "vector-weights", VECTOR, "__metadata__.weights_sha256")],
     ),
     "study of these weights": (pinned(HEX), []),
+    "vector under a chat template": (
+        with_vector(chat_template_sha256=OTHER),
+        [("error", "vector-template", VECTOR, "__metadata__.chat_template_sha256")],
+    ),
+    "study with a chat template": (
+        templated,
+        [
+            ("error", "vector-template", VECTOR.replace("L3", "L1"), "__metadata__.chat_template_sha256"),
+            ("error", "vector-template", VECTOR, "__metadata__.chat_template_sha256"),
+        ],
+    ),
     "environment malformed": (
         of_file("environment.json", b"[]"),
         [("error", "environment", "persona-data/environment.json", "")],

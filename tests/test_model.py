@@ -121,6 +121,10 @@ class TestTokens:
             ("{{ raise_exception('only users') if messages[0].role != 'user' }}", "system and user: only users"),
             ("{% for turn in messages %}", "Unexpected end of template"),
             ("{{ messages[0].role.nothing.more }}", "has no attribute 'nothing'"),
+            ("{{ 1 / 0 }}", "division by zero"),
+            ("{{ messages + 1 }}", "can only concatenate list"),
+            ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "recursion"),
+            ("{{ 'a' * 2**21 }}", "makes 2,097,152 characters of 11, and 1,048,576 is the most"),
         ],
     )
     def test_a_template_that_refuses_is_quoted(self, tmp_path, template, said):

@@ -7,6 +7,8 @@ from file_schema_examples import in_parts, packaged
 from studies import HEX, document, write_study
 from tiny_models import save_tiny_model
 
+from steer_eval.capability.source import Source
+from steer_eval.cells import text_key
 from steer_eval.contrast import ContrastPair
 from steer_eval.digest import sha256_text
 from steer_eval.formats.vector import read_vector
@@ -70,8 +72,62 @@ class TestChatTemplates:
         assert not (own.values == given.values).all()
         assert not (given.values == other.values).all()
 
+    def test_vectors_of_a_template_that_was_dropped_are_made_again(self, tmp_path, loaded):
+        study = load_study(write_study(tmp_path / "study", document()))
+        for template in (TEMPLATE, None):
+            produce_vectors(study, loaded(template), PAIRS, [1], tmp_path / "study")
+        dropped = read_vector(tmp_path / "study" / "vectors" / "tiny_L1_caa.safetensors")
+        produce_vectors(study, loaded(None), PAIRS, [1], tmp_path / "fresh")
+        fresh = read_vector(tmp_path / "fresh" / "vectors" / "tiny_L1_caa.safetensors")
+        assert (dropped.values == fresh.values).all()
+        assert dropped.provenance == fresh.provenance
+
     def test_measurements_under_another_template_are_others(self, loaded):
         conditions = [loaded(template).conditions for template in (None, TEMPLATE, TEMPLATE + "Reply:")]
-        assert len({each.machine_class for each in conditions}) == 3
+        assert len({each.circumstances for each in conditions}) == 3
         assert len({each.weights_sha256 for each in conditions}) == 1
-        assert "chat_template" not in conditions[0].machine_class
+        assert "chat_template" not in conditions[0].circumstances
+
+    def test_a_capability_evaluation_has_the_same_conditions(self, tmp_path, loaded):
+        for template in (None, TEMPLATE):
+            model = loaded(template)
+            source = Source("lab/tiny", model.reference, tmp_path, {}, {})
+            assert source.load().conditions == model.conditions
+
+
+class TestTokenizers:
+    """What lies beside equal weights decides the tokens."""
+
+    @pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json", "config.json"])
+    def test_another_one_makes_other_measurements_and_vectors(self, tmp_path, file):
+        save_tiny_model(tmp_path / "tiny")
+        (tmp_path / "tiny" / "README.md").write_text("A model.")
+        reference = ModelReference("tiny", "lab/tiny", "float32", LocalSource("tiny"))
+        before = LoadedModel(reference, tmp_path)
+        (tmp_path / "tiny" / "README.md").write_text("Another card is no other model.")
+        assert LoadedModel(reference, tmp_path).conditions == before.conditions
+        changed = tmp_path / "tiny" / file
+        changed.write_text(changed.read_text() + "\n")
+        after = LoadedModel(reference, tmp_path)
+        assert after.conditions.weights_sha256 == before.conditions.weights_sha256
+        assert len({text_key(each.conditions, [], None, "Hi.", 8) for each in (before, after)}) == 2
+        assert before.provenance != after.provenance
+
+
+class TestKept:
+    def test_differences_are_kept_for_transfers_only(self, tmp_path):
+        save_tiny_model(tmp_path / "tiny")
+        ends = {"source": {"model": "tiny", "layer": 1}, "target": {"model": "tiny", "layer": 3}}
+        transfer = {**ends, "text": {"offline": "neutral-sentences"}, "coefficient": 2}
+        study = load_study(write_study(tmp_path / "study", {**document(), "transfers": [transfer]}))
+        model = LoadedModel(ModelReference("tiny", "lab/tiny", "float32", LocalSource("tiny")), tmp_path)
+        passes = []
+        model.lm.blocks[0].register_forward_pre_hook(lambda *_: passes.append(1))
+        vectors = produce_vectors(study, model, PAIRS, [0, 1], tmp_path / "study")
+        extracted = len(passes)
+        kept = model.pair_differences(PAIRS, [1])[1]
+        assert len(passes) == extracted
+        assert (vectors[1].values == kept.mean(dim=0).float().numpy()).all()
+        again = model.pair_differences(PAIRS, [0])[0]
+        assert len(passes) > extracted
+        assert (vectors[0].values == again.mean(dim=0).float().numpy()).all()

@@ -106,7 +106,7 @@ def claims(published: Results) -> list[dict[str, Any]]:
             found.append(claim(name, f"{test['value']:.3f}", **select))
             found.append(claim(f"{name}_null", f"{test['null_95']:.3f}", **select))
             found.append(claim(f"{name}_p", f"{test['p']:.2f}", **select))
-            found.append(claim(f"{name}_exceeds_null", test["value"] > test["null_95"], **select))
+            found.append(claim(f"{name}_exceeds_null", test["p"] <= 0.05, **select))
     found += [
         claim("transfer_split_half_cosine", f"{document[end]['split_half_cosine']:.3f}", variant=end)
         for end in ("source", "target")

@@ -102,6 +102,16 @@ CONTRADICTIONS = {
         "tolerances.perplexity.drifted",
         "below",
     ),
+    "template that can't be read": (
+        _set("models", "tiny", "chat_template", to="{{ bos }}\n{% for turn in messages %}"),
+        "models.tiny.chat_template",
+        "line 2: Unexpected end of template",
+    ),
+    "template that is nested without end": (
+        _set("models", "tiny", "chat_template", to="{{ " + "(" * 20000),
+        "models.tiny.chat_template",
+        "nested too deeply",
+    ),
     "unknown key": (_set("sweep", "colour", to="red"), "sweep", "'colour' was unexpected"),
     "path that leaves the repo": (
         _set("extraction", "pairs", to="../pairs.jsonl"),
@@ -109,6 +119,21 @@ CONTRADICTIONS = {
         "does not match",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for turn in messages %}{% if loop.last %}{% break %}{% endif %}{% endfor %}",
+        "{% generation %}{{ messages[0].content }}{% endgeneration %}",
+        "{{ messages | tojson }}{{ raise_exception('no') }}",
+        "{{ 9**9**9**9 }}",
+    ],
+)
+def test_templates_in_the_dialect_of_transformers_are_read_and_not_run(tmp_path, template):
+    value = deepcopy(document())
+    value["models"]["tiny"]["chat_template"] = template
+    assert load_study(write_study(tmp_path, value)).models["tiny"].chat_template == template
 
 
 @pytest.mark.parametrize(("change", "where", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)

@@ -3,10 +3,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from gguf_packages import (
 from tiny_models import TEXT, save_tiny_model, tiny_tokenizer
 
 from steer_eval.errors import SteerEvalError
+from steer_eval.gguf_weights import _remembered
 from steer_eval.model import load_model
 from steer_eval.model_reference import HubSource, LocalSource, ModelReference, PackagedFile, PypiSource
 from steer_eval.weights import cache_folder, fetch
@@ -282,6 +285,31 @@ def wait_for_staging(site: Site, process: subprocess.Popen) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_overlapping_conversions_leave_the_library_as_it_was():
+    """The second one starts while the first is at work, and ends after it."""
+    library = ModuleType("library")
+    library.read = original = lambda: 1
+    inside = threading.Event()
+
+    def first() -> None:
+        with _remembered(library, "read"):
+            inside.set()
+            time.sleep(0.2)
+
+    def second() -> None:
+        inside.wait()
+        with _remembered(library, "read"):
+            assert library.read() == 1
+            time.sleep(0.3)
+
+    threads = [threading.Thread(target=each) for each in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert library.read is original
 
 
 class TestProcesses:

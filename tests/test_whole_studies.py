@@ -78,6 +78,7 @@ def test_the_card_shows_the_features_with_their_noise(place, card):
         low, high = map(float, row["95 % interval of delta"].split(" to "))
         assert [low, high] == pytest.approx(each["delta_interval"], abs=5e-4)
         assert float(row["same-text delta"]) == pytest.approx(each["forced_delta"], abs=5e-4)
+        assert float(row["random direction's delta"]) == pytest.approx(each["random_delta"], abs=5e-4)
         assert float(row["from the vector alone"]) == pytest.approx(each["predicted"], abs=5e-4)
         assert float(row["steered token freq"].removesuffix(" %")) == pytest.approx(
             100 * each["steered_token_freq"], abs=0.05
@@ -99,7 +100,34 @@ def test_the_card_shows_each_diagnostic_beside_its_null(place, card):
             ("retrieval", "retrieval"),
         ):
             test = maps[kind][key]
-            assert row[title] == f"{test['value']:.3f} ({test['null_95']:.3f}), p {test['p']:.3f}"
+            assert row[title] == f"{test['value']:z.3f} ({test['null_95']:z.3f}), p {test['p']:.3f}"
+            assert re.search(rf"\b{test['draws']} for [^;.]*{title.split()[0]}", card, re.IGNORECASE)
+            assert f"{1 / (test['draws'] + 1):.3f} with {test['draws']} draws" in card
+
+
+def test_what_rounds_to_zero_has_no_sign(place):
+    results = place.results()
+    [(name, document)] = results.transfers.items()
+    document = json.loads(json.dumps(document))
+    document["protocols"]["recommended"]["svcca"].update(value=-0.0002, null_95=-0.0004)
+    table_of = json.loads(json.dumps(results.feature_tables["tiny", 3]))
+    table_of["top_features"][0]["predicted"] = -0.0001
+
+    said = _model_card(place, replace(results, transfers={name: document}, feature_tables={("tiny", 3): table_of}))
+    assert table(said, "| debiased CKA |")[0]["SVCCA"].startswith("0.000 (0.000), p ")
+    assert table(said, "| feature |")[0]["from the vector alone"] == "+0.000"
+
+
+def test_a_table_without_a_random_direction_has_no_column_of_it(place):
+    results = place.results()
+    kept = json.loads(json.dumps(results.feature_tables["tiny", 3]))
+    kept["discoveries"] = {name: count for name, count in kept["discoveries"].items() if "random" not in name}
+    rows = [{key: value for key, value in row.items() if "random" not in key} for row in kept["top_features"]]
+    said = _model_card(place, replace(results, feature_tables={("tiny", 3): kept | {"top_features": rows}}))
+
+    [first, *_] = table(said, "| feature |")
+    assert len(first) == 10
+    assert "random" not in said.split("### Features that steering changes")[1].split("\n## ")[0]
 
 
 def test_the_card_sets_every_method_beside_its_control(place, card):
@@ -115,7 +143,7 @@ def test_the_card_sets_every_method_beside_its_control(place, card):
         "yes",
         "–",
     )
-    own, controls = list(rows["addition"])[2::2], list(rows["addition"])[3::2]
+    own, controls = list(rows["addition"])[3::2], list(rows["addition"])[4::2]
     # Whatever is shown of a method is shown of its control, right beside it.
     assert [re.sub(r"control('s)? ", "", name) for name in controls] == [
         name.removesuffix(" of the ratio") for name in own
@@ -123,6 +151,13 @@ def test_the_card_sets_every_method_beside_its_control(place, card):
     assert [rows["rotation"][name] for name in controls] == ["1.05", "1.03 to 1.07", "no", "2"]
     assert {rows["patch-identity"][name] for name in controls} == {"–"}
     assert rows["patch-identity"]["texts changed"] == "0"
+    assert {name: row["where"] for name, row in rows.items()} == {
+        **dict.fromkeys(("addition", "rotation", "anchor+addition"), "L=3 c=+2"),
+        **dict.fromkeys(("features", "patch", "patch-identity"), "L=3"),
+        **dict.fromkeys(("carried-ridge", "carried-procrustes"), "L=1 c=+2"),
+        "stack": "several layers",
+        "anchor": "–",
+    }
     assert "Stacked layers: 1, 3." in card
     held = next(row for row in steered if row.cell.variant == "features").edits[0]["features"]
     assert f"Features that were held: {', '.join(map(str, held))}." in card
@@ -236,9 +271,10 @@ def audited(place, text: str):
 
 def test_the_audit_understands_the_tables(place, card):
     tables = {
-        **{"| layer | SAE features": 7, "| feature |": 6 * 10, "| map |": 3 * 10, "| debiased CKA": 6},
+        **{"| layer | SAE features": 7, "| feature |": 6 * 11, "| map |": 3 * 10, "| debiased CKA": 6},
         # Ratio, two ends, mark, texts, and the control's; a stack that collapsed has no texts, the no-op no control.
-        "| method |": 10 * 2 * 5 - 1 - 5,
+        # Where: the layer of all but the anchor and the stack, and the coefficient of what is added or turned towards.
+        "| method |": 10 * 2 * 5 - 1 - 5 + 8 + 5,
     }
     lines = card.splitlines()
     for header, count in tables.items():
@@ -280,6 +316,26 @@ def test_a_wrong_number_of_a_control_is_contradicted(place, card, column, wrong)
 
     [contradicted] = [verdict for verdict in found if verdict.word == "contradicted"]
     assert (contradicted.claim.select.variant, contradicted.claim.select.label) == ("rotation", "random")
+
+
+@pytest.mark.parametrize("wrong", ["L=1 c=+2", "L=3 c=+4", "L=3 c=-2"])
+def test_a_method_at_another_place_is_contradicted(place, card, wrong):
+    line = next(line for line in card.splitlines() if line.startswith("| rotation |"))
+    found = audited(place, card.replace(line, line.replace("L=3 c=+2", wrong))).verdicts
+
+    [contradicted] = [verdict for verdict in found if verdict.word == "contradicted"]
+    assert contradicted.claim.select.variant == "rotation"
+    assert contradicted.claim.measure == ("applied_layer" if wrong.startswith("L=1") else "applied_coefficient")
+
+
+def test_a_place_in_other_words_leaves_its_row_not_understood(place, card):
+    line = next(line for line in card.splitlines() if line.startswith("| rotation |"))
+    said = card.replace(line, line.replace("L=3 c=+2", "L=3 c=+2 on wikitext"))
+    row = said.splitlines().index(line.replace("L=3 c=+2", "L=3 c=+2 on wikitext")) + 1
+    stated = [each for each in audited(place, said).stated if each.line == row]
+
+    assert stated
+    assert all(each.verdict.word == "not-checkable" for each in stated)
 
 
 CLAIMS = [

@@ -82,7 +82,7 @@ def condition_key(conditions: Conditions, edits: tuple[tuple[int, float, str], .
     return sha256_value(
         {
             "weights": conditions.weights_sha256,
-            "machine": conditions.machine_class,
+            "machine": conditions.circumstances,
             "edits": [list(edit) for edit in edits],
             "batch_size": batch_size,
             "lm_eval": metadata.version("lm_eval"),

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from steer_eval import environment
-from steer_eval.cells import Conditions, random_direction
+from steer_eval.cells import Conditions, conditions, random_direction
 from steer_eval.claims.claim import Selector
 from steer_eval.digest import sha256_vector
 from steer_eval.errors import SteerEvalError
@@ -43,19 +43,18 @@ class LoadedSource:
         lm: The model.
         weights: Where its weights came from.
         environment: What it computes on.
+        chat_template: The study's own; None for the tokenizer's.
     """
 
     lm: LanguageModel
     weights: Weights
     environment: environment.Environment
+    chat_template: str | None
 
     @property
     def conditions(self) -> Conditions:
         """What all answers of this model on this machine have in common."""
-        versions = [
-            f"{name}-{self.environment.versions[name]}" for name in ("transformers", "tokenizers", "steer-eval")
-        ]
-        return Conditions(self.weights.sha256, " ".join([self.environment.machine_class, *versions]))
+        return conditions(self.weights, self.environment, self.chat_template)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ class Source:
         weights = fetch(self.reference, study_folder=self.folder)
         template = self.reference.chat_template
         lm = load_model(weights.folder, dtype=self.reference.dtype, device=device, chat_template=template)
-        return LoadedSource(lm, weights, environment.current(device=lm.device.type, dtype=lm.dtype))
+        return LoadedSource(lm, weights, environment.current(device=lm.device.type, dtype=lm.dtype), template)
 
 
 @dataclass(frozen=True, eq=False)

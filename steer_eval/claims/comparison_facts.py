@@ -41,6 +41,11 @@ def _of_row(row: SweepRow, plain: SweepRow | None, file: str) -> Iterator[Fact]:
     }
     if row.interval is not None:
         numbers |= {"perplexity_ratio_low": row.interval.low, "perplexity_ratio_high": row.interval.high}
+    if row.edits is not None and len(row.edits) == 1:
+        [edit] = row.edits
+        numbers["applied_layer"] = edit["layer"]
+        if "coefficient" in edit:
+            numbers["applied_coefficient"] = edit["coefficient"]
     if (changed := texts_changed(row, plain)) is not None:
         numbers["texts_changed"] = changed
     for measure, value in numbers.items():

@@ -1,7 +1,8 @@
 """Facts of how far a transfer can be believed.
 
-Invariant: a statistic is never alone: its null's bound, its p-value and whether it lies above that bound are facts
-beside it, of the same place in the same file. They are of the end that is carried to.
+Invariant: a statistic is never alone: its null's bound, its p-value and whether it is more than its null are facts
+beside it, of the same place in the same file. They are of the end that is carried to. Whether it is more says the
+p-value: bounds in older files lie between two draws, and more than 5 % of a null lies above such a bound.
 
 What was measured under the planned protocol goes by the kind of map alone (`ridge`), or by nothing where it is of the
 rows and not of a map; under another protocol its name goes before that (`plain ridge`, `plain`).
@@ -16,6 +17,7 @@ from typing import Any
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.fact import Fact
 from steer_eval.inventory import Inventory
+from steer_eval.transfer.nulls import passes
 
 OF_ROWS = {"transfer_cka": "debiased_cka", "transfer_svcca": "svcca"}
 """Statistics of the paired rows, by measure."""
@@ -77,9 +79,9 @@ def _of_protocol(measured: Mapping[str, Any], whole: Selector, protocol: str, fi
 def _tested(
     measure: str, test: Mapping[str, Any], select: Selector, file: str, where: str, note: str
 ) -> Iterator[Fact]:
-    value, bound = test["value"], test["null_95"]
-    note = f"{note}; 95 % of {test['draws']} draws of the null lie below {bound:.4g}, p {test['p']:.3g}"
-    yield Fact(measure, select, value, file, where, note)
+    bound, p, draws = test["null_95"], test["p"], test["draws"]
+    note = f"{note}; the null's 95th percentile of {draws} draws is {bound:.4g}, p {p:.3g}"
+    yield Fact(measure, select, test["value"], file, where, note)
     yield Fact(f"{measure}_null", select, bound, file, where)
-    yield Fact(f"{measure}_p", select, test["p"], file, where)
-    yield Fact(f"{measure}_exceeds_null", select, value > bound, file, where, note)
+    yield Fact(f"{measure}_p", select, p, file, where)
+    yield Fact(f"{measure}_exceeds_null", select, passes(p, draws), file, where, note)

@@ -28,7 +28,7 @@ _TESTED = {
     "": "{}",
     "_null": "95th percentile of the null of: {}",
     "_p": "share of draws, the observed one among them, that reach it: {}",
-    "_exceeds_null": "whether it lies above the 95th percentile of its null: {}",
+    "_exceeds_null": "whether it is more than its null at the 5 % level, p at most 0.05: {}",
 }
 
 DEFINITIONS = {
@@ -37,6 +37,8 @@ DEFINITIONS = {
     "perplexity_ratio": "perplexity in a cell over that of the unsteered model",
     "perplexity_ratio_low": "lower end of the interval of the perplexity ratio of a method or its control",
     "perplexity_ratio_high": "upper end of the interval of the perplexity ratio of a method or its control",
+    "applied_layer": "layer at which a method of a comparison, or its control, edits the residual stream",
+    "applied_coefficient": "coefficient of what a method of a comparison, or its control, adds or turns towards",
     "texts_changed": "texts of a method or its control that differ from the unsteered ones on the same prompts",
     "collapsed": "whether a cell is marked as collapsed",
     "mature_anger": "the judge's score of the wanted persona in a cell",

@@ -1,7 +1,8 @@
 """What the random control of each method draws.
 
-Invariant: a control does as much as its method, in a direction, order or choice that means nothing, and is the same on
-every machine for the same seed.
+Invariant: a control does as much as its method, in a direction, order or choice that was drawn without regard to what
+the method is for, and is the same on every machine for the same seed. What is drawn may still mean something: shuffled
+words name what the prompt asks for, and other features are features.
 """
 
 from __future__ import annotations

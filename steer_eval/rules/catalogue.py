@@ -62,6 +62,7 @@ RULES: tuple[Rule, ...] = (
         "error",
         "the vector was made with other weights than `environment.json` or the study's pinned checksum says",
     ),
+    Rule("vector-template", "error", "the vector was made under another chat template than the study's"),
     Rule(
         "sweep-arithmetic",
         "error",
@@ -147,6 +148,11 @@ RULES: tuple[Rule, ...] = (
         "transfer-diagnostics",
         "error",
         "diagnostics of a transfer do not fit its maps, its vectors or the study, or a value not its null and p-value",
+    ),
+    Rule(
+        "transfer-licence",
+        "warning",
+        "maps or carried vectors are fitted on a model whose licence, as the study states it, is not known to be open",
     ),
     Rule("transfer-native", "error", "the native vector has another perplexity in its sweep"),
     Rule(

@@ -2,7 +2,8 @@
 
 Invariant: what can be had again from the published maps, vectors and pairs without a model is: the cosine and the norm
 of what is carried, the weights, the text and the settings of the fit. Of numbers with a null it is checked that value,
-null and p-value can belong together.
+null and p-value can belong together, where the null's bound may be one of its draws, as it is written today, or lie
+between two, as in older files: that one can't be had again from the file.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from steer_eval.contrast import ContrastPair, pairs_digest
+from steer_eval.digest import sha256_text
 from steer_eval.findings import Finding
 from steer_eval.formats.transfer import TransferMap, TransferredVectors
 from steer_eval.inventory import Artifact, Inventory
 from steer_eval.study import Study
+from steer_eval.transfer.nulls import LEVEL, may_reach
 
 _SUFFIX = "_diagnostics.json"
 _COSINE = 5e-4
 _NORM = 1e-3
 _ROUNDING = 2e-6
-_LEVEL = 0.95
 _AGAIN = "run `steer-eval transfer diagnose` again; never edit diagnostics"
 
 _Complaint = tuple[str, str, Any, Any]
@@ -83,6 +85,10 @@ def planned_diagnostics_findings(study: Study, inventory: Inventory, prefix: str
             if document[key]["base_model"] != base:
                 message = "the diagnostics were made on another model than the study names"
                 findings.append(_finding(artifact, f"{key}.base_model", message, base, document[key]["base_model"]))
+            template, observed = study.models[end.model].chat_template, document[key].get("chat_template_sha256")
+            if observed != (asked := None if template is None else sha256_text(template)):
+                message = "the diagnostics were made under another chat template than the study's"
+                findings.append(_finding(artifact, f"{key}.chat_template_sha256", message, asked, observed))
         if digest is not None and document["pairs"]["sha256"] != digest:
             message = f"the diagnostics rest on other pairs than those of {study.extraction.pairs}"
             findings.append(_finding(artifact, "pairs.sha256", message, digest, document["pairs"]["sha256"]))
@@ -125,13 +131,16 @@ def _of_test(test: Mapping[str, Any], where: str) -> Iterator[_Complaint]:
         message = f"p is no whole number of the {draws} draws and the observed one"
         yield f"{where}.p", message, max(1, round(counted)) / (draws + 1), test["p"]
         return
-    reached, place = round(counted) - 1, _LEVEL * (draws - 1)
-    if test["value"] > test["null_95"] + _ROUNDING and reached > draws - 1 - math.floor(place):
+    reached = round(counted) - 1
+    # A percentile by linear interpolation lies between two draws, of which the upper one may reach a value above it.
+    most = draws - 1 - math.floor((1 - LEVEL) * (draws - 1))
+    least = max(0, may_reach(draws)) + 1
+    if test["value"] > test["null_95"] + _ROUNDING and reached > most:
         message = "the value lies above the 95th percentile of the null, and p says that more than 5 % of it reach it"
-        yield f"{where}.p", message, f"<= {(draws - math.floor(place)) / (draws + 1):.6f}", test["p"]
-    if test["value"] < test["null_95"] - _ROUNDING and reached < draws - math.ceil(place):
+        yield f"{where}.p", message, f"<= {(most + 1) / (draws + 1):.6f}", test["p"]
+    if test["value"] < test["null_95"] - _ROUNDING and reached < least:
         message = "the value lies below the 95th percentile of the null, and p says that less than 5 % of it reach it"
-        yield f"{where}.p", message, f">= {(draws - math.ceil(place) + 1) / (draws + 1):.6f}", test["p"]
+        yield f"{where}.p", message, f">= {(least + 1) / (draws + 1):.6f}", test["p"]
 
 
 def _of_map(document: Mapping[str, Any], maps: TransferMap, path: str) -> Iterator[_Complaint]:

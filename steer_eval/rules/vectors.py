@@ -1,7 +1,7 @@
 """Rules on the steering vectors of a study.
 
 Invariant: every planned vector is there, and its provenance is what the study, its pairs and its environment say: the
-model that is named, the pairs that are published, the weights that the sweeps were measured with.
+model that is named, the pairs that are published, the weights that the sweeps were measured with, the chat template.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from steer_eval.contrast import pairs_digest
+from steer_eval.digest import sha256_text
 from steer_eval.findings import Finding
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.inventory import Inventory
@@ -58,6 +59,7 @@ def _vector(study: Study, model: str, vector: SteeringVector, results: Results, 
         return
     yield from _pairs(study, recorded, results, file)
     yield from _weights(study, model, recorded, results, file)
+    yield from _template(study, model, recorded, file)
 
 
 def _pairs(study: Study, recorded: dict[str, str], results: Results, file: str) -> Iterator[Finding]:
@@ -84,3 +86,14 @@ def _weights(study: Study, model: str, recorded: dict[str, str], results: Result
             where, message = "__metadata__.weights_sha256", f"the vector was made with other weights than {which}"
             yield Finding("vector-weights", "error", file, where, message, sha256, recorded["weights_sha256"], _EXTRACT)
             return
+
+
+def _template(study: Study, model: str, recorded: dict[str, str], file: str) -> Iterator[Finding]:
+    """The study's own chat template, or none: a tokenizer's comes with the weights."""
+    template = study.models[model].chat_template
+    digest = None if template is None else sha256_text(template)
+    observed = recorded.get("chat_template_sha256")
+    if observed != digest:
+        message = "the vector was made under another chat template than the study's"
+        where = "__metadata__.chat_template_sha256"
+        yield Finding("vector-template", "error", file, where, message, digest, observed, _EXTRACT)

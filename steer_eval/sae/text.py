@@ -1,7 +1,9 @@
 """Text that SAEs and maps are fitted on: a Hub dataset, local files, or a sample that comes with a package.
 
-Invariant: a source yields the same documents in the same order every time, and its digest changes when they may have:
-a Hub dataset is pinned by its revision, files and the sample by their SHA-256. Documents are streamed.
+Invariant: a source yields the same documents in the same order every time, and its digest changes with what they are
+read from: a Hub dataset is pinned by its revision, files and the sample by their SHA-256. How the sample's markup
+becomes prose is decided by the code below and its parser, whose outcome a test holds to one digest. Documents are
+streamed.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def read_ends(
     layers = sorted({end.layer for end in ends})
     model.check_layers(layers)
     texts = {name: texts_of(plan, PROTOCOLS[name], data_folder) for name in protocols}
-    differences = {layer: each.numpy() for layer, each in model.pair_differences(pairs, layers).items()}
+    differences = {layer: each.numpy() for layer, each in model.pair_differences(pairs, layers, keep=layers).items()}
     read = {}
     with progress_bar(f"rows {plan.name} {model.reference.name}", sum(map(len, texts.values()))) as advance:
         for name, passages in texts.items():
@@ -218,7 +218,10 @@ def measured(
 
 
 def split_half_cosine(differences: Floats) -> float:
-    """Cosine of the vectors of two halves of the pairs: what agreement can be had at all.
+    """Cosine of the vectors of two halves of the pairs: a measure of the pairs' noise.
+
+    It is no upper bound of what can be carried: a carried vector and the native one are means over the same pairs, so
+    they share that noise, and a perfect map reaches 1.
 
     Args:
         differences: `[pairs, d]`.
@@ -227,10 +230,12 @@ def split_half_cosine(differences: Floats) -> float:
 
 
 def _said(end: End, model: LoadedModel, differences: Floats) -> dict[str, Any]:
+    template = model.provenance.get("chat_template_sha256")
     return {
         "model": end.model,
         "base_model": model.reference.base_model,
         "weights_sha256": model.weights.sha256,
+        **({} if template is None else {"chat_template_sha256": template}),
         "layer": end.layer,
         "hidden_size": model.lm.hidden_size,
         "split_half_cosine": _rounded(split_half_cosine(differences)) if len(differences) > 1 else None,

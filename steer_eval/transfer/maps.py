@@ -169,21 +169,6 @@ def random_from(source: Floats, *, seed: int) -> Prepared:
     return fit
 
 
-def fit_ridge(source: Floats, target: Floats, *, alphas: Sequence[float] = ALPHAS) -> LinearMap:
-    """`ridge_from`, in one step."""
-    return ridge_from(source, alphas=alphas)(target)
-
-
-def fit_procrustes(source: Floats, target: Floats) -> LinearMap:
-    """`procrustes_from`, in one step."""
-    return procrustes_from(source)(target)
-
-
-def random_map(source: Floats, target: Floats, *, seed: int) -> LinearMap:
-    """`random_from`, in one step."""
-    return random_from(source, seed=seed)(target)
-
-
 def random_rotation(random: np.random.Generator, d_source: int, d_target: int) -> Floats:
     """A matrix `[d_source, d_target]` with orthonormal rows or columns, uniform among these (Mezzadri 2007)."""
     wide, narrow = max(d_source, d_target), min(d_source, d_target)

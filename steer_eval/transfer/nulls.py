@@ -2,7 +2,8 @@
 
 Invariant: a null is made of the same rows by the same computation, with only the pairing or the signs drawn at random;
 so whatever inflates the statistic (few rows, a few huge dimensions, rows of one document that resemble each other)
-inflates its null alike. What is exchanged is what is independent: documents, never the rows of one.
+inflates its null alike. What is exchanged is what is independent: documents, never the rows of one. The bound of a null
+is one of its draws; from 19 draws on, a value is above it if and only if its p-value is at most `LEVEL`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Tested:
 
     Args:
         value: What was found.
-        bound: 95th percentile of the null.
+        bound: The draw that a value must exceed to pass the test at `LEVEL`: the 95th percentile of the null and the
+            observed value together. With too few draws, which no value can pass, the largest.
         p: Share of draws, the observed one among them, that reach the value.
         draws: How many draws the null has.
     """
@@ -42,9 +44,42 @@ class Tested:
         return {"value": self.value, "null_95": self.bound, "p": self.p, "draws": self.draws}
 
 
-def _tested(value: float, null: list[float]) -> Tested:
+def may_reach(draws: int) -> int:
+    """How many of so many draws may reach a value that passes the test at `LEVEL`; -1 below 19, where none can pass.
+
+    The observed value counts as a draw (Phipson and Smyth 2010, Permutation p-values should never be zero, Statistical
+    Applications in Genetics and Molecular Biology 9): `(reached + 1) / (draws + 1) <= LEVEL`.
+
+    Args:
+        draws: Draws of the null.
+    """
+    return int(LEVEL * (draws + 1)) - 1
+
+
+def passes(p: float, draws: int) -> bool:
+    """Whether a value is more than its null at `LEVEL`.
+
+    Args:
+        p: Its p-value, which may be rounded: what counts is the number of draws that it stands for.
+        draws: Draws of the null.
+    """
+    return round(p * (draws + 1)) - 1 <= may_reach(draws)
+
+
+def beside_null(value: float, null: list[float]) -> Tested:
+    """A statistic beside what was drawn.
+
+    A percentile between two draws would be no bound of a test at this level: of 20 draws, 9 in 100 values that are
+    draws themselves lie above `numpy.quantile(null, 0.95)`.
+
+    Args:
+        value: What was found.
+        null: The draws, at least one.
+    """
+    count = len(null)
+    bound = sorted(null, reverse=True)[max(0, may_reach(count))]
     reached = sum(draw >= value for draw in null)
-    return Tested(value, float(np.quantile(null, 1 - LEVEL)), (reached + 1) / (len(null) + 1), len(null))
+    return Tested(value, float(bound), (reached + 1) / (count + 1), count)
 
 
 def pairings(documents: NDArray[np.int64], *, seed: int, draws: int) -> list[Pairing]:
@@ -101,7 +136,7 @@ def permutation_test(
         draws: How many.
     """
     value, *null = statistics(pairings(documents, seed=seed, draws=draws))
-    return _tested(value, null)
+    return beside_null(value, null)
 
 
 def r2_test(
@@ -178,4 +213,4 @@ def sign_flip_test(carry: LinearMap, source: Floats, target: Floats, *, seed: in
     signs = random.choice([-1.0, 1.0], size=(draws, len(source)))
     # A direction and its opposite are the same axis, so the null has no side.
     null = [abs(cosine(row @ carried, native)) for row in signs]
-    return _tested(cosine(carried.mean(axis=0), native), null)
+    return beside_null(cosine(carried.mean(axis=0), native), null)

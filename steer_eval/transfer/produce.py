@@ -30,7 +30,7 @@ from steer_eval.formats.transfer import (
     write_transferred,
 )
 from steer_eval.formats.vector import SteeringVector, write_vector
-from steer_eval.produce import VECTOR_FORMAT, LoadedModel
+from steer_eval.produce import SAID_IF_SO, VECTOR_FORMAT, LoadedModel
 from steer_eval.progress import progress_bar
 from steer_eval.results import Results
 from steer_eval.sae.text import documents, source_digest
@@ -51,7 +51,7 @@ _OF_NATIVE = (
     "pairs_sha256",
     "dtype",
     "versions",
-    "chat_template_sha256",
+    *SAID_IF_SO,
 )
 """What a carried vector records as the native one does: it is tried on that model, and rests on those pairs."""
 
@@ -271,4 +271,5 @@ def _same(path: Path, decides: dict[str, Any]) -> TransferMap | None:
         maps = read_transfer_map(path)
     except FormatError:
         return None
+    decides = {**{f"{key}_{size}": None for key in SAID_IF_SO for size in ("large", "small")}, **decides}
     return maps if all(maps.provenance.get(key) == value for key, value in decides.items()) else None

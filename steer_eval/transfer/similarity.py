@@ -122,20 +122,13 @@ def cosine(first: Floats, second: Floats) -> float:
     return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
 
 
-def retrieval(carried: Floats, native: Floats) -> float:
-    """Share of carried vectors whose nearest native vector, by cosine, is their own.
-
-    Chance is one over the number of vectors.
+def nearest(carried: Floats, native: Floats) -> NDArray[np.intp]:
+    """For each carried vector the index of its nearest native one, by cosine.
 
     Args:
         carried: `[pairs, d]`.
         native: `[pairs, d]`.
     """
-    return float((nearest(carried, native) == np.arange(len(carried))).mean())
-
-
-def nearest(carried: Floats, native: Floats) -> NDArray[np.intp]:
-    """For each carried vector the index of its nearest native one, by cosine."""
     directions = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (carried, native)]
     found: NDArray[np.intp] = (directions[0] @ directions[1].T).argmax(axis=1)
     return found

@@ -70,6 +70,10 @@ class Pool:
         if Path(script).name == "peer_libraries.py":
             [library] = rest
             self.asked.append((library, request["do"]))
+            if request["do"] == "versions":
+                return Answer(
+                    1.0, 2, {library: "1.2", "transformers": {"steering-vectors": "4.0", "repeng": "5.0"}[library]}
+                )
             rows = [[cell, prompt] for cell in request["cells"] for prompt in range(PROMPTS)]
             hooks = (python, str(Path(script).with_name("peer_hooks.py")), folder)
             made = self._worker(hooks).ask({"do": "sweep", "rows": rows, "tokens": request["tokens"]})
@@ -135,13 +139,18 @@ def test_sweeps_share_the_turns_of_their_sides_and_give_the_same_texts(pool, ask
         "sweep_vs_best_peer": True,
         "sweep_bf16_vs_serial": None,
     }
-    # The faster library is chosen by one cell each, after a warm-up each.
-    trial, rest = pool.asked[:4], pool.asked[4:]
-    assert trial == [("steering-vectors", "sweep")] * 2 + [("repeng", "sweep")] * 2
+    # The faster library is chosen by three rounds of one cell, after a warm-up each.
+    libraries = ("steering-vectors", "repeng")
+    trial, rest = pool.asked[:10], pool.asked[10:]
+    assert trial == [(name, do) for do in ("sweep", "versions", *["sweep"] * 3) for name in libraries]
     turn = [(side, "sweep") for side in ("ours bfloat16", "peer_hooks", "ours", "repeng")]
     assert rest == turn * (1 + 3)
-    assert found["sweep_vs_best_peer"].peer.startswith("repeng, all prompts of a cell in one batch; 6 of 24 cells")
-    assert "steering-vectors takes 1.50 times as long" in found["sweep_vs_best_peer"].peer
+    assert found["sweep_vs_best_peer"].peer == (
+        "repeng, 1.2 on transformers 5.0, all prompts of a cell in one batch; 6 of 24 cells, scaled by tokens "
+        "(steering-vectors, 1.2 on transformers 4.0, takes 1.50 times as long: medians of 3 rounds of one cell, "
+        "5 tokens)"
+    )
+    assert {each.pairs for each in found.values()} == {3}
     # Both are held to the same turns of the serial loop.
     assert found["sweep_vs_serial"].peer.endswith(f"one text at a time; {SAMPLE} of 240 texts, scaled by tokens")
 

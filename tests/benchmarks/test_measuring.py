@@ -45,7 +45,7 @@ class Stopwatch:
 
 
 def entry(name: str, **changes: object) -> Comparison:
-    return replace(Comparison(name, 2.0, "other", 3.0, 1.5, 0.1, True, 99.5), **changes)
+    return replace(Comparison(name, 2.0, "other", 3.0, 1.5, 0.1, True, 99.5, 7), **changes)
 
 
 def test_runs_alternate_after_one_of_each_that_is_not_counted():
@@ -53,7 +53,7 @@ def test_runs_alternate_after_one_of_each_that_is_not_counted():
     timing = measuring.compare(OURS, PEER, pairs=3, runner=watch)
 
     assert watch.asked == ["ours", "peer"] * 4
-    assert timing == Timing(ours_s=1, peer_s=2, ratio=2, spread=0, peak_mb=HUGE)
+    assert timing == Timing(ours_s=1, peer_s=2, ratio=2, spread=0, peak_mb=HUGE, pairs=3)
 
 
 def test_the_ratio_is_the_median_of_pairs_and_the_spread_their_quartiles():
@@ -140,6 +140,18 @@ def test_a_results_file_reads_as_it_was_written(tmp_path):
     assert measuring.read_results(tmp_path / "absent.json") is None
 
 
+def test_results_from_before_rounds_were_counted_are_read_and_shown_without(tmp_path):
+    path = tmp_path / "results.json"
+    results = measuring.merged(None, MACHINE, [entry("a"), entry("b")])
+    del results["comparisons"][0]["pairs"]
+    measuring.write_results(path, results)
+
+    [old, new] = [
+        line for line in run.rendered(measuring.read_results(path), {}).splitlines() if line.startswith("| `")
+    ]
+    assert ("| 10% |  | yes |" in old, "| 10% | 7 | yes |" in new) == (True, True)
+
+
 def test_the_schema_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(measuring.SCHEMA)
 
@@ -152,9 +164,10 @@ def test_the_schema_is_a_schema():
         lambda results: results["comparisons"][0].update(better=True),
         lambda results: results["comparisons"][0].pop("spread"),
         lambda results: results["comparisons"][0].update(ratio=0),
+        lambda results: results["comparisons"][0].update(pairs=0),
         lambda results: results["comparisons"][0].update(identical="yes"),
     ],
-    ids=["more", "more of the machine", "more of an entry", "less", "no ratio", "no answer"],
+    ids=["more", "more of the machine", "more of an entry", "less", "no ratio", "no rounds", "no answer"],
 )
 def test_results_of_another_form_are_neither_written_nor_read(tmp_path, change):
     path = tmp_path / "results.json"
@@ -206,7 +219,7 @@ def test_a_run_of_some_comparisons_keeps_the_others_and_writes_both_files(tmp_pa
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert text == run.rendered(results, benchmarks)
     [fast, other, slow] = [line for line in text.splitlines() if line.startswith("| `")]
-    assert "| **2.00** | ≥ 1.00 (met) | 10% | yes |" in fast
+    assert "| **2.00** | ≥ 1.00 (met) | 10% | 7 | yes |" in fast
     assert "| **no** |" in other
     assert "| **0.75** | ≥ 1.00 (**missed**) |" in slow
 

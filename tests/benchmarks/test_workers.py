@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,30 @@ def test_a_worker_that_fails_says_why():
         running.ask({"do": "fail"})
     with pytest.raises(MeasurementError, match="early"), Worker(worker("import sys; sys.exit('early')")) as running:
         running.ask({"do": "add"})
+
+
+def test_a_worker_that_is_dead_when_asked_still_says_why():
+    """Closing its pipe tries to write the request again, which must not take the place of what it said."""
+
+    def asked_late() -> None:
+        with Worker(worker("import sys; sys.exit('early')")) as running:
+            running._process.wait()
+            running.ask({"do": "add"})
+
+    with pytest.raises(MeasurementError, match="early"):
+        asked_late()
+
+
+def test_a_library_tells_the_versions_of_its_environment():
+    code = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+from serving import serve, versions
+serve({{"versions": versions("numpy", "torch", "hypothesis")}})
+"""
+    numpy, torch, hypothesis = (metadata.version(name) for name in ("numpy", "torch", "hypothesis"))
+    with Worker(worker(code)) as running:
+        assert workers.told_versions(running) == f"{numpy} on torch {torch}, hypothesis {hypothesis}"
 
 
 class Prepared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from whole_studies import COMPARISON, whole
+from whole_studies import COMPARISON, TRANSFER, whole
 
 from steer_eval.claims.claim import Selector
 from steer_eval.claims.facts import Facts, facts_of
@@ -45,6 +45,24 @@ def test_texts_are_counted_against_the_unsteered_ones(compared: tuple[Facts, lis
     assert only(facts, "texts_changed", "patch-identity") == 0
     # It collapsed, so that there are none.
     assert facts.find("texts_changed", Selector(variant="stack", label="steered")) == []
+
+
+@pytest.mark.parametrize("label", ["steered", "random"])
+def test_where_a_method_acts_is_a_fact_where_it_is_one_place(
+    compared: tuple[Facts, list[SweepRow]], label: str
+) -> None:
+    facts, _ = compared
+
+    assert only(facts, "applied_layer", "rotation", label) == COMPARISON["layer"]
+    assert only(facts, "applied_coefficient", "rotation", label) == COMPARISON["coefficient"]
+    assert only(facts, "applied_layer", "carried-ridge", label) == TRANSFER["target"]["layer"]
+    assert only(facts, "applied_layer", "features", label) == COMPARISON["layer"]
+    for measure, variant in (
+        ("applied_coefficient", "features"),
+        ("applied_layer", "stack"),
+        ("applied_layer", "anchor"),
+    ):
+        assert facts.find(measure, Selector(variant=variant, label=label)) == []  # type: ignore[arg-type]
 
 
 def test_cells_of_the_sweep_are_found_as_before(compared: tuple[Facts, list[SweepRow]]) -> None:

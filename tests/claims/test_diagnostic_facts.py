@@ -34,8 +34,20 @@ def test_a_statistic_stands_beside_its_null() -> None:
     assert numbers == [0.3, 0.05, 0.05, True]
     assert value("transfer_svcca", None) == pytest.approx(0.31)
     assert value("transfer_svcca_exceeds_null", None) is False
-    # What is no larger than the null does not lie above it.
     assert value("transfer_retrieval_exceeds_null", "ridge") is False
+
+
+@pytest.mark.parametrize(
+    ("draws", "p", "exceeds"),
+    [(20, 0.047619, True), (20, 0.095238, False), (39, 0.05, True), (40, 0.073171, False), (18, 0.052632, False)],
+)
+def test_more_than_the_null_is_the_test_at_five_percent(draws: int, p: float, exceeds: bool) -> None:
+    """Whatever bound stands beside it: in older files one between two draws, which more than 5 % of a null exceed."""
+    protocol = DIAGNOSTICS["protocols"]["plain"]
+    measured = {**protocol, "debiased_cka": {"value": 0.3, "null_95": 0.2, "p": p, "draws": draws}}
+    found = facts_of_diagnostics({**DIAGNOSTICS, "protocols": {"plain": measured}}, "d", "d")
+
+    assert [fact.value for fact in found if fact.measure == "transfer_cka_exceeds_null"] == [exceeds]
 
 
 def test_the_planned_protocol_goes_by_the_kind_of_map_and_another_by_its_name_too() -> None:
@@ -53,7 +65,7 @@ def test_a_reader_sees_the_null_beside_the_number() -> None:
         "other", layer=1, variant="ridge", file="transfer/d.json"
     )]  # fmt: skip
 
-    assert fact.note == "500 rows of 60 texts; 95 % of 19 draws of the null lie below 0.02, p 0.05"
+    assert fact.note == "500 rows of 60 texts; the null's 95th percentile of 19 draws is 0.02, p 0.05"
     assert fact.where == "protocols.recommended.maps.ridge.cosine_to_native"
 
 

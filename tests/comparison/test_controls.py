@@ -1,4 +1,4 @@
-"""What controls draw means nothing, does as much, and is the same every time."""
+"""What controls draw has nothing to do with the method, does as much, and is the same every time."""
 
 from __future__ import annotations
 

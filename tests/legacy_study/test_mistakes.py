@@ -69,6 +69,7 @@ ELSEWHERE = {
     ("sae-activity", "error"),
     ("sae-quality", "error"),
     ("transfer-diagnostics", "error"),
+    ("transfer-licence", "warning"),
     ("sae-provenance", "error"),
     ("publish-behind", "error"),
     ("publish-behind", "warning"),

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from steer_eval.rules.transfer_diagnostics import _of_test
-from steer_eval.transfer.nulls import _tested
+from steer_eval.transfer.nulls import LEVEL, beside_null
 
 VALUES = st.floats(-1, 1, allow_nan=False).map(lambda value: round(value, 3))
 
 
 def shown(value: float, null: list[float]) -> dict[str, Any]:
     """As diagnostics are written, with six decimals."""
-    found = _tested(value, null).to_json()
+    found = beside_null(value, null).to_json()
     return {key: each if key == "draws" else round(each, 6) for key, each in found.items()}
 
 
 @given(VALUES, st.lists(VALUES, min_size=1, max_size=250))
 def test_whatever_a_test_gives_is_in_order(value: float, null: list[float]) -> None:
     assert list(_of_test(shown(value, null), "x")) == []
+
+
+@given(VALUES, st.lists(VALUES, min_size=1, max_size=250))
+def test_a_bound_between_two_draws_is_in_order(value: float, null: list[float]) -> None:
+    """As older files have it."""
+    test = {**shown(value, null), "null_95": round(float(np.quantile(null, 1 - LEVEL)), 6)}
+
+    assert list(_of_test(test, "x")) == []
 
 
 @given(VALUES, st.lists(VALUES, min_size=19, max_size=60, unique=True))

@@ -1,6 +1,6 @@
 """Mistakes in files beside an SAE and in diagnostics, each with the findings that it gives.
 
-The rules feature-sae, sae-activity, sae-quality and transfer-diagnostics.
+The rules feature-sae, sae-activity, sae-quality, transfer-diagnostics and transfer-licence.
 """
 
 from __future__ import annotations

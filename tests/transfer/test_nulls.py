@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from steer_eval.transfer.heldout import PairedRows, held_out_r2, held_out_r2s
-from steer_eval.transfer.maps import Floats, LinearMap, fit_procrustes, procrustes_from, random_rotation, ridge_from
+from steer_eval.transfer.maps import Floats, LinearMap, procrustes_from, random_rotation, ridge_from
 from steer_eval.transfer.nulls import (
+    LEVEL,
+    beside_null,
     cka_test,
     pairings,
+    passes,
     permutation_test,
     r2_test,
     retrieval_test,
@@ -55,8 +60,65 @@ def rotated(seed: int, *, offset: float, noise: float) -> PairedRows:
     return PairedRows(source, target + 5.0, texts)
 
 
+def in_turn(values: Sequence[float]) -> list[tuple[float, list[float]]]:
+    """Each of some values as the observed one, the others as its null: all roles that exchangeable values can have."""
+    return [(value, [*values[:place], *values[place + 1 :]]) for place, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(("draws", "pass_it"), [(18, 0), (19, 1), (20, 1), (38, 1), (39, 2), (40, 2), (200, 10)])
+def test_the_level_is_five_percent_at_most(draws, pass_it):
+    """Of exchangeable values each is the observed one as often, so that the share that passes is the level itself."""
+    random = np.random.default_rng(draws)
+    for _ in range(20):
+        roles = [beside_null(value, null) for value, null in in_turn(random.standard_normal(draws + 1).tolist())]
+        assert sum(passes(found.p, found.draws) for found in roles) == pass_it <= 0.05 * (draws + 1)
+        if draws >= 19:
+            assert sum(found.value > found.bound for found in roles) == pass_it
+
+
+@pytest.mark.parametrize("draws", [20, 40, 200])
+def test_values_that_are_draws_themselves_pass_in_one_case_of_twenty(draws):
+    random, cases = np.random.default_rng(draws), 4000
+    drawn = random.standard_normal((cases, draws + 1)).tolist()
+    above = sum(found.value > found.bound for found in (beside_null(value, null) for value, *null in drawn))
+
+    share = ((draws + 1) // 20) / (draws + 1)
+    assert binom.ppf(0.0005, cases, share) <= above <= binom.ppf(0.9995, cases, share)
+
+
+def test_a_percentile_between_draws_would_be_another_level():
+    """Why the bound is a draw: 9 in 100 exchangeable values lie above an interpolated percentile of 20."""
+    random = np.random.default_rng(0)
+    drawn = random.standard_normal((4000, 21))
+
+    assert (drawn[:, 0] > np.quantile(drawn[:, 1:], 1 - LEVEL, axis=1)).mean() > 0.08
+
+
+@given(
+    value=st.integers(-3, 3), null=st.lists(st.integers(-3, 3), min_size=1, max_size=130), decimals=st.integers(4, 9)
+)
+def test_bound_and_p_value_say_the_same_of_ties_too(value, null, decimals):
+    found = beside_null(value, null)
+
+    assert found.bound in null
+    assert found.p == (1 + sum(draw >= value for draw in null)) / (1 + len(null))
+    assert passes(round(found.p, decimals), found.draws) is (found.p <= LEVEL)
+    if len(null) >= 19:
+        assert (found.value > found.bound) is (found.p <= LEVEL)
+    else:
+        assert found.bound == max(null)
+        assert found.p > LEVEL
+
+
+@given(values=st.lists(st.integers(0, 6), min_size=20, max_size=130))
+def test_ties_never_pass_more_often(values):
+    found = [beside_null(value, null) for value, null in in_turn(values)]
+
+    assert sum(each.p <= LEVEL for each in found) <= 0.05 * len(values)
+
+
 @pytest.mark.parametrize("offset", [0.0, 3.0], ids=["rows alone", "rows of documents"])
-@pytest.mark.parametrize("statistic", ["cka", "svcca", "procrustes"])
+@pytest.mark.parametrize("statistic", OF_ROWS)
 def test_a_null_stays_null(statistic, offset):
     found = [OF_ROWS[statistic](unrelated(seed, offset=offset), seed=seed, draws=19).p <= 0.05 for seed in range(200)]
 
@@ -90,7 +152,7 @@ def test_a_planted_map_is_found(test):
 
 def test_a_planted_map_retrieves_its_pairs():
     rows = rotated(0, offset=0.0, noise=0.1)
-    found = retrieval_test(fit_procrustes(rows.source, rows.target).rows(rows.source), rows.target, seed=0)
+    found = retrieval_test(procrustes_from(rows.source)(rows.target).rows(rows.source), rows.target, seed=0)
 
     assert found.value > 0.5 > found.bound
     assert found.p == 1 / 201
@@ -155,7 +217,7 @@ def planted(*, seed: int) -> LinearMap:
     random = np.random.default_rng(seed)
     source = random.standard_normal((60, 12)) * np.geomspace(1, 4, 12) + 7.0
     target = source @ random_rotation(random, 12, 12) + 0.1 * random.standard_normal((60, 12))
-    return fit_procrustes(source, target)
+    return procrustes_from(source)(target)
 
 
 def test_a_carried_vector_is_held_to_vectors_of_random_signs():

@@ -12,7 +12,7 @@ from steer_eval.extract import extract_caa
 from steer_eval.model import LanguageModel
 from steer_eval.transfer import neutral
 from steer_eval.transfer.heldout import held_out_r2
-from steer_eval.transfer.maps import fit_procrustes, procrustes_from
+from steer_eval.transfer.maps import procrustes_from
 from steer_eval.transfer.rows import Side, paired_rows, residuals
 from steer_eval.transfer.words import Passage, passages, word_tokens
 
@@ -92,7 +92,7 @@ def test_a_planted_rotation_between_two_models_is_recovered(architecture):
     source, target = tiny_language_model(architecture), rotated_language_model(architecture)
 
     rows = paired_rows(Side(source, 2), Side(target, 2), TEXTS, "words")
-    fitted = fit_procrustes(rows.source, rows.target)
+    fitted = procrustes_from(rows.source)(rows.target)
 
     assert np.abs(fitted.matrix - ROTATION).max() < 1e-3
     assert fitted.settings["scale"] == pytest.approx(1.0, abs=1e-4)

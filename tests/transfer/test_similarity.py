@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 from steer_eval.transfer.heldout import PairedRows, held_out_r2, held_out_svcca, splits
 from steer_eval.transfer.maps import plain_procrustes_from, procrustes_from, random_rotation, ridge_from
-from steer_eval.transfer.similarity import debiased_cka, retrieval, svcca
+from steer_eval.transfer.similarity import debiased_cka, nearest, svcca
 
 
 def paired(rows: int, d: int, *, seed: int, noise: float, texts: int = 12) -> PairedRows:
@@ -110,8 +110,8 @@ def test_a_rotation_without_centring_spends_itself_on_the_mean():
     assert held_out_r2(rows, plain_procrustes_from, seed=0) < 0
 
 
-def test_retrieval_counts_own_pairs():
-    native = np.eye(4)
+def test_what_is_nearest_is_so_by_cosine():
+    native = np.diag([1.0, 2.0, 3.0, 4.0])
 
-    assert retrieval(5 * native, native) == 1.0
-    assert retrieval(native[[1, 0, 2, 3]], native) == 0.5
+    assert nearest(5 * native, native).tolist() == [0, 1, 2, 3]
+    assert nearest(native[[1, 0, 2, 3]] + 0.1, native).tolist() == [1, 0, 2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from tiny_models import save_tiny_model
 from tiny_study import SCENARIOS, document, invoke
 from transfer_models import ROTATION, rotated_language_model
 
+from steer_eval.digest import sha256_text
 from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
 from steer_eval.formats.strict_json import write_jsonl
@@ -175,6 +177,32 @@ def test_each_diagnostic_stands_beside_its_null(transferred: Place) -> None:
 
 def test_what_was_written_is_in_order_and_two_transfers_are_told_apart(transferred: Place) -> None:
     assert transferred.findings() == []
+
+
+def test_maps_and_diagnostics_are_of_the_studys_chat_template(transferred: Place, tmp_path: Path) -> None:
+    shutil.copytree(transferred.model.parent, tmp_path / "copy")
+    place = Place(tmp_path / "copy" / "tiny", tmp_path / "copy" / "tiny-data")
+    study = place.model / "study.yaml"
+    without = study.read_text()
+    value = yaml.safe_load(without)
+    template = "{{ messages[-1].content }} "
+    value["models"]["turned"]["chat_template"] = template
+    study.write_text(yaml.safe_dump(value, sort_keys=False))
+    assert place.findings() == ["transfer-diagnostics"] * 2
+    place.plan(PLANNED)
+    for step in ("fit", "diagnose"):
+        assert invoke("transfer", step, str(place.model)).exit_code == 0
+    file = f"transfer/{NAME}.safetensors"
+    digest = sha256_text(template)
+    assert read_transfer_map(place.model / file).provenance["chat_template_sha256_small"] == digest
+    document = json.loads((place.model / f"transfer/{NAME}_diagnostics.json").read_text())
+    assert document["target"]["chat_template_sha256"] == digest
+    assert "chat_template_sha256" not in document["source"]
+
+    study.write_text(without)
+    assert invoke("transfer", "fit", str(place.model)).exit_code == 0
+    dropped, before = (read_transfer_map(root / file) for root in (place.model, transferred.model))
+    assert dropped.provenance == before.provenance
 
 
 def test_a_map_that_did_not_carry_the_vectors_is_found(transferred: Place) -> None:

@@ -36,6 +36,8 @@ _OF_LABELS = frozenset({"random", "zero", "anchor"})
 _OF_CONTROLS = frozenset({"perplexity", "perplexity_ratio", "collapsed"})
 _OF_METHODS = frozenset({"texts_changed", "margin"})
 """Measures that the control of a method has as well, found by the method's name."""
+SEVERAL_LAYERS = "several layers"
+"""What stands for the place of a method that acts at more than one."""
 
 
 def not_understood(cell: PlacedCell, title: str, reason: str = NOT_UNDERSTOOD) -> Iterator[Extracted]:
@@ -102,6 +104,8 @@ class Row:
                 yield from self._best(placed, replace(select, judge=axis.judge) if axis else select)
             elif name in LOCATORS:
                 yield from self._locator(placed, name or "", title, cell)
+            elif name == "where":
+                yield from self._where(placed, title, select)
             elif index in self.axes:
                 yield from self._on_axis(placed, self.axes[index], title, select)
             else:
@@ -141,6 +145,8 @@ class Row:
             name = self.columns[index] if index < len(self.columns) else None
             if name is None and index not in self.axes and self._qualifies(index, placed):
                 return False
+            if name == "where" and not self._is_place(placed.text):
+                return False
             if name in LOCATORS and placed.text.strip(" *`").lower() not in _NOTHING:
                 if name in seen or not self._is_plain(name or "", placed.text):
                     return False
@@ -171,6 +177,28 @@ class Row:
             found = layers_in(text) if name == "layer" else coefficients_in(text)
             return not found or is_explained(without(text, [each.span() for each in found]))
         return True
+
+    def _is_place(self, text: str) -> bool:
+        """Whether a cell says where a method of a comparison acts, and nothing else."""
+        if self.context.variant(self.cell("variant").strip(" *`")) not in self.context.methods:
+            return False
+        bare = text.strip(" *`").lower()
+        spans = [each.span() for each in (*layers_in(text), *coefficients_in(text))]
+        return bare in (*_NOTHING, SEVERAL_LAYERS) or (bool(spans) and is_explained(without(text, spans)))
+
+    def _where(self, cell: PlacedCell, title: str, select: Selector) -> Iterator[Extracted]:
+        """Where a method of a comparison acts: `L=18 c=+2`, or the layer alone."""
+        layers, coefficients = layers_in(cell.text), coefficients_in(cell.text)
+        measures = {match.end("layer"): "applied_layer" for match in layers}
+        measures |= {match.end("coef"): "applied_coefficient" for match in coefficients}
+        found = {number.start + len(number.text): number for number in find_numbers(cell.text)}
+        if len(layers) > 1 or len(coefficients) > 1 or set(found) != set(measures):
+            yield from not_understood(cell, title)
+            return
+        of_method = Selector(select.model, "steered", variant=select.variant)
+        for end, number in found.items():
+            start = cell.start + number.start
+            yield self._claim(measures[end], of_method, number.printed, title, cell, start, len(number.text))
 
     def _cell(self) -> CellMention | None:
         cells = cells_in(self.cell("cell"))

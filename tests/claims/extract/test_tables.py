@@ -42,6 +42,7 @@ def table(header: str, *rows: str, before: str = "### 3B") -> str:
         ("Steered mean", "feature_steered_mean"),
         ("Δ", "feature_delta"),
         ("Collapsed?", "collapsed"),
+        ("Where", "where"),
         ("freq", None),
         ("rank", None),
         ("", None),
