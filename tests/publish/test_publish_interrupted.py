@@ -182,7 +182,10 @@ def test_killed_at_any_moment_each_repo_is_one_version_and_running_again_finishe
 
     assert again.returncode == 0, again.stderr
     # Also where all was pushed and nothing was left but the check; and what was staged does not stay behind.
-    assert ("downloaded again" in again.stdout) == (ended != 0)
+    checked = "downloaded again" in again.stdout
+    # The clock may strike when all is done and the process has only to end.
+    done = moment.when == "clock" and there == new_data and model == whole
+    assert checked == (ended != 0) or done
     assert list(scratch.iterdir()) == []
     assert files(hub, data, "dataset") == new_data
     assert files(hub, to, "model") == pinned(version, hub.head(data, "dataset"))
