@@ -136,17 +136,17 @@ less is slower. The sides run as child processes in turn, ours and the peer's, a
 it, that is not counted; files are in the page cache. Comparisons that are run together and have a side in common
 (sweeps, perplexities, growth) share its runs: each side has one turn in a round, and a pair is what two sides took in
 the same round. The ratio is the median of the pairs' ratios, the times are medians of their own, and the **spread** is
-the interquartile range of the pairs' ratios over their median. **Rounds** is how many pairs there are, three where a
-round takes long. **Peak** is the largest resident memory of our largest process, mapped files included. Our side of
-sweeps, perplexities, extraction, growth and rooflines has 8 GB for its batches (`--memory 8`), whatever else is
-resident.
+the interquartile range of the pairs' ratios over their median. **Rounds** is how many pairs there are, from three,
+where a round takes long, to nine. **Peak** is the largest resident memory of our largest process, mapped files
+included. Our side of sweeps, perplexities, extraction, growth and rooflines has 8 GB for its batches (`--memory 8`),
+whatever else is resident.
 
 Where a peer does a part of the work, its time is scaled to all of it. Loading a model is left out where both sides load
 the same one. For `roofline_*` the peer is the limit, so the ratio is the share of it that we reach. For `growth_*` the
 peer is our own, with twice as much of one thing, so the ratio is how many times longer that takes.
 
-The versions below are ours. `steering-vectors` and `repeng` run in environments of their own, as they exclude each
-other's requirements; the peer's words have the versions there.
+The versions below are ours. `steering-vectors`, `repeng` and SAELens run in environments of their own, as they exclude
+each other's requirements; the peer's words have the versions there.
 """
 
 

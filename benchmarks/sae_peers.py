@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from sae_work import BATCH, D_IN, D_SAE, LEARNING_RATE, K, first_weights, residuals
-from serving import serve, threads
+from serving import serve, threads, versions
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 """Takes a batch, and gives its reconstruction before the step."""
@@ -69,7 +69,7 @@ def main(name: str) -> None:
             losses.append(float((step(x) - x).square().sum() / (x - x.mean(dim=0)).square().sum()))
         return steps * BATCH, losses
 
-    serve({"train": train})
+    serve({"train": train, "versions": versions(name, "transformers", "numpy")})
 
 
 def _batches() -> Iterator[torch.Tensor]:

@@ -6,6 +6,8 @@ that a compiler would fold, has no bound.
 
 from __future__ import annotations
 
+from steer_eval.errors import first_line
+
 
 def syntax_error(template: str) -> str | None:
     """What makes a template unreadable.
@@ -36,4 +38,7 @@ def syntax_error(template: str) -> str | None:
         return f"line {error.lineno}: {error.message}"
     except RecursionError:
         return "its expressions are nested too deeply"
+    except ValueError as error:
+        # jinja2 hands numbers to Python, which refuses those of thousands of digits.
+        return first_line(error)
     return None

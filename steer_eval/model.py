@@ -8,8 +8,9 @@ are the model's. No remote code is run.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,26 +94,15 @@ class LanguageModel:
                 f"{self.tokenizer.name_or_path} has no chat template",
                 "steer an instruction-tuned model, or write its `chat_template` under `models` in study.yaml",
             )
-        try:
-            # Templates that know no `enable_thinking` ignore it.
-            text = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-            )
-        except Exception as error:
-            # Templates refuse by raising: some know no system turn. They are programs, and fail in all ways of one.
-            roles = [turn["role"] for turn in turns]
-            without = "leave out the system prompt, or " if "system" in roles else ""
-            raise SteerEvalError(
-                f"the chat template of {self.tokenizer.name_or_path} can't write turns of {' and '.join(roles)}: "
-                f"{first_line(error)}",
-                f"{without}write another `chat_template` under `models` in study.yaml",
-            ) from error
-        if len(text) > _LONGEST_CHAT:
-            raise SteerEvalError(
-                f"the chat template of {self.tokenizer.name_or_path} makes {len(text):,} characters of "
-                f"{sum(len(turn['content']) for turn in turns):,}, and {_LONGEST_CHAT:,} is the most that is read",
-                "write another `chat_template` under `models` in study.yaml",
-            )
+        # Templates that know no `enable_thinking` ignore it.
+        write = partial(
+            self.tokenizer.apply_chat_template,
+            turns,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=False,
+        )
+        text = written_chat(write, turns, self.tokenizer.name_or_path)
         return self.text_ids(text, special_tokens=False)
 
     def text_ids(self, text: str, *, special_tokens: bool) -> list[int]:
@@ -171,6 +161,37 @@ class LanguageModel:
     @property
     def _backbone(self) -> Any:
         return getattr(self.module, self.module.base_model_prefix)
+
+
+def written_chat(write: Callable[[], Any], turns: Sequence[Mapping[str, str]], model: str) -> str:
+    """What a chat template makes of a conversation.
+
+    Templates refuse by raising: some know no system turn. They are programs, and fail in all ways of one.
+
+    Args:
+        write: Applies the template.
+        turns: The conversation.
+        model: Whose template it is, for messages.
+
+    Raises:
+        SteerEvalError: The template refuses the conversation or fails, or writes over a megabyte.
+    """
+    try:
+        text = str(write())
+    except Exception as error:
+        roles = [turn["role"] for turn in turns]
+        without = "leave out the system prompt, or " if "system" in roles else ""
+        raise SteerEvalError(
+            f"the chat template of {model} can't write turns of {' and '.join(roles)}: {first_line(error)}",
+            f"{without}write another `chat_template` under `models` in study.yaml",
+        ) from error
+    if len(text) > _LONGEST_CHAT:
+        raise SteerEvalError(
+            f"the chat template of {model} makes {len(text):,} characters of "
+            f"{sum(len(turn['content']) for turn in turns):,}, and {_LONGEST_CHAT:,} is the most that is read",
+            "write another `chat_template` under `models` in study.yaml",
+        )
+    return text
 
 
 class _BackboneOutput:

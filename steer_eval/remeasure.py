@@ -40,7 +40,7 @@ from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.protocol import PROTOCOLS
 from steer_eval.treatment import sae_digest
 
-PROTOCOL = "steer-eval/remeasured/2"
+PROTOCOL = "steer-eval/remeasured/3"
 _STOPPED = 0.6
 """Share of a pass that is made where it stops at the block that is wanted, and never comes to the LM head."""
 _NO_MODEL = "a model that it needs was not run, see the findings"

@@ -60,7 +60,7 @@ def test_tokens_are_those_of_the_plan(place):
     corpus = int(13 * TOKENS_PER_WORD)
     assert found.texts == 3 * len(text)
     assert found.tokens == (len(cells) + 1) * corpus + found.texts * (PROMPT_TOKENS + 80)
-    # Two operations per parameter and token, at two fifths of the machine's speed.
+    # Two operations per parameter and token, at four fifths of the machine's speed.
     assert found.minutes == pytest.approx(2 * 2e9 * found.tokens / (0.8 * FLOPS) / 60)
     assert found.gigabytes == pytest.approx(2 * 4 * 1.3)
 

@@ -107,6 +107,11 @@ CONTRADICTIONS = {
         "models.tiny.chat_template",
         "line 2: Unexpected end of template",
     ),
+    "template with a number of thousands of digits": (
+        _set("models", "tiny", "chat_template", to="{{ " + "9" * 5000 + " }}"),
+        "models.tiny.chat_template",
+        "Exceeds the limit",
+    ),
     "template that is nested without end": (
         _set("models", "tiny", "chat_template", to="{{ " + "(" * 20000),
         "models.tiny.chat_template",

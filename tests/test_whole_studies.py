@@ -15,6 +15,7 @@ from whole_studies import COMPARISON, QUALITY, whole, whole_document
 from steer_eval.audit import audit_text
 from steer_eval.cards import check_cards, render_data_repo, render_model_repo
 from steer_eval.claims.extract.extracted import NOT_UNDERSTOOD
+from steer_eval.formats import schema
 from steer_eval.formats.strict_json import read_json, read_jsonl
 from steer_eval.inventory import Root, take_inventory
 from steer_eval.judge.tables import JudgeTable
@@ -121,13 +122,19 @@ def test_what_rounds_to_zero_has_no_sign(place):
 def test_a_table_without_a_random_direction_has_no_column_of_it(place):
     results = place.results()
     kept = json.loads(json.dumps(results.feature_tables["tiny", 3]))
-    kept["discoveries"] = {name: count for name, count in kept["discoveries"].items() if "random" not in name}
-    rows = [{key: value for key, value in row.items() if "random" not in key} for row in kept["top_features"]]
-    said = _model_card(place, replace(results, feature_tables={("tiny", 3): kept | {"top_features": rows}}))
+    # As where too few texts of a random direction can be compared; what it does to the same text is always known.
+    lacking = {"random_delta", "random_delta_interval", "random_delta_q"}
+    for found in (kept["discoveries"], *kept["top_features"]):
+        for name in lacking & found.keys():
+            del found[name]
+    schema.check(kept, "features", file="features.json")
+    said = _model_card(place, replace(results, feature_tables={("tiny", 3): kept}))
 
     [first, *_] = table(said, "| feature |")
     assert len(first) == 10
-    assert "random" not in said.split("### Features that steering changes")[1].split("\n## ")[0]
+    section = said.split("### Features that steering changes")[1].split("\n## ")[0]
+    assert "random direction's delta" not in section
+    assert f"norm {kept['discoveries']['random_forced_delta']} on the same text." in section
 
 
 def test_the_card_sets_every_method_beside_its_control(place, card):

@@ -75,7 +75,7 @@ def condition_key(conditions: Conditions, edits: tuple[tuple[int, float, str], .
     """What the answers of one condition have in common.
 
     Args:
-        conditions: Weights and machine class.
+        conditions: Weights and circumstances.
         edits: `(layer, coefficient, SHA-256 of the vector)` of each edit.
         batch_size: Rows of one batch, which decide the padding.
     """

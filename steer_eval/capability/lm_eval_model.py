@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from steer_eval.capability.tokens import Tokens
 from steer_eval.errors import SteerEvalError
-from steer_eval.model import LanguageModel, decoder_blocks
+from steer_eval.model import LanguageModel, decoder_blocks, written_chat
 from steer_eval.steering.hooks import hooked, residual, with_residual
 from steer_eval.steering.interventions import Add
 from steer_eval.steering.row_edits import RowEdits
@@ -120,6 +121,11 @@ class SteeredLM(HFLM):  # type: ignore[misc]
 
         with hooked(decoder_blocks(self.model), {layer: hook(layer) for layer in edits.layers}):
             yield
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A conversation as the model reads it; a template that fails or overflows is an error with a fix."""
+        write = partial(super().apply_chat_template, chat_history, add_generation_prompt)
+        return written_chat(write, chat_history, self.tokenizer.name_or_path)
 
     def _model_call(self, *args: Any, **kwargs: Any) -> Any:
         with self._applied():

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from steer_eval.cells import text_checksums
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
 from steer_eval.judge.cache import CallLog, call_key
@@ -47,9 +48,14 @@ class FluencyModel:
     weights: Weights
     dtype: str
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Checksums of what decides its tokens beside its weights."""
+        return text_checksums(self.weights, self.reference.chat_template)
+
     def load(self) -> LanguageModel:
         """The model."""
-        return load_model(self.weights.folder, dtype=self.dtype)
+        return load_model(self.weights.folder, dtype=self.dtype, chat_template=self.reference.chat_template)
 
 
 class Fluency:
@@ -78,6 +84,7 @@ class Fluency:
             "model": self.model.reference.base_model,
             "revision": self.model.weights.revision,
             "weights_sha256": self.model.weights.sha256,
+            **self.model.texts,
             "usual_nll": None if self.usual is None else round(self.usual, 6),
             "uniform_nll": round(self.uniform, 6),
         }
@@ -121,7 +128,8 @@ class Fluency:
                 advance(1)
 
     def _request(self, pair: tuple[str, str]) -> dict[str, Any]:
-        return {"weights": self.model.weights.sha256, "dtype": self.model.dtype, "prompt": pair[0], "text": pair[1]}
+        model = {"weights": self.model.weights.sha256, **self.model.texts, "dtype": self.model.dtype}
+        return {**model, "prompt": pair[0], "text": pair[1]}
 
     def _key(self, pair: tuple[str, str]) -> str:
         return call_key(self._request(pair), repeat=FLUENCY, attempt=0)

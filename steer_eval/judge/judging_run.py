@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer_eval.digest import sha256_text
 from steer_eval.errors import SteerEvalError
 from steer_eval.judge.api import ApiJudge
 from steer_eval.judge.cache import CallLog
@@ -220,20 +219,21 @@ def _api(base_url: str, model: str, choice: Choice, log: CallLog, budget: Budget
 
 
 def _local(model: str, choice: Choice, log: CallLog, tell: Tell) -> Judge:
+    from steer_eval.cells import text_checksums
     from steer_eval.judge.local import LocalJudge
     from steer_eval.model import load_model
     from steer_eval.weights import fetch
 
     reference, folder = model_named(model)
     weights = fetch(reference, study_folder=folder)
-    # Replies under another template are other replies.
-    template = [f"chat_template-{sha256_text(reference.chat_template)}"] if reference.chat_template else []
     tell(f"loading {reference.base_model}")
     return LocalJudge(
         load_model(weights.folder, dtype=reference.dtype, chat_template=reference.chat_template),
         model=reference.base_model,
-        revision=" ".join([weights.revision, *template]),
+        revision=weights.revision,
         weights_sha256=weights.sha256,
+        # Replies under another template are other replies.
+        texts=text_checksums(weights, reference.chat_template),
         name=choice.name or slug(reference.base_model),
         log=log,
     )

@@ -8,7 +8,7 @@ question, and the axis is unscored. Nothing is sampled, so asking twice gives th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ class LocalJudge:
         model: What it is called: a Hub id or a folder.
         revision: What identifies its weights at their source.
         weights_sha256: Checksum of its weights.
+        texts: Checksums of what decides its tokens beside them, by name.
         name: What tables call the judge.
         log: Where scores are kept and found again.
     """
@@ -49,12 +50,21 @@ class LocalJudge:
     checked: bool = True
 
     def __init__(
-        self, lm: LanguageModel, *, model: str, revision: str, weights_sha256: str, name: str, log: CallLog
+        self,
+        lm: LanguageModel,
+        *,
+        model: str,
+        revision: str,
+        weights_sha256: str,
+        texts: Mapping[str, str],
+        name: str,
+        log: CallLog,
     ) -> None:
         self.lm = lm
         self.model = model
         self.revision = revision
         self.weights_sha256 = weights_sha256
+        self.texts = dict(texts)
         self.name = name
         self.log = log
 
@@ -65,6 +75,7 @@ class LocalJudge:
             "model": self.model,
             "revision": self.revision,
             "weights_sha256": self.weights_sha256,
+            **self.texts,
             "dtype": self.lm.dtype,
             "score": "expectation over label probabilities",
             "min_mass": MIN_MASS,
@@ -137,6 +148,7 @@ class LocalJudge:
         user = f"{question}\n\nAnswer with one label and nothing else. Labels: {table}."
         return {
             "weights": self.weights_sha256,
+            **self.texts,
             "dtype": self.lm.dtype,
             "device": self.lm.device.type,
             "system": "You score texts on a rubric. You answer with one label.",

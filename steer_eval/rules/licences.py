@@ -19,6 +19,7 @@ OPEN = frozenset(
     {
         "0bsd",
         "apache-2.0",
+        "bsd",
         "bsd-2-clause",
         "bsd-3-clause",
         "cc-by-3.0",
@@ -64,7 +65,8 @@ def is_open(licence: str) -> bool:
     Args:
         licence: Its name as a study states it.
     """
-    return re.sub(r"[\s_]+", "-", licence.strip().lower()) in OPEN
+    words = re.sub(r"[\s_-]+", "-", licence.strip().lower()).replace("-licence", "-license")
+    return words.removesuffix("-license").replace("-license-", "-") in OPEN
 
 
 def _is_fitted(plan: TransferPlan, file: str) -> bool:

@@ -12,12 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from steer_eval.cells import text_checksums
 from steer_eval.digest import sha256_value
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.containment import inside
 from steer_eval.formats.sae import TopKSae
 from steer_eval.formats.saelens import folder_name, read_saelens, write_saelens
-from steer_eval.produce import LoadedModel
+from steer_eval.produce import SAID_IF_SO, LoadedModel
 from steer_eval.progress import progress_bar
 from steer_eval.sae.activations import SPLITS, Activations, Passage, capture, cut, load_split
 from steer_eval.sae.feature_activity import FILE as ACTIVITY
@@ -44,6 +45,7 @@ def activations_key(plan: SaePlan, model: LoadedModel, data_folder: Path) -> dic
     """What activations are a function of, beside the layer."""
     return {
         "weights_sha256": model.weights.sha256,
+        **text_checksums(model.weights, None),
         "dtype": model.lm.dtype,
         "machine": model.environment.machine_class,
         "text_sha256": source_digest(plan.text, data_folder),
@@ -99,6 +101,7 @@ def produce_sae(plan: SaePlan, model: LoadedModel, *, data_folder: Path, repo: P
         **{name: str(value) for name, value in plan.to_json().items()},
         "recipe_settings": json.dumps(recipe.to_json(), sort_keys=True),
         "weights_sha256": model.weights.sha256,
+        **text_checksums(model.weights, None),
         "text_sha256": source_digest(plan.text, data_folder),
         "text": json.dumps({type(plan.text).__name__: asdict(plan.text)}, sort_keys=True),
     }
@@ -209,7 +212,8 @@ def _same(folder: Path, decides: dict[str, str]) -> TopKSae | None:
         sae = read_saelens(folder)
     except FormatError:
         return None
-    return sae if all(sae.provenance.get(key) == value for key, value in decides.items()) else None
+    known = {**dict.fromkeys(SAID_IF_SO), **decides}
+    return sae if all(sae.provenance.get(key) == value for key, value in known.items()) else None
 
 
 def _has_activity(folder: Path, sae: TopKSae) -> bool:

@@ -153,3 +153,14 @@ def test_an_edit_of_some_positions_is_refused(positions) -> None:
     """Which tokens are of the prompt is not known here, so that the edit would be lost or everywhere."""
     with pytest.raises(SteerEvalError, match=f"layer 1 is for {positions} positions only"):
         SteeredLM(lm=tiny_language_model("llama"), intervention=(adding(1, 1.0, positions),))
+
+
+@pytest.mark.parametrize("template", ["{{ 1 / 0 }}", "{{ 'a' * 2000000 }}"])
+def test_a_template_that_fails_is_an_error_with_a_fix(template):
+    lm = tiny_language_model()
+    lm.tokenizer.chat_template = template
+
+    with pytest.raises(SteerEvalError, match="chat template") as caught:
+        SteeredLM(lm=lm).apply_chat_template([{"role": "user", "content": "Why?"}])
+
+    assert "study.yaml" in caught.value.fix

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from tiny_models import tiny_language_model
 
 from steer_eval.errors import SteerEvalError
 from steer_eval.judge import local
-from steer_eval.judge.cache import opened_log
+from steer_eval.judge.cache import CallLog, opened_log
 from steer_eval.judge.local import LocalJudge
 from steer_eval.judge.rubric import Rubric
 from steer_eval.judge.subjects import Ask, Judgement
@@ -27,9 +26,13 @@ def lm() -> LanguageModel:
     return model
 
 
-def judged(lm: LanguageModel, folder: Path, ask: Ask, **options: Any) -> Judgement:
+def judge_of(lm: LanguageModel, log: CallLog, **texts: str) -> LocalJudge:
+    return LocalJudge(lm, model="tiny", revision="1", weights_sha256="0" * 64, texts=texts, name="tiny", log=log)
+
+
+def judged(lm: LanguageModel, folder: Path, ask: Ask, **texts: str) -> Judgement:
     with opened_log(folder) as log:
-        judge = LocalJudge(lm, model="tiny", revision="1", weights_sha256="0" * 64, name="tiny", log=log)
+        judge = judge_of(lm, log, **texts)
         [judgement] = judge.judge([ask], RUBRIC, "sample", lambda _: None)
     return judgement
 
@@ -89,6 +92,13 @@ def test_asked_again_it_reads_the_log(lm: LanguageModel, tmp_path: Path) -> None
     assert len(passes) == computed > 0
 
 
+def test_replies_under_another_template_are_other_replies(lm: LanguageModel, tmp_path: Path) -> None:
+    own = judged(lm, tmp_path, ask_of())
+    other = judged(lm, tmp_path, ask_of(), chat_template_sha256="1" * 64)
+
+    assert not set(own.calls) & set(other.calls)
+
+
 @pytest.mark.slow
 def test_a_small_model_that_does_not_answer_with_a_label_is_no_judge(
     smollm2: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -108,7 +118,5 @@ def test_a_scale_with_more_levels_than_labels_is_refused(lm: LanguageModel, tmp_
     from dataclasses import replace
 
     fine: Rubric = replace(RUBRIC, step=0.25)
-    with opened_log(tmp_path) as log:
-        judge = LocalJudge(lm, model="tiny", revision="1", weights_sha256="0" * 64, name="tiny", log=log)
-        with pytest.raises(SteerEvalError, match="17 levels"):
-            judge.judge([ask_of()], fine, "sample", lambda _: None)
+    with opened_log(tmp_path) as log, pytest.raises(SteerEvalError, match="17 levels"):
+        judge_of(lm, log).judge([ask_of()], fine, "sample", lambda _: None)

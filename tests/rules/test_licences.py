@@ -41,7 +41,7 @@ def test_files_that_are_fitted_on_such_a_model_are_named(tmp_path):
     assert finding.fix.startswith("check that its terms let you publish what is fitted on it")
 
 
-@pytest.mark.parametrize("licence", ["apache-2.0", "Apache 2.0", "MIT", "cc-by-4.0", None])
+@pytest.mark.parametrize("licence", ["apache-2.0", "Apache License 2.0", "MIT Licence", "BSD", "cc-by-4.0", None])
 def test_an_open_licence_or_none_is_not_asked_about(tmp_path, licence):
     assert found(licensed(whole(tmp_path), licence)) == []
 

@@ -288,3 +288,19 @@ def test_a_hybrid_model_is_trained_on_as_well(planned, work):
     save_tiny_model(planned.model.parent / "base", "qwen3_5")
     assert trained(planned)["held_out_fvu"] < 1
     assert read_saelens(planned.model / "saes/tiny/layers.2").d_in == HIDDEN
+
+
+def test_an_sae_of_another_tokenizer_is_trained_again(planned, work):
+    first = trained(planned)
+    before = read_saelens(planned.model / "saes/tiny/layers.2").provenance
+    file = planned.model.parent / "base/tokenizer_config.json"
+    file.write_text(file.read_text() + "\n")
+
+    again = trained(planned)
+
+    after = read_saelens(planned.model / "saes/tiny/layers.2").provenance
+    assert before["weights_sha256"] == after["weights_sha256"]
+    assert before["companions_sha256"] != after["companions_sha256"]
+    # A new line decides no token, so what was made again is the same.
+    assert again["held_out_fvu"] == first["held_out_fvu"]
+    assert len(list(work.glob("*/activations.json"))) == 2

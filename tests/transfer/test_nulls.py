@@ -29,7 +29,7 @@ OF_ROWS = {
     "cka": cka_test,
     "svcca": partial(svcca_test, rank=2),
     "procrustes": partial(r2_test, fitter=procrustes_from),
-    "ridge": partial(r2_test, fitter=partial(ridge_from, alphas=[10.0])),
+    "ridge": partial(r2_test, fitter=partial(ridge_from, alphas=[1.0, 10.0, 100.0])),
 }
 BY_CHANCE = 18
 """Most of 200 that a test at the 5 % level may find: the 99.5th percentile of a binomial."""
