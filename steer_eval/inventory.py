@@ -250,9 +250,9 @@ def transfer_kind(header: Mapping[str, Any], name: str) -> str:
 
 def _sae_folder(path: Path, *, name: str) -> Any:
     """The SAELens folder around its weights."""
-    from steer_eval.formats.saelens import read_saelens
+    from steer_eval.formats.saelens import look_at_saelens
 
-    return read_saelens(path.parent, name=name.rsplit("/", 1)[0])
+    return look_at_saelens(path.parent, name=name.rsplit("/", 1)[0])
 
 
 def _sae_activity(path: Path, *, name: str) -> Any:

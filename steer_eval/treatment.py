@@ -14,9 +14,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steer_eval.digest import sha256_vector
 from steer_eval.formats.sae import TopKSae
+from steer_eval.formats.saelens import StoredSae
 from steer_eval.steering.interventions import Add, ClampFeatures, Edit, Intervention, Patch, Rotate
 
 EditKey = tuple[Any, ...]
@@ -119,7 +121,7 @@ def edit_to_json(edit: Edit) -> dict[str, Any]:
                 "coefficient": edit.coefficient,
                 "positions": edit.positions,
                 # Before a rotation restores the norm of the residual, for `rotate`.
-                "norm": float(f"{float(np.linalg.norm(edit.delta().double().numpy())):.9g}"),
+                "norm": float(f"{_norm(edit):.9g}"),
                 "vector_sha256": _digest(edit.vector),
             }
         case ClampFeatures():
@@ -136,14 +138,26 @@ def edit_to_json(edit: Edit) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def sae_digest(sae: TopKSae) -> str:
+def sae_digest(sae: TopKSae | StoredSae) -> str:
     """SHA-256 over the bytes of an SAE's tensors and its k, in hexadecimal; once for all rows of a cell."""
     digest = hashlib.sha256(str(sae.k).encode())
     for name, tensor in sae.tensors().items():
         digest.update(f" {name} {list(tensor.shape)} ".encode())
-        digest.update(np.ascontiguousarray(tensor.float().numpy(), dtype="<f4").tobytes())
+        digest.update(np.ascontiguousarray(_array(tensor), dtype="<f4").tobytes())
     return digest.hexdigest()
 
 
+def _norm(edit: Add | Rotate) -> float:
+    """Length of what is added, as float32 has it."""
+    delta = np.float32(edit.coefficient) * _array(edit.vector)
+    return float(np.linalg.norm(delta.astype(np.float64)))
+
+
 def _digest(values: Any) -> str:
-    return sha256_vector(values.float().numpy())
+    return sha256_vector(_array(values))
+
+
+def _array(values: Any) -> NDArray[np.float32]:
+    """Values of an edit as numpy; those of one that is only described are numpy already."""
+    array: NDArray[np.float32] = values if isinstance(values, np.ndarray) else values.float().numpy()
+    return array

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from steer_eval.comparison.cells import transfer_of
 from steer_eval.comparison.controls import matched_features
@@ -24,7 +22,7 @@ from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.containment import inside
 from steer_eval.formats.features import read_features
 from steer_eval.formats.sae import TopKSae
-from steer_eval.formats.saelens import folder_name, read_saelens
+from steer_eval.formats.saelens import StoredSae, folder_name, look_at_saelens
 from steer_eval.formats.vector import read_vector
 from steer_eval.results import Results
 from steer_eval.sae.feature_activity import FeatureActivity, read_feature_activity
@@ -45,7 +43,7 @@ class HeldFeatures:
     """
 
     features: tuple[int, ...]
-    values: Tensor
+    values: NDArray[np.float32]
 
 
 class Ingredients:
@@ -79,12 +77,21 @@ class Ingredients:
 
     @cached_property
     def sae(self) -> TopKSae:
-        """The SAE of the layer.
+        """The SAE of the layer, to compute with.
 
         Raises:
             FormatError: It is absent or bad, or of another layer.
         """
-        sae = _made_by("steer-eval sae train", lambda: read_saelens(self._sae_folder, name=self._sae_name))
+        return self.stored_sae.read()
+
+    @cached_property
+    def stored_sae(self) -> StoredSae:
+        """The SAE of the layer, in its file.
+
+        Raises:
+            FormatError: It is absent or bad, or of another layer.
+        """
+        sae = _made_by("steer-eval sae train", lambda: look_at_saelens(self._sae_folder, name=self._sae_name))
         if sae.layer != self._plan.layer:
             raise FormatError(
                 f"{self._sae_name}/cfg.json", "metadata.hook_name", "the SAE is of another layer",
@@ -95,7 +102,7 @@ class Ingredients:
     @property
     def sink_norm(self) -> float:
         """Norm above which a residual is an attention sink, as the SAE's training found it; without one, none is."""
-        return float(self.sae.provenance.get("sink_norm", "inf"))
+        return float(self.stored_sae.provenance.get("sink_norm", "inf"))
 
     @cached_property
     def raised(self) -> HeldFeatures:
@@ -125,7 +132,7 @@ class Ingredients:
             SteerEvalError: Too few features fire outside the table.
         """
         chosen = self.raised.features
-        frequency = self._activity.frequency.numpy()
+        frequency = self._activity.frequency
         return self._held(matched_features(frequency, chosen, barred=self._rows, seed=self._plan.seed))
 
     def carried(self, kind: str) -> tuple[TransferPlan, NDArray[np.float32]]:
@@ -164,7 +171,7 @@ class Ingredients:
     @cached_property
     def _rows(self) -> dict[int, float]:
         """How much steering changes each feature of the table, in the order of the table."""
-        name, d_sae = self._table_name, self.sae.d_sae
+        name, d_sae = self._table_name, self.stored_sae.d_sae
         table = _made_by("steer-eval sae features", lambda: read_features(inside(self._repo, name), name=name))
         strays = [row.feature for row in table.rows if row.feature >= d_sae]
         if strays:
@@ -176,13 +183,13 @@ class Ingredients:
 
     @cached_property
     def _activity(self) -> FeatureActivity:
-        d_sae = self.sae.d_sae
+        d_sae = self.stored_sae.d_sae
         return _made_by(
             "steer-eval sae train", lambda: read_feature_activity(self._sae_folder, d_sae, name=self._sae_name)
         )
 
     def _held(self, features: list[int]) -> HeldFeatures:
-        values = self._plan.clamp * self._activity.maximum[torch.tensor(features)].float()
+        values = self._activity.maximum[features] * np.float32(self._plan.clamp)
         return HeldFeatures(tuple(features), values)
 
 

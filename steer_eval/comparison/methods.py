@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from steer_eval.cells import Cell, random_direction
 from steer_eval.comparison.cells import (
@@ -33,11 +33,16 @@ from steer_eval.comparison.ingredients import Ingredients
 from steer_eval.comparison.patching import ConversationPatch, Conversations, Source
 from steer_eval.comparison.plan import ComparisonPlan
 from steer_eval.errors import SteerEvalError
-from steer_eval.model import LanguageModel
 from steer_eval.results import Results
 from steer_eval.steering.interventions import Add, ClampFeatures, Rotate
 from steer_eval.study import Study
 from steer_eval.treatment import Treatment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from steer_eval.formats.sae import TopKSae
+    from steer_eval.model import LanguageModel
 
 RANDOM_KIND = "random"
 """The kind of map that carries a vector at random."""
@@ -49,7 +54,7 @@ class Comparison:
     Args:
         study: The study.
         plan: What it says of the comparison.
-        lm: The model, which patches take residuals of.
+        lm: The model, which patches take residuals of; None to have methods described and not done.
         published: The study's results, for the vectors.
         repo: The model repo, for SAEs and carried vectors.
         first_prompt: The evaluation prompt after which a corpus is scored where only a prompt is edited.
@@ -59,7 +64,7 @@ class Comparison:
         self,
         study: Study,
         plan: ComparisonPlan,
-        lm: LanguageModel,
+        lm: LanguageModel | None,
         published: Results,
         repo: Path,
         first_prompt: str,
@@ -109,7 +114,9 @@ class Comparison:
     def _features(self, cell: Cell) -> Treatment:
         found = self._ingredients
         held = found.matched if cell.label == "random" else found.raised
-        clamp = ClampFeatures(self._plan.layer, found.sae, held.features, held.values, found.sink_norm)
+        # Nobody decodes a feature of an edit that is only described.
+        sae = cast("TopKSae", found.stored_sae) if self._lm is None else found.sae
+        clamp = ClampFeatures(self._plan.layer, sae, held.features, self._tensor(held.values), found.sink_norm)
         return Treatment((clamp,))
 
     def _anchor(self, cell: Cell) -> Treatment:
@@ -128,7 +135,7 @@ class Comparison:
     def _carried(self, cell: Cell) -> Treatment:
         kind = RANDOM_KIND if cell.label == "random" else CARRIED[cell.variant or ""]
         transfer, vector = self._ingredients.carried(kind)
-        return Treatment((Add(transfer.target.layer, torch.from_numpy(vector), transfer.coefficient),))
+        return Treatment((Add(transfer.target.layer, self._tensor(vector), transfer.coefficient),))
 
     def _added(self, cell: Cell) -> Add:
         layer = self._plan.layer
@@ -137,7 +144,15 @@ class Comparison:
     def _direction(self, cell: Cell, layer: int) -> Tensor:
         vector = self._ingredients.vector(layer)
         random = cell.label == "random"
-        return torch.from_numpy(random_direction(vector, seed=self._plan.seed, layer=layer) if random else vector)
+        return self._tensor(random_direction(vector, seed=self._plan.seed, layer=layer) if random else vector)
+
+    def _tensor(self, values: NDArray[np.float32]) -> Tensor:
+        """Values of an edit, for the model; without one they stay numpy, as nothing is computed with them."""
+        if self._lm is None:
+            return cast("Tensor", values)
+        import torch
+
+        return torch.from_numpy(values)
 
     def _norm(self, layer: int) -> float:
         norm = float(np.linalg.norm(self._ingredients.vector(layer).astype(np.float64)))

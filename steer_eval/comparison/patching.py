@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from steer_eval.comparison.controls import random_changes
-from steer_eval.model import LanguageModel
-from steer_eval.steering.hooks import captured, residual
 from steer_eval.steering.interventions import Patch
 from steer_eval.treatment import EditKey, PromptEdit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from steer_eval.model import LanguageModel
 
 Source = Literal["anchor", "prompt", "random"]
 """Where the residuals come from: the anchored conversation, the patched one itself, or a random change as large."""
@@ -45,30 +46,40 @@ class Conversations:
     """Prompts with and without a system prompt, as a model reads them at one layer; each is read once.
 
     Args:
-        lm: The model.
+        lm: The model; None where a patch is only described.
         layer: Index of the decoder block whose output is taken, from 0.
         anchor: The system prompt.
     """
 
-    def __init__(self, lm: LanguageModel, layer: int, anchor: str) -> None:
+    def __init__(self, lm: LanguageModel | None, layer: int, anchor: str) -> None:
         self.layer = layer
         self.anchor = anchor
         self._lm = lm
         self._known: dict[str, Shared] = {}
 
     def shared(self, prompt: str) -> Shared:
-        """What a prompt's two conversations have in common."""
+        """What a prompt's two conversations have in common.
+
+        Raises:
+            ValueError: There is no model to read them.
+        """
+        if self._lm is None:
+            raise ValueError("conversations that no model reads have no residuals")
         if prompt not in self._known:
-            plain, anchored = self._lm.chat_ids(prompt), self._lm.chat_ids(prompt, system=self.anchor)
+            lm = self._lm
+            plain, anchored = lm.chat_ids(prompt), lm.chat_ids(prompt, system=self.anchor)
             tail = min(shared_tail(plain, anchored), len(plain) - 1)
             at = tuple(range(len(plain) - tail, len(plain)))
-            self._known[prompt] = Shared(at, self._residuals(plain, tail), self._residuals(anchored, tail))
+            self._known[prompt] = Shared(at, self._residuals(lm, plain, tail), self._residuals(lm, anchored, tail))
         return self._known[prompt]
 
-    @torch.no_grad()
-    def _residuals(self, ids: Sequence[int], tail: int) -> Tensor:
-        with captured(self._lm.blocks, [self.layer], stop=True) as outputs:
-            self._lm.final_hidden(torch.tensor([list(ids)]))
+    def _residuals(self, lm: LanguageModel, ids: Sequence[int], tail: int) -> Tensor:
+        import torch
+
+        from steer_eval.steering.hooks import captured, residual
+
+        with torch.no_grad(), captured(lm.blocks, [self.layer], stop=True) as outputs:
+            lm.final_hidden(torch.tensor([list(ids)]))
         return residual(outputs[self.layer])[0, len(ids) - tail :].clone()
 
 
@@ -118,4 +129,4 @@ class ConversationPatch(PromptEdit):
                 plain = shared.plain.float()
                 norms = (shared.anchored.float() - plain).double().norm(dim=1).cpu().numpy().astype(np.float64)
                 change = random_changes(norms, plain.shape[1], seed=self.seed, prompt=prompt)
-                return plain + torch.from_numpy(change).to(plain.device)
+                return plain + plain.new_tensor(change)

@@ -18,6 +18,7 @@ from steer_eval.digest import sha256_file
 from steer_eval.errors import FormatError
 from steer_eval.formats import strict_yaml
 from steer_eval.formats.containment import inside
+from steer_eval.formats.saelens import StoredSae
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, scan_json
 from steer_eval.formats.text import read_text
 from steer_eval.inventory import Artifact, Inventory, Root
@@ -109,6 +110,8 @@ def _entry(root: Root, artifact: Artifact) -> Entry:
             if artifact.kind == "study" and isinstance(value, dict):
                 # Claims are compared one by one, with their verdicts.
                 value = {key: part for key, part in value.items() if key != "claims"}
+        elif isinstance(value, StoredSae):
+            value = value.read()
     except FormatError as error:
         return Entry(artifact, "", None, (*troubles, str(error)))
     except OSError as error:

@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from steer_eval.errors import FormatError
 from steer_eval.formats.atomic import write_bytes
 from steer_eval.formats.containment import inside
-from steer_eval.formats.sae import TENSORS, SaeOutline, TopKSae, check_shapes, checked_sae
+from steer_eval.formats.finite import check_finite
+from steer_eval.formats.mapped_tensors import MappedTensors
+from steer_eval.formats.sae import TENSORS, SaeOutline, TopKSae, check_shapes
 from steer_eval.formats.safetensors_file import read_header, write_header
 from steer_eval.formats.schema import check
 from steer_eval.formats.strict_json import read_json
@@ -55,29 +60,36 @@ def read_saelens(folder: Path, *, name: str | None = None) -> TopKSae:
     Raises:
         FormatError: A file is absent or bad, or the SAE is no Top-K SAE on the output of a block.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    return look_at_saelens(folder, name=name).read()
 
+
+def look_at_saelens(folder: Path, *, name: str | None = None) -> StoredSae:
+    """Check an SAELens folder as `read_saelens` does, and leave its values where they are.
+
+    Args:
+        folder: The folder.
+        name: What to call it in messages; its path by default.
+
+    Raises:
+        FormatError: A file is absent or bad, or the SAE is no Top-K SAE on the output of a block.
+    """
     name = name or str(folder)
     settings = _read_settings(folder, name)
     weights_name = f"{name}/{WEIGHTS}"
     weights = inside(folder, WEIGHTS, name=weights_name)
-    _check_header(read_header(weights, name=weights_name), settings.config, name)
+    header = read_header(weights, name=weights_name)
+    _check_header(header, settings.config, name)
+    stored = MappedTensors(weights, header)
     try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError, ValueError) as error:
+        for key in TENSORS:
+            check_finite(stored.values(key), name=weights_name, where=key)
+        if settings.rescales:
+            _check_unit_norm(stored.values("W_dec"), name=f"{name}/{CONFIG}")
+    except (OSError, ValueError) as error:
         raise FormatError(weights_name, "", f"not safetensors: {error}") from None
-    sae = checked_sae(
-        [tensors[key] for key in TENSORS],
-        k=settings.config["k"],
-        layer=settings.layer,
-        model=settings.config["metadata"]["model_name"],
-        provenance=_recorded(settings),
-        name=weights_name,
-    )
-    if settings.rescales:
-        _check_unit_norm(sae.w_dec, name=f"{name}/{CONFIG}")
-    return sae
+    config, model = settings.config, settings.config["metadata"]["model_name"]
+    known = (config["d_in"], config["d_sae"], config["k"], settings.layer, model, _recorded(settings))
+    return StoredSae(*known, stored=stored, name=weights_name)
 
 
 def read_recorded(folder: Path, *, name: str | None = None) -> dict[str, str]:
@@ -108,6 +120,41 @@ def outline_saelens(folder: Path, header: dict[str, Any], *, name: str) -> SaeOu
     _check_header(header, settings.config, name)
     config, model = settings.config, settings.config["metadata"]["model_name"]
     return SaeOutline(config["d_in"], config["d_sae"], config["k"], settings.layer, model, _recorded(settings))
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSae(SaeOutline):
+    """An SAE whose values were looked at and are known to be good, and stay in their file.
+
+    Args:
+        stored: The tensors in the file.
+        name: What to call the file in messages.
+    """
+
+    stored: MappedTensors = field(kw_only=True)
+    name: str = field(kw_only=True)
+    # One folder that was read, not all that say the same.
+    __hash__ = object.__hash__
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The tensors under the names that they have in files, as float32."""
+        return {key: self.stored.values(key) for key in TENSORS}
+
+    def read(self) -> TopKSae:
+        """The SAE itself; its tensors stay mapped to the file.
+
+        Raises:
+            FormatError: The file has changed and can't be read any more.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(self.stored.path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise FormatError(self.name, "", f"not safetensors: {error}") from None
+        w_enc, b_enc, w_dec, b_dec = (tensors[key] for key in TENSORS)
+        return TopKSae(w_enc, b_enc, w_dec, b_dec, self.k, self.layer, self.model, self.provenance)
 
 
 @dataclass(frozen=True)
@@ -257,11 +304,9 @@ def _take_rescaling(config: Any) -> bool:
     return False
 
 
-def _check_unit_norm(w_dec: Tensor, *, name: str) -> None:
-    import torch
-
+def _check_unit_norm(w_dec: NDArray[np.float32], *, name: str) -> None:
     # SAELens folds the norms when it saves for inference, and leaves the setting on.
-    off = (torch.linalg.vector_norm(w_dec, dim=-1, dtype=torch.float64) - 1).abs()
+    off = np.abs(np.sqrt(np.einsum("fd,fd->f", w_dec, w_dec, dtype=np.float64)) - 1)
     if not bool((off <= _UNIT_NORM).all()):
         feature = int(off.argmax())
         raise FormatError(

@@ -15,7 +15,7 @@ from steer_eval.findings import Finding
 from steer_eval.formats.card import Card, Table, TableRow, code_spans, read_card
 from steer_eval.formats.features import FeatureTable
 from steer_eval.formats.sae import TopKSae
-from steer_eval.formats.saelens import WEIGHTS, folder_name
+from steer_eval.formats.saelens import WEIGHTS, StoredSae, folder_name
 from steer_eval.inventory import Artifact, Inventory, Root
 from steer_eval.rules.files import unusable
 from steer_eval.rules.vector_files import name_parts
@@ -227,7 +227,7 @@ def _counts(words: str, file: Artifact) -> Iterator[tuple[int, int, str]]:
     if file.value is None:
         return
     value = file.value
-    if isinstance(value, TopKSae):
+    if isinstance(value, TopKSae | StoredSae):
         sae = value
         there = {"d_sae": sae.d_sae, "d_model": sae.d_in, "d_in": sae.d_in, "k": sae.k}
         for match in _SETTING.finditer(words):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from steer_eval.cells import Cell
 from steer_eval.comparison.cells import (
@@ -31,7 +31,6 @@ from steer_eval.study import Study
 
 if TYPE_CHECKING:
     from steer_eval.comparison.methods import Comparison
-    from steer_eval.model import LanguageModel
 
 _AGAIN = "run `steer-eval compare` on the study; never edit measured rows"
 _RELATIVE = 1e-6
@@ -117,10 +116,9 @@ def _described(study: Study, plan: ComparisonPlan, results: Results, repo: Path)
     """The methods, to be asked what they do."""
     from steer_eval.comparison.methods import Comparison
 
-    # To say what a method does takes files alone; only to do it takes the model.
-    nothing = cast("LanguageModel", None)
     first = results.prompts[0] if results.prompts else ""
-    return Comparison(study, plan, nothing, results, repo, first)
+    # To say what a method does takes files alone; only to do it takes the model.
+    return Comparison(study, plan, None, results, repo, first)
 
 
 def _treatment(row: SweepRow, known: Comparison, file: str) -> Iterator[Finding]:

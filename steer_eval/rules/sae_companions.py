@@ -17,8 +17,8 @@ from steer_eval.consistency import same_or_rounded
 from steer_eval.errors import FormatError
 from steer_eval.findings import Finding
 from steer_eval.formats.features import FeatureTable
-from steer_eval.formats.sae import SaeOutline, TopKSae
-from steer_eval.formats.saelens import WEIGHTS, folder_name
+from steer_eval.formats.sae import SaeOutline
+from steer_eval.formats.saelens import WEIGHTS, StoredSae, folder_name
 from steer_eval.formats.strict_json import parse
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.inventory import Artifact, Inventory
@@ -43,11 +43,11 @@ def companion_findings(inventory: Inventory) -> list[Finding]:
         findings += _activity(artifact, sae)
     for artifact in inventory.of("sae_quality"):
         sae = _of_name(artifact, saes)
-        if sae is not None and isinstance(sae.value, TopKSae):
+        if sae is not None and isinstance(sae.value, StoredSae):
             findings += _quality(artifact, sae.value, sae.path)
     for artifact in inventory.of("features"):
         sae = _of_name(artifact, saes)
-        if sae is not None and isinstance(sae.value, TopKSae):
+        if sae is not None and isinstance(sae.value, StoredSae):
             findings += _table(artifact, sae.value, sae.path, inventory)
     return findings
 
@@ -64,8 +64,8 @@ def _activity(artifact: Artifact, sae: Artifact | None) -> Iterator[Finding]:
     def found(where: str, message: str, expected: Any, observed: Any) -> Finding:
         return Finding("sae-activity", "error", artifact.file, where, message, expected, observed, _TRAIN)
 
-    maximum = artifact.value.maximum.double().numpy()
-    frequency = artifact.value.frequency.double().numpy()
+    maximum = artifact.value.maximum.astype(np.float64)
+    frequency = artifact.value.frequency.astype(np.float64)
     silent = frequency == 0
     if (silent != (maximum == 0)).any():
         feature = int(np.flatnonzero(silent != (maximum == 0))[0])
@@ -74,21 +74,21 @@ def _activity(artifact: Artifact, sae: Artifact | None) -> Iterator[Finding]:
     if sae is None:
         yield found("", f"there is no {WEIGHTS} beside the file", None, None)
         return
-    value: TopKSae | SaeOutline = sae.value
+    value: SaeOutline = sae.value
     if len(maximum) != value.d_sae:
         yield found("maximum", f"{sae.path} has another number of features", value.d_sae, len(maximum))
         return
     if frequency.sum() > value.k * (1 + _FLOAT32):
         message = f"more features fire per token than the {value.k} that may"
         yield found("frequency", message, f"at most {value.k} in all", round(float(frequency.sum()), 4))
-    quality = _recorded_quality(value) if isinstance(value, TopKSae) else {}
+    quality = _recorded_quality(value) if isinstance(value, StoredSae) else {}
     dead = quality.get("dead_share")
     if isinstance(dead, float | int) and abs(float(silent.mean()) - dead) > _SHARE:
         message = f"{int(silent.sum())} features never fire, and the SAE records another share of dead ones"
         yield found("frequency", message, dead, round(float(silent.mean()), 6))
 
 
-def _quality(artifact: Artifact, sae: TopKSae, path: str) -> Iterator[Finding]:
+def _quality(artifact: Artifact, sae: StoredSae, path: str) -> Iterator[Finding]:
     """A file of an SAE's quality says what the SAE itself records."""
     recorded = _recorded_quality(sae)
     for key, observed in artifact.value.items():
@@ -110,7 +110,7 @@ def _quality(artifact: Artifact, sae: TopKSae, path: str) -> Iterator[Finding]:
         yield Finding("sae-quality", "error", artifact.file, where, message, round(excess, 6), observed, fix)
 
 
-def _recorded_quality(sae: TopKSae) -> dict[str, Any]:
+def _recorded_quality(sae: StoredSae) -> dict[str, Any]:
     """What an SAE records of its quality; nothing where that can't be read, which is a finding of its own."""
     try:
         value = parse(sae.provenance.get("quality", "{}"), "", "")
@@ -119,7 +119,7 @@ def _recorded_quality(sae: TopKSae) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _table(artifact: Artifact, sae: TopKSae, path: str, inventory: Inventory) -> Iterator[Finding]:
+def _table(artifact: Artifact, sae: StoredSae, path: str, inventory: Inventory) -> Iterator[Finding]:
     """Numbers of a feature table that the SAE and the vector give."""
     table: FeatureTable = artifact.value
     rows = [row for row in table.rows if row.statistics and row.feature < sae.d_sae]
@@ -133,11 +133,11 @@ def _table(artifact: Artifact, sae: TopKSae, path: str, inventory: Inventory) ->
         message = f"{path} has another number of features"
         yield found("n_features", message, sae.d_sae, table.statistics.n_features)
     features = [row.feature for row in rows]
-    norms = sae.w_dec[features].float().norm(dim=1).double().numpy()
+    norms = np.linalg.norm(sae.stored.values("W_dec", features).astype(np.float64), axis=1)
     vector = _vector(artifact, table, inventory)
     of_vector = None
     if vector is not None and vector.values.size == sae.d_in:
-        columns = sae.w_enc[:, features].double().numpy()
+        columns = sae.stored.values("W_enc", (slice(None), features)).astype(np.float64)
         of_vector = table.coefficient * (vector.values.astype(np.float64) @ columns)
     places = {row.feature: index for index, row in enumerate(table.rows)}
     for index, row in enumerate(rows):

@@ -14,6 +14,7 @@ from steer_eval.consistency import shown_apart
 from steer_eval.findings import Finding
 from steer_eval.formats.features import FeatureRow, FeatureTable
 from steer_eval.formats.sae import SaeOutline, TopKSae
+from steer_eval.formats.saelens import StoredSae
 from steer_eval.inventory import Artifact, Inventory
 from steer_eval.rules.feature_statistics import statistics_findings
 from steer_eval.rules.rounding import agrees_with_difference, half_place
@@ -36,7 +37,7 @@ def sae_findings(inventory: Inventory) -> list[Finding]:
         findings += _named(artifact, artifact.value.layer)
     for artifact in inventory.of("sae", "sae_pt"):
         findings += _width(artifact, inventory)
-        if artifact.kind == "sae" and isinstance(artifact.value, TopKSae):
+        if artifact.kind == "sae" and isinstance(artifact.value, StoredSae):
             findings += provenance_findings(artifact)
     tables = list(inventory.of("features"))
     for artifact in tables:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from steer_eval.errors import FormatError
 from steer_eval.formats.atomic import write_bytes
 from steer_eval.formats.containment import inside
 from steer_eval.formats.finite import check_finite
+from steer_eval.formats.mapped_tensors import MappedTensors
 from steer_eval.formats.safetensors_file import read_header, write_header
 from steer_eval.formats.schema import check
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FILE = "activity.safetensors"
 FORMAT = "steer-eval/feature-activity/1"
@@ -37,8 +37,8 @@ class FeatureActivity:
         frequency: Share of the tokens on which it fires, float32 `[d_sae]`.
     """
 
-    maximum: Tensor
-    frequency: Tensor
+    maximum: NDArray[np.float32]
+    frequency: NDArray[np.float32]
 
 
 def read_feature_activity(folder: Path, d_sae: int, *, name: str | None = None) -> FeatureActivity:
@@ -52,9 +52,6 @@ def read_feature_activity(folder: Path, d_sae: int, *, name: str | None = None) 
     Raises:
         FormatError: The file is absent, is of another number of features, or is not what this module promises.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     file = f"{name or folder}/{FILE}"
     path = inside(folder, FILE, name=file)
     try:
@@ -69,12 +66,12 @@ def read_feature_activity(folder: Path, d_sae: int, *, name: str | None = None) 
             message = f"the SAE beside it has {d_sae} features"
             raise FormatError(file, key, message, expected=[d_sae], observed=header[key]["shape"], fix=_AGAIN)
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        # Copied: the file may be written again while these are in use.
+        maximum, frequency = (MappedTensors(path, header).values(key).copy() for key in TENSORS)
+    except (OSError, ValueError) as error:
         raise FormatError(file, "", f"not safetensors: {error}", fix=_AGAIN) from None
-    for key in TENSORS:
-        check_finite(tensors[key].numpy(), name=file, where=key)
-    maximum, frequency = (tensors[key] for key in TENSORS)
+    for key, values in zip(TENSORS, (maximum, frequency), strict=True):
+        check_finite(values, name=file, where=key)
     _check_range(maximum, float("inf"), file=file, where="maximum")
     _check_range(frequency, 1.0, file=file, where="frequency")
     return FeatureActivity(maximum, frequency)
@@ -90,7 +87,7 @@ def write_feature_activity(folder: Path, activity: FeatureActivity, *, tokens: i
     """
     content, header, position = [], {}, 0
     for key, values in zip(TENSORS, (activity.maximum, activity.frequency), strict=True):
-        data = values.float().contiguous().numpy().astype("<f4").tobytes()
+        data = np.asarray(values, "<f4").tobytes()
         header[key] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [position, position + len(data)]}
         content.append(data)
         position += len(data)
@@ -98,10 +95,10 @@ def write_feature_activity(folder: Path, activity: FeatureActivity, *, tokens: i
     write_bytes(folder / FILE, b"".join([write_header(metadata, header), *content]))
 
 
-def _check_range(values: Tensor, highest: float, *, file: str, where: str) -> None:
+def _check_range(values: NDArray[np.float32], highest: float, *, file: str, where: str) -> None:
     outside = (values < 0) | (values > highest)
     if bool(outside.any()):
-        feature = int(outside.int().argmax())
+        feature = int(outside.argmax())
         expected = "at least 0" if highest == float("inf") else f"0 to {highest:g}"
         observed = float(values[feature])
         raise FormatError(

@@ -90,7 +90,7 @@ def reconstruction(sae: TopKSae, batches: Iterable[Tensor], *, threshold: float)
         firing += fired.features[active].bincount(minlength=sae.d_sae)
     variance = float((squares - total.square() / count).sum())
     silent = float((firing == 0).double().mean())
-    activity = FeatureActivity(maximum, (firing.double() / count).float())
+    activity = FeatureActivity(maximum.numpy(), (firing.double() / count).float().numpy())
     return Reconstruction(error / variance, int(firing.sum()) / count, silent, count, sinks, activity)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
-from torch import Tensor
-
 if TYPE_CHECKING:
+    # What an edit is can be said, and its norm and digest with it, without what computes it: PyTorch takes a second.
+    from torch import Tensor
+
     from steer_eval.formats.sae import TopKSae
 
 Positions = Literal["all", "prompt", "generated"]
@@ -41,7 +41,7 @@ class Add:
 
     def delta(self) -> Tensor:
         """The tensor that is added at each position, float32 `[hidden_size]`."""
-        return self.coefficient * self.vector.to(torch.float32)
+        return self.coefficient * self.vector.float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Rotate:
 
     def delta(self) -> Tensor:
         """The tensor that is added before the norm is restored, float32 `[hidden_size]`."""
-        return self.coefficient * self.vector.to(torch.float32)
+        return self.coefficient * self.vector.float()
 
 
 @dataclass(frozen=True, eq=False)
