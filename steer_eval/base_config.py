@@ -32,12 +32,16 @@ def base_config(model: str) -> BaseConfig | None:
     Args:
         model: Hub id.
     """
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub import constants
 
     try:
+        # The client takes longer to import than most repos to check, and a folder that is not there holds nothing.
+        if not (Path(constants.HF_HUB_CACHE) / f"models--{model.replace('/', '--')}").is_dir():
+            return None
+        from huggingface_hub import try_to_load_from_cache
+
         path = try_to_load_from_cache(model, "config.json")
-    except (HFValidationError, OSError, ValueError):
+    except (OSError, ValueError):  # A name that no file system or no Hub takes.
         return None
     if not isinstance(path, str):
         return None
