@@ -7,6 +7,7 @@ SmolLM2 stays in the user's cache between runs, because converting it takes half
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ os.environ.update(
 )
 for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(_name, None)
+
+# Whoever starts the tests in the background has interrupts ignored, and every process that a test starts would inherit
+# that; a handler is not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more of what else the machine does.
 settings.register_profile("no deadline", deadline=None)

@@ -17,9 +17,7 @@ from judge.stub_server import Answer, Body, good, serving
 from steer_eval.judge.cache import FILE
 
 PROGRAM = """
-import signal, sys
-# Whoever starts the tests in the background has it ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import sys
 from pathlib import Path
 root = Path(sys.argv[1])
 sys.path[:0] = [str(root / "tests"), str(root / "benchmarks")]

@@ -90,7 +90,7 @@ def find_numbers(text: str) -> list[Number]:
         text: Markdown; emphasis around a number does not matter.
     """
     bare = masked(text)
-    found = (_number(match, bare) for match in _NUMBER.finditer(bare))
+    found = (_number(match, bare, text[match.start() : match.end()]) for match in _NUMBER.finditer(bare))
     return [number for number in found if number is not None]
 
 
@@ -110,7 +110,8 @@ def signed_value(text: str) -> float:
     return float(text.translate(_MINUS))
 
 
-def _number(match: re.Match[str], text: str) -> Number | None:
+def _number(match: re.Match[str], text: str, characters: str) -> Number | None:
+    # What is masked between a number and its unit (`2_×`, where `_` ends an emphasis) is of the number's characters.
     digits, unit = match["digits"], (match["unit"] or "").strip()
     about = (match["about"] or "").strip()
     about = about[1:] if about.startswith(("\\~", "\\<", "\\>")) else about
@@ -130,12 +131,12 @@ def _number(match: re.Match[str], text: str) -> Number | None:
         rounding = max(rounding, APPROXIMATE * abs(value))
     bound = _BOUNDS.get(about, "") or ("<" if _AT_MOST.search(before) else ">" if _AT_LEAST.search(before) else "")
     readable = readable and math.isfinite(value) and 0 < rounding < math.inf
-    printed = Printed(match[0], value if readable else 0.0, rounding if readable else 0.0)
+    printed = Printed(characters, value if readable else 0.0, rounding if readable else 0.0)
     unit = "th" if unit in _ORDINALS else unit
     known = "x" if unit in _TIMES or match["times"] else "%" if unit in _PERCENT else unit
     open_comma = grouped is not None and not grouped["decimals"]
     signed = match["sign"] is not None
-    return Number(match[0], match.start(), printed, known, bound, signed, readable, open_comma, approximate)
+    return Number(characters, match.start(), printed, known, bound, signed, readable, open_comma, approximate)
 
 
 def _value(digits: str) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steer_eval.claims.extract.masks import masked
@@ -135,6 +135,7 @@ def test_not_exactly_one_number(text: str) -> None:
 PROSE = st.text(st.sampled_from("0123456789.,+-−–~<>x×% eEkKBaL=c*`|()[]{}/#_\n:;!\"'^→$&@"), max_size=80)
 
 
+@example("0_×")
 @given(PROSE)
 def test_every_number_is_its_characters_and_none_overlap(text: str) -> None:
     found = find_numbers(text)
