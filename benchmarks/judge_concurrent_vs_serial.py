@@ -16,7 +16,7 @@ from measuring import Asked, Command, Comparison, Cost, MeasurementError, compar
 NAME = "judge_concurrent_vs_serial"
 LIMIT = 8
 SECONDS = 0.1
-PAIRS = 5
+PAIRS = 3
 """More say no more: what is waited for is the endpoint."""
 PEER = "the same with --concurrency 1"
 

@@ -12,7 +12,6 @@ smaller than what is measured: no torch in here.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import resource
@@ -21,55 +20,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import jsonschema
-
-_NUMBER = {"type": "number", "exclusiveMinimum": 0}
-SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "type": "object",
-    "required": ["machine", "comparisons"],
-    "additionalProperties": False,
-    "properties": {
-        "machine": {
-            "type": "object",
-            "required": ["cpu", "cores", "memory_gb", "system", "versions", "import_mb"],
-            "additionalProperties": False,
-            "properties": {
-                "cpu": {"type": "string"},
-                "cores": {"type": "integer", "minimum": 1},
-                "memory_gb": _NUMBER,
-                "system": {"type": "string"},
-                "versions": {"type": "object", "additionalProperties": {"type": "string"}},
-                "import_mb": _NUMBER,
-            },
-        },
-        "comparisons": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "ours_s", "peer", "peer_s", "ratio", "spread", "identical", "peak_mb"],
-                "additionalProperties": False,
-                "properties": {
-                    "name": {"type": "string", "pattern": "^[a-z0-9_]+$"},
-                    "ours_s": _NUMBER,
-                    "peer": {"type": "string", "minLength": 1},
-                    "peer_s": _NUMBER,
-                    "ratio": _NUMBER,
-                    "spread": {"type": "number", "minimum": 0},
-                    "identical": {"type": ["boolean", "null"]},
-                    "peak_mb": _NUMBER,
-                    "pairs": {"type": "integer", "minimum": 1},
-                },
-            },
-        },
-    },
-}
-"""The form of `results.json`."""
 
 MIN_PAIRS = 3
 _VERSIONS = ("torch", "transformers", "numpy", "jsonschema")
@@ -118,7 +72,8 @@ class Timing:
         ratio: Median of the pairs' `peer / ours`.
         spread: Interquartile range of the pairs' ratios over their median.
         peak_mb: Largest of our peaks.
-        pairs: How many there were.
+        rounds: The pairs' ratios, in the order in which they were measured.
+        peer_peak_mb: Largest of the peer's peaks; None if it can't be told.
     """
 
     ours_s: float
@@ -126,15 +81,18 @@ class Timing:
     ratio: float
     spread: float
     peak_mb: float
-    pairs: int
+    rounds: tuple[float, ...]
+    peer_peak_mb: float | None = None
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[float, float]], peak_mb: float) -> Timing:
+    def of(cls, pairs: Sequence[tuple[float, float]], peak_mb: float, peer_peak_mb: float | None = None) -> Timing:
         """Sum up pairs.
 
         Args:
             pairs: Our seconds and the peer's, measured one after the other.
             peak_mb: Largest of our peaks.
+            peer_peak_mb: Largest of the peer's, if the peer is processes of its own. It is left out where it is no
+                larger than this process, as it can't be told then.
 
         Raises:
             MeasurementError: There are too few pairs, or this process is larger than ours.
@@ -143,10 +101,11 @@ class Timing:
         if peak_mb <= own_peak_mb():
             message = "what is measured is no larger than what measures, so its peak memory can't be told"
             raise MeasurementError(message)
-        ratios = [peer / ours for ours, peer in pairs]
+        told = peer_peak_mb if peer_peak_mb is not None and peer_peak_mb > own_peak_mb() else None
+        ratios = tuple(peer / ours for ours, peer in pairs)
         lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
         ours_s, peer_s = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
-        return cls(ours_s, peer_s, median, (upper - lower) / median, peak_mb, len(pairs))
+        return cls(ours_s, peer_s, median, (upper - lower) / median, peak_mb, ratios, told)
 
 
 @dataclass(frozen=True)
@@ -167,6 +126,21 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Point:
+    """What so many times the work costs.
+
+    Args:
+        times: How many times.
+        seconds: Median.
+        ratio: Median of the pairs' ratios to the work done once.
+    """
+
+    times: int
+    seconds: float
+    ratio: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One entry of the results.
 
@@ -180,6 +154,11 @@ class Comparison:
         identical: Whether both gave the same result; None where they give different things.
         peak_mb: Largest of our peaks, in MB.
         pairs: How many pairs were measured.
+        rounds: The pairs' ratios, in the order in which they were measured.
+        peer_peak_mb: Largest of the peer's peaks, in MB; None if it can't be told.
+        near_ties: `(cell, prompt, token)` where a text parts from the peer's at a near-tie of the two largest logits,
+            which makes it no other text; None where no texts are compared.
+        points: What more of the same work costs; None where that is not asked.
     """
 
     name: str
@@ -191,9 +170,22 @@ class Comparison:
     identical: bool | None
     peak_mb: float
     pairs: int
+    rounds: tuple[float, ...]
+    peer_peak_mb: float | None = None
+    near_ties: tuple[tuple[int, int, int], ...] | None = None
+    points: tuple[Point, ...] | None = None
 
     @classmethod
-    def of(cls, name: str, peer: str, timing: Timing, *, identical: bool | None) -> Comparison:
+    def of(
+        cls,
+        name: str,
+        peer: str,
+        timing: Timing,
+        *,
+        identical: bool | None,
+        near_ties: tuple[tuple[int, int, int], ...] | None = None,
+        points: tuple[Point, ...] | None = None,
+    ) -> Comparison:
         """An entry from a timing, with no more digits than it has."""
         return cls(
             name,
@@ -204,7 +196,11 @@ class Comparison:
             round(timing.spread, 3),
             identical,
             round(timing.peak_mb, 1),
-            timing.pairs,
+            len(timing.rounds),
+            tuple(round(ratio, 3) for ratio in timing.rounds),
+            None if timing.peer_peak_mb is None else round(timing.peer_peak_mb, 1),
+            near_ties,
+            points,
         )
 
 
@@ -264,9 +260,8 @@ def compare(
     runner(ours)
     runner(peer)
     measured = [(runner(ours), runner(peer)) for _ in range(pairs)]
-    return Timing.of(
-        [(mine.seconds, theirs.seconds) for mine, theirs in measured], max(mine.peak_mb for mine, _ in measured)
-    )
+    peaks = (max(cost.peak_mb for cost in side) for side in zip(*measured, strict=True))
+    return Timing.of([(mine.seconds, theirs.seconds) for mine, theirs in measured], *peaks)
 
 
 def enough(pairs: int) -> None:
@@ -312,71 +307,6 @@ def machine(python: str) -> dict[str, Any]:
         "versions": versions,
         "import_mb": round(run([Command((python, "-c", _IMPORT))]).peak_mb, 1),
     }
-
-
-def continued(
-    results: Mapping[str, Any] | None, machine: Mapping[str, Any], names: Iterable[str]
-) -> Mapping[str, Any] | None:
-    """Results that new ones may stand beside.
-
-    Args:
-        results: The results so far; None if there are none.
-        machine: Where the new ones are measured.
-        names: The new ones.
-
-    Returns:
-        The results so far; None if there are none, or if all of them are of another machine and are measured again.
-
-    Raises:
-        MeasurementError: Entries that are not measured again are of another machine.
-    """
-    if results is None or _identity(results["machine"]) == _identity(machine):
-        return results
-    others = sorted({entry["name"] for entry in results["comparisons"]} - set(names))
-    if others:
-        message = f"{', '.join(others)}: measured on another machine or with other versions; run all comparisons again"
-        raise MeasurementError(message)
-    return None
-
-
-def merged(results: Mapping[str, Any] | None, machine: Mapping[str, Any], new: Iterable[Comparison]) -> dict[str, Any]:
-    """Results with some entries replaced, the others kept, all in the order of their names.
-
-    Args:
-        results: The results so far, of the same machine; None if there are none.
-        machine: Where the new ones were measured.
-        new: The new ones.
-    """
-    entries = {entry["name"]: entry for entry in (results["comparisons"] if results else ())}
-    entries |= {entry.name: asdict(entry) for entry in new}
-    return {"machine": dict(machine), "comparisons": [entries[name] for name in sorted(entries)]}
-
-
-def read_results(path: Path) -> dict[str, Any] | None:
-    """Results so far; None if there are none.
-
-    Raises:
-        MeasurementError: The file is not of the form of `SCHEMA`.
-    """
-    if not path.exists():
-        return None
-    try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        jsonschema.validate(results, SCHEMA)
-    except (ValueError, jsonschema.ValidationError) as error:
-        raise MeasurementError(f"{path} is no results file: {error.args[0]}; delete it and run all again") from None
-    return results
-
-
-def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Write results, once they have the form of `SCHEMA`."""
-    jsonschema.validate(dict(results), SCHEMA)
-    path.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _identity(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be equal for numbers to stand side by side; measured sizes vary by themselves."""
-    return {key: value for key, value in machine.items() if key != "import_mb"}
 
 
 def peak_of(usage: resource.struct_rusage) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from products import NotedProducts
 from serving import serve, threads, work
 
 from steer_eval.evaluation.corpus import TokenisedCorpus, Window
@@ -69,21 +70,10 @@ class Ours:
         return pairs, {layer: vector.tolist() for layer, vector in vectors.items()}
 
     def shapes(self, kind: str, **request: Any) -> tuple[float, Any]:
-        """Products `[rows, inputs, outputs]` of the linear layers, in the order in which a piece of work does them."""
-        seen: list[tuple[int, int, int]] = []
-
-        def note(layer: torch.nn.Linear, inputs: tuple[torch.Tensor], _output: torch.Tensor) -> None:
-            seen.append((inputs[0].numel() // layer.in_features, layer.in_features, layer.out_features))
-
-        handles = [
-            layer.register_forward_hook(note)
-            for layer in self.lm.module.modules()
-            if isinstance(layer, torch.nn.Linear)
-        ]
-        getattr(self, kind)(**request)
-        for handle in handles:
-            handle.remove()
-        return len(seen), seen
+        """Matrix products of a piece of work, attention's included, in the order in which it does them."""
+        with NotedProducts() as noted:
+            getattr(self, kind)(**request)
+        return len(noted.seen), noted.seen
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 Invariant: we do all of the work of `grid_work.py`, and peers a part of it, whose time is scaled by what both sides
 count: tokens of text, cells of perplexity, contrast pairs. Comparisons with a side in common are measured in the same
-rounds; of the sides, only those run that the comparisons asked for have.
+rounds; of the sides, only those run that the comparisons asked for have. A text is the peer's up to the first near-tie
+of its two largest logits, and texts that part there are counted and listed.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +23,9 @@ from measuring import Asked, Command, Comparison
 from workers import Answer, Request, Rounds, Side, Start, Worker, in_rounds, told_versions, warmed_up
 
 LIBRARIES = ("steering-vectors", "repeng")
-EXTRACT_SAMPLE = 6
+EXTRACT_SAMPLE = 4
+PERPLEXITY_ROUNDS = 5
+"""More than of other groups: what is measured is near to what is required."""
 TRIAL_TOKENS = 32
 """Most tokens of the one cell by which the faster library is chosen: few, so that there is time for rounds."""
 
@@ -64,7 +68,8 @@ def sweeps(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
         trials = library_trials(folder, {**one, "tokens": 4}, few, start=start)
         best = min(trials, key=lambda name: trials[name].cost)
         others = (
-            f"{name}, {trial.versions}, takes {trial.cost / trials[best].cost:.2f} times as long"
+            f"{name}, {trial.versions}, takes {trial.cost / trials[best].cost:.2f} times as long, "
+            f"{trial.seconds:.1f} s for {trials[best].seconds:.1f} s"
             for name, trial in trials.items()
             if name != best
         )
@@ -78,14 +83,17 @@ def sweeps(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
             f"{len(work['cells'])} cells, scaled by tokens ({', '.join(others)}: medians of {ROUNDS} rounds of one "
             f"cell, {few['tokens']} tokens)"
         )
-    rounds = _measured({turn: sides[turn] for turn in turns}, asked.pairs, start)
+    rounds = _measured({turn: sides[turn] for turn in turns}, min(asked.pairs, ROUNDS), start)
     found = []
     for name in asked.names:
         ours, peer = SWEEPS[name]
-        made = zip(rows[peer], rounds.last(peer).result, strict=True)
+        same, near_ties = None, None
         # In bfloat16 a text can part from the float32 one anywhere.
-        same = same_texts(rounds.last(ours), made, work["eos"]) if ours == "float32" else None
-        found.append(Comparison.of(name, words[peer], rounds.timing(ours, peer), identical=same))
+        if ours == "float32":
+            made = zip(rows[peer], rounds.last(peer).result, strict=True)
+            same, near_ties = same_texts(rounds.last(ours), made, work["eos"])
+        timing = rounds.timing(ours, peer)
+        found.append(Comparison.of(name, words[peer], timing, identical=same, near_ties=near_ties))
     return found
 
 
@@ -104,10 +112,12 @@ class Trial:
 
     Args:
         cost: Median of its seconds per unit.
+        seconds: Median of its seconds.
         versions: The versions in its environment, in words.
     """
 
     cost: float
+    seconds: float
     versions: str
 
 
@@ -120,7 +130,11 @@ def library_trials(folder: Path, warm_up: Request, request: Request, *, start: S
         versions = {name: told_versions(worker) for name, worker in workers.items()}
         rounds = in_rounds({name: Side(worker, request) for name, worker in workers.items()}, rounds=ROUNDS)
     return {
-        name: Trial(statistics.median(answers[name].cost for answers in rounds.answers), versions[name])
+        name: Trial(
+            statistics.median(answers[name].cost for answers in rounds.answers),
+            statistics.median(answers[name].seconds for answers in rounds.answers),
+            versions[name],
+        )
         for name in LIBRARIES
     }
 
@@ -131,21 +145,30 @@ def serial_rows(work: Mapping[str, Any]) -> list[list[int]]:
     return [[cell, prompt] for cell, prompt in zip(sample(len(work["cells"])), prompts, strict=True)]
 
 
-def same_texts(mine: Answer, theirs: Iterable[tuple[Sequence[int], Sequence[int]]], eos: Sequence[int]) -> bool:
+def same_texts(
+    mine: Answer, theirs: Iterable[tuple[Sequence[int], Sequence[int]]], eos: Sequence[int]
+) -> tuple[bool, tuple[tuple[int, int, int], ...]]:
     """Whether a peer's texts are ours, up to the first near-tie of the two largest logits.
 
     Args:
         mine: `[cell, prompt, tokens, first near-tie or None]` of each text.
         theirs: `[cell, prompt]` and tokens, the end-of-sequence token included.
         eos: End-of-sequence tokens.
+
+    Returns:
+        Whether they are, and `(cell, prompt, token)` of those that part at a near-tie or behind it.
     """
     texts = {(cell, prompt): (ids, tie) for cell, prompt, ids, tie in mine.result}
-    for row, tokens in theirs:
-        ids, tie = texts[row[0], row[1]]
+    same, near_ties = True, []
+    for (cell, prompt), tokens in theirs:
+        ids, tie = texts[cell, prompt]
         own = tokens[:-1] if tokens and tokens[-1] in eos else tokens
         if list(own[:tie]) != list(ids[:tie]):
-            return False
-    return True
+            same = False
+        elif list(own) != list(ids):
+            alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(own, ids, strict=False))
+            near_ties.append((cell, prompt, sum(1 for _ in alike)))
+    return same, tuple(near_ties)
 
 
 def perplexities(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
@@ -165,7 +188,7 @@ def perplexities(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
         )
         for turn in _needed(PERPLEXITIES, _PERPLEXITY_TURNS, asked.names)
     }
-    rounds = _measured(sides, asked.pairs, start)
+    rounds = _measured(sides, min(asked.pairs, PERPLEXITY_ROUNDS), start)
     found = []
     for name in asked.names:
         ours, peer = PERPLEXITIES[name]
@@ -201,11 +224,11 @@ def _needed(compared: Mapping[str, tuple[str, str]], turns: Sequence[str], names
     return [turn for turn in turns if turn in needed]
 
 
-def _measured(sides: Mapping[str, tuple[Command, Request, Request]], pairs: int, start: Start) -> Rounds:
+def _measured(sides: Mapping[str, tuple[Command, Request, Request]], count: int, start: Start) -> Rounds:
     """Measure sides, each given as its command, what warms it up and what it does."""
     with ExitStack() as stack:
         running = {
             name: Side(stack.enter_context(warmed_up(command, warm_up, start=start)), request)
             for name, (command, warm_up, request) in sides.items()
         }
-        return in_rounds(running, rounds=min(pairs, ROUNDS))
+        return in_rounds(running, rounds=count)

@@ -170,7 +170,10 @@ class Rounds:
         """
         both = [(answers[ours], answers[peer]) for answers in self.answers]
         pairs = [(own.seconds, other.cost * own.units if scaled else other.seconds) for own, other in both]
-        return Timing.of(pairs, self.sides[ours].worker.peak_mb)
+        theirs = self.sides[peer].worker
+        # The peak of a process that has several turns in a round says nothing of one of them.
+        alone = sum(side.worker is theirs for side in self.sides.values()) == 1
+        return Timing.of(pairs, self.sides[ours].worker.peak_mb, theirs.peak_mb if alone else None)
 
 
 def in_rounds(sides: Mapping[str, Side], *, rounds: int) -> Rounds:

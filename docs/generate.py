@@ -40,7 +40,7 @@ def measures_reference() -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{measure.name}` | {measure.definition} | {measure.unit} | {', '.join(sorted(measure.evidence))} |"
+        f"| `{measure.name}` | {_cell(measure.definition)} | {measure.unit} | {', '.join(sorted(measure.evidence))} |"
         for measure in REGISTRY.values()
     ]
     lines += [
@@ -51,7 +51,7 @@ def measures_reference() -> str:
         "",
         "| measure | definition |",
         "|---|---|",
-        *(f"| `{name}` | {definition} |" for name, definition in DEFINITIONS.items()),
+        *(f"| `{name}` | {_cell(definition)} |" for name, definition in DEFINITIONS.items()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -69,6 +69,11 @@ def rules_reference() -> str:
     ]
     lines += [f"| `{rule.name}` | {rule.severity} | {rule.summary} |" for rule in RULES]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """A text as it stands in a table, whose cells a bar would end."""
+    return text.replace("|", "\\|")
 
 
 PAGES = {"cli.md": cli_reference, "measures.md": measures_reference, "rules.md": rules_reference}

@@ -16,7 +16,9 @@ from torch import Tensor
 from steer_eval.contrast import ContrastPair
 from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation.memory import Budget, out_of_memory, smaller
+from steer_eval.evaluation.probe import check_served
 from steer_eval.evaluation.row_cache import new_cache
+from steer_eval.evaluation.token_bytes import key_bytes, residual_bytes
 from steer_eval.model import LanguageModel
 from steer_eval.steering.hooks import captured, residual
 
@@ -132,6 +134,7 @@ def token_differences(
     Raises:
         SteerEvalError: One pair does not fit into the memory.
     """
+    check_served(lm)
     waiting = sorted(range(len(pairs)), key=lambda number: (len(pairs[number].prompt), pairs[number].width))
     budget = Budget.of(lm, memory)
     work = sum(len(pair.prompt) + sum(map(len, pair.replies)) for pair in pairs)
@@ -139,7 +142,7 @@ def token_differences(
     found = {layer: torch.zeros(len(pairs), lm.hidden_size, dtype=torch.float64) for layer in layers}
     most = len(waiting)
     while waiting:
-        batch = _batch(lm, budget, [pairs[number] for number in waiting[:most]])
+        batch = _batch(lm, budget, [pairs[number] for number in waiting[:most]], len(layers))
         try:
             with kernels():
                 differences = _differences(lm, batch, layers)
@@ -162,17 +165,32 @@ def _tokens(lm: LanguageModel, number: int, pair: ContrastPair) -> TokenisedPair
     return TokenisedPair(tuple(lm.chat_ids(pair.scenario)), (positive, negative))
 
 
-def _batch(lm: LanguageModel, budget: Budget, waiting: Sequence[TokenisedPair]) -> list[TokenisedPair]:
+def _batch(lm: LanguageModel, budget: Budget, waiting: Sequence[TokenisedPair], layers: int) -> list[TokenisedPair]:
     """The first pairs that have prompts of one length and fit into a pass, at least one."""
+    prompt, widest = len(waiting[0].prompt), waiting[0].width
     batch = [waiting[0]]
+    most = _rows(lm, budget, prompt, widest, layers)
     for pair in waiting[1:]:
-        widest = max(pair.width, *(present.width for present in batch))
-        if len(pair.prompt) != len(batch[0].prompt) or len(batch) + 1 > budget.pass_rows(
-            lm, len(pair.prompt) + 2 * widest
-        ):
+        if len(pair.prompt) != prompt:
+            break
+        if pair.width > widest:
+            widest = pair.width
+            most = _rows(lm, budget, prompt, widest, layers)
+        if len(batch) >= most:
             break
         batch.append(pair)
     return batch
+
+
+def _rows(lm: LanguageModel, budget: Budget, prompt: int, width: int, layers: int) -> int:
+    """How many pairs fit into a pass, by the tokens of their prompts and of their longest reply.
+
+    Of each pair stand there: the keys and values of the prompt, of both rows that continue it, and of their replies;
+    what each layer returned for these; and one layer's as float64, before and after they are weighted.
+    """
+    keys = (3 * prompt + 2 * width) * key_bytes(lm)
+    outputs = 2 * width * (layers * residual_bytes(lm) + 2 * 8 * lm.hidden_size)
+    return budget.pass_rows(lm, prompt + 2 * width, kept=keys + outputs)
 
 
 @torch.no_grad()
@@ -204,6 +222,6 @@ def _differences(lm: LanguageModel, pairs: Sequence[TokenisedPair], layers: Sequ
     by_pair = weights.view(len(pairs), 2, width)
     found = {}
     for layer, output in outputs.items():
-        hidden = residual(output).double().cpu().view(len(pairs), 2, width, -1)
+        hidden = residual(output).cpu().double().view(len(pairs), 2, width, -1)
         found[layer] = torch.einsum("prt,prth->ph", by_pair, hidden)
     return found

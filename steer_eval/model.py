@@ -40,6 +40,12 @@ class LanguageModel:
         """The decoder blocks, in order."""
         return decoder_blocks(self.module)
 
+    def block_path(self, layer: int) -> str:
+        """Where a decoder block is among the model's modules, for example `model.layers.3`."""
+        blocks = self.blocks
+        path = next(name for name, child in self.module.named_modules() if child is blocks)
+        return f"{path}.{layer}"
+
     @property
     def hidden_size(self) -> int:
         """Width of the residual stream."""

@@ -1,22 +1,35 @@
 """What measuring in another precision than float32 changes.
 
-Invariant: the drift is measured, on a fixed sample of the same cells and prompts, never assumed; whoever reads a sweep
-in bfloat16 finds it beside the machine that it was measured on.
+Invariant: the drift is measured, on a fixed sample of the same cells, prompts and pairs, never assumed; whoever reads a
+sweep or a vector in bfloat16 finds it beside the machine that it was measured on.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
+from steer_eval.contrast import ContrastPair
+from steer_eval.extract import pair_differences, steering_vectors
+from steer_eval.formats.containment import inside
+from steer_eval.formats.vector import SteeringVector, file_name, write_vector
 from steer_eval.measure import Bench, measure
+from steer_eval.model import LanguageModel
 from steer_eval.results import SweepRow
 
 RATIO_CELLS = 12
 TEXT_CELLS = 6
 TEXT_PROMPTS = 5
+VECTOR_PAIRS = 16
+
+DRIFT = "drift"
+"""Where it stands in the provenance of a vector, as JSON."""
 
 _Item = TypeVar("_Item")
 
@@ -52,6 +65,63 @@ def drift(rows: Sequence[SweepRow], reference: Bench) -> dict[str, Any]:
         "texts": len(pairs),
         "texts_identical": sum(mine == theirs for mine, theirs in pairs),
     }
+
+
+def vector_drift(
+    lm: LanguageModel,
+    reference: LanguageModel,
+    pairs: Sequence[ContrastPair],
+    layers: Collection[int],
+    *,
+    memory: int | None = None,
+) -> dict[int, dict[str, Any]]:
+    """How far vectors are from float32.
+
+    Vectors of the same few pairs are compared. A mean over more pairs has less of what rounding adds, so the drift of
+    the whole vectors is hardly larger than this.
+
+    Args:
+        lm: The model, in another precision.
+        reference: The same model in float32.
+        pairs: All contrast pairs; a sample of them is read by both.
+        layers: Which layers.
+        memory: Bytes that batches may take; None for half of what is free.
+
+    Returns:
+        By layer the cosine of the two vectors and the relative difference of their norms; None where a vector is zero.
+    """
+    sample = evenly(pairs, VECTOR_PAIRS)
+    ours, exact = (
+        steering_vectors(pair_differences(model, sample, sorted(layers), memory=memory)) for model in (lm, reference)
+    )
+    return {
+        layer: {"against": reference.dtype, "pairs": len(sample), **_apart(ours[layer], exact[layer])}
+        for layer in sorted(layers)
+    }
+
+
+def _apart(ours: Tensor, exact: Tensor) -> dict[str, float | None]:
+    first, second = ours.double(), exact.double()
+    norms = float(first.norm()), float(second.norm())
+    if not all(norms):
+        return {"cosine": None, "norm": None}
+    return {"cosine": float(first @ second) / (norms[0] * norms[1]), "norm": abs(norms[0] / norms[1] - 1)}
+
+
+def state_vector_drift(
+    folder: Path, name: str, vectors: Mapping[int, SteeringVector], measured: Mapping[int, dict[str, Any]]
+) -> None:
+    """Write into the provenance of vector files how far they are from float32.
+
+    Args:
+        folder: The repo or run directory that they were written to.
+        name: The model's name in the study.
+        vectors: The vectors, by layer.
+        measured: What `vector_drift` found, by layer.
+    """
+    for layer, found in measured.items():
+        stated = {**vectors[layer].provenance, DRIFT: json.dumps(found, sort_keys=True)}
+        write_vector(inside(folder, file_name(name, layer)), replace(vectors[layer], provenance=stated))
 
 
 def evenly(items: Sequence[_Item], count: int) -> list[_Item]:

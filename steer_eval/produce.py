@@ -21,6 +21,7 @@ from steer_eval.comparison.methods import Comparison
 from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.evaluation.memory import MOST_ROWS, PASS_TOKENS
+from steer_eval.evaluation.probe import check_served
 from steer_eval.extract import pair_differences, steering_vectors
 from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
@@ -45,6 +46,9 @@ class LoadedModel:
         reference: The model, as the study names it.
         study_folder: Folder of the study; local paths are relative to it.
         dtype: Precision to measure in; None for the study's.
+
+    Raises:
+        SteerEvalError: The weights can't be had or loaded, or the engine would be wrong on the model.
     """
 
     def __init__(self, reference: ModelReference, study_folder: Path, *, dtype: str | None = None) -> None:
@@ -53,6 +57,7 @@ class LoadedModel:
         self.lm: LanguageModel = load_model(
             self.weights.folder, dtype=dtype or reference.dtype, chat_template=reference.chat_template
         )
+        check_served(self.lm)
         self.environment = environment.current(device=self.lm.device.type, dtype=self.lm.dtype)
         self._differences: dict[tuple[str, int], Tensor] = {}
 

@@ -48,3 +48,10 @@ def progress_bar(title: str, total: int, done: int = 0) -> Iterator[Advance]:
             bar.update(units)
 
         yield advance
+
+
+def note(text: str) -> None:
+    """Say something beside the progress bars, on a line of its own."""
+    from tqdm import tqdm
+
+    tqdm.write(f"note: {text}", file=sys.stderr)

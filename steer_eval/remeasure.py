@@ -22,17 +22,20 @@ from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.estimate import PROMPT_TOKENS, TOKENS_PER_WORD
 from steer_eval.formats.containment import inside
 from steer_eval.formats.sae import TopKSae
-from steer_eval.formats.saelens import folder_name, read_saelens
+from steer_eval.formats.saelens import folder_name
 from steer_eval.formats.strict_json import write_json
 from steer_eval.produce import LoadedModel
 from steer_eval.repository import StudyRepositories, bring
 from steer_eval.results import Results
 from steer_eval.run import Journal
 from steer_eval.sae.activations import HELD_OUT_EVERY
+from steer_eval.sae.contexts import AFTER, BEFORE
+from steer_eval.sae.feature_statistics import CONFIDENCE, DRAWS, INTERVAL, RESAMPLES
 from steer_eval.sae.plan import SaePlan
-from steer_eval.sae.produce import CE_PASSAGES, held_out_quality, held_out_text, sink_threshold
-from steer_eval.sae.produce_table import measured_table, table_replies
+from steer_eval.sae.produce import CE_PASSAGES, held_out_quality, held_out_text
+from steer_eval.sae.produce_table import CONTEXTS, measured_table, table_replies
 from steer_eval.sae.results import features_file, quality_file
+from steer_eval.sae.stored import sink_threshold, study_sae
 from steer_eval.sae.text import source_digest
 from steer_eval.study import Study
 from steer_eval.transfer.diagnose import EndRead, diagnosed, read_ends
@@ -40,7 +43,7 @@ from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.protocol import PROTOCOLS
 from steer_eval.treatment import sae_digest
 
-PROTOCOL = "steer-eval/remeasured/3"
+PROTOCOL = "steer-eval/remeasured/4"
 _STOPPED = 0.6
 """Share of a pass that is made where it stops at the block that is wanted, and never comes to the LM head."""
 _NO_MODEL = "a model that it needs was not run, see the findings"
@@ -174,12 +177,11 @@ class Remeasurement:
         if key in self._wanted.saes:
 
             def measured() -> Document:
-                sae = self._sae(plan)
-                decides = {**self._of(plan.model), "sae": sae_digest(sae), **self._text(plan)}
-                threshold = sink_threshold(sae)
+                sae = self._sae(plan, model)
+                threshold = sink_threshold(sae, folder_name(*key))
                 return self._once(
                     "sae_quality",
-                    {**decides, "sinks": repr(threshold)},
+                    {**self._of_values(plan, sae), **self._text(plan), "passages": CE_PASSAGES},
                     lambda: held_out_quality(sae, model, *text(), threshold=threshold),
                 )
 
@@ -190,17 +192,17 @@ class Remeasurement:
             self._attempt(table, partial(self._table, plan, model, (lambda: text()[0]) if shown else None))
 
     def _table(self, plan: SaePlan, model: LoadedModel, held_out: Callable[[], Any] | None) -> Document:
-        sae = self._sae(plan)
+        sae = self._sae(plan, model)
         replies = table_replies(self._study, plan, model, self._published)
         vector = self._published.vectors.get((plan.model, plan.layer))
         decides = {
-            **self._of(plan.model),
-            "sae": sae_digest(sae),
+            **self._of_values(plan, sae),
             "vector": None if vector is None else sha256_vector(vector.values),
             "replies": sha256_value(asdict(replies)),
             "table": asdict(plan.table) if plan.table else None,
             "random_seed": self._study.sweep.random_seed,
-            "contexts": None if held_out is None else self._text(plan),
+            "statistics": [CONFIDENCE, INTERVAL, RESAMPLES, DRAWS],
+            "contexts": None if held_out is None else {**self._text(plan), "shown": [CONTEXTS, BEFORE, AFTER]},
         }
         return self._once(
             "features",
@@ -243,16 +245,15 @@ class Remeasurement:
         finally:
             del self._ends[plan.name]
 
-    def _sae(self, plan: SaePlan) -> TopKSae:
-        name = folder_name(plan.model, plan.layer)
-        bring(self._model_repo, name)
-        sae = read_saelens(inside(self._model_repo.folder, name), name=name)
-        if sae.layer != plan.layer:
-            raise FormatError(name, "layer", "the SAE is of another layer", expected=plan.layer, observed=sae.layer)
-        return sae
+    def _sae(self, plan: SaePlan, model: LoadedModel) -> TopKSae:
+        bring(self._model_repo, folder_name(plan.model, plan.layer))
+        return study_sae(self._model_repo.folder, model.reference, plan.layer, width=model.lm.hidden_size).read()
 
-    def _of(self, model: str) -> dict[str, Any]:
-        return {"model": self._conditions[model]}
+    def _of_values(self, plan: SaePlan, sae: TopKSae) -> dict[str, Any]:
+        """What decides which features fire on a token."""
+        threshold = sink_threshold(sae, folder_name(plan.model, plan.layer))
+        place = {"model": self._conditions[plan.model], "base_model": sae.model, "layer": sae.layer}
+        return {**place, "sae": sae_digest(sae), "sinks": repr(threshold)}
 
     def _text(self, plan: SaePlan) -> dict[str, Any]:
         """What decides the held-out text."""

@@ -143,7 +143,8 @@ EXAMPLES: dict[str, Any] = {
         "batch_fvu": 0.3,
         "held_out_fvu": 0.4,
         "held_out_l0": 32.0,
-        "dead_share": 0.1,
+        "lately_dead_share": 0.1,
+        "excess_cross_entropy": 0.2,
     },
     "audit": {
         "schema": "steer-eval/audit/1",

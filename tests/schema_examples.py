@@ -343,7 +343,13 @@ EXAMPLES: dict[str, Any] = {
     },
     "rubric": RUBRIC,
     "sae_quality": QUALITY,
-    "sae_training_row": {"step": 1, "batch_fvu": 0.5, "held_out_fvu": 0.6, "held_out_l0": 32.0, "dead_share": 0.0},
+    "sae_training_row": {
+        "step": 1,
+        "batch_fvu": 0.5,
+        "held_out_fvu": 0.6,
+        "held_out_l0": 32.0,
+        "lately_dead_share": 0.0,
+    },
     "task_choice": {"id": "one", "topic": "t", "question": "q", "choices": ["a", "b", "c", "d"], "answer": 3},
     "task_instruction": {"id": "one", "instruction": "i", "checks": [{"kind": "words", "value": 3}]},
 }

@@ -34,6 +34,17 @@ def test_generated_pages_are_up_to_date(generator: ModuleType, page: str) -> Non
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_table_has_as_many_cells_in_each_row_as_in_its_head(page: Path) -> None:
+    """A bar that is not escaped ends its cell, and what follows the last one is not shown."""
+    lines = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL).splitlines()
+    bars = 0
+    for line in lines:
+        found = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not found or not bars or found == bars, f"{page.name}: {line}"
+        bars = found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_relative_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:

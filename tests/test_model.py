@@ -12,6 +12,7 @@ from tiny_models import (
     VOCABULARY,
     fingerprint,
     save_tiny_model,
+    tiny_conditional_generation,
     tiny_config,
     tiny_language_model,
     tiny_tokenizer,
@@ -264,3 +265,14 @@ def test_a_model_is_a_value_that_can_be_changed_in_part():
     other = replace(lm, tokenizer=tiny_tokenizer(bos=True))
     assert other.module is lm.module
     assert other.text_ids("a", special_tokens=True)[0] == other.tokenizer.bos_token_id
+
+
+def test_a_block_goes_by_its_place_in_the_model(tiny):
+    path = tiny.block_path(2)
+
+    assert tiny.module.get_submodule(path) is tiny.blocks[2]
+    assert path == {"gpt2": "transformer.h.2"}.get(tiny.module.config.model_type, "model.layers.2")
+
+
+def test_a_block_of_a_wrapped_text_model_goes_by_its_place_in_the_wrapper():
+    assert tiny_conditional_generation().block_path(1) == "model.language_model.layers.1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import yaml
 from hub_fixtures import run_cli
 from hub_server import HubServer
 from sae_study import SAE, TRANSFER, TRANSFER_NAME, claim, edit, state, with_everything
-from tiny_models import save_tiny_model
+from some_saes import random_sae
+from tiny_models import HIDDEN, save_tiny_model
 from tiny_study import Folders, invoke, reproduced
 
 from steer_eval import remeasure
 from steer_eval.claims.measures import Needs
 from steer_eval.claims.measures.remeasured import MEASURES
 from steer_eval.estimate import PROMPT_TOKENS, TOKENS_PER_WORD
+from steer_eval.formats.sae import TopKSae
+from steer_eval.formats.saelens import read_saelens, write_saelens
 from steer_eval.formats.strict_json import read_json
 from steer_eval.produce import LoadedModel
 from steer_eval.results import Results
@@ -270,6 +274,75 @@ def test_what_is_done_is_not_done_again(place: Folders, tmp_path: Path, monkeypa
     assert code == 0
     assert set(words(report).values()) == {"reproduced"}
     assert {file: (run / file).read_bytes() for file in before} == before
+
+
+def some_table(folders: Folders, run: Path) -> dict[str, Any]:
+    reproduced(folders, run)
+    return dict(read_json(run / features_file("tiny", 2)))
+
+
+def claim_of_the_table(folders: Folders) -> None:
+    row = results(folders).feature_tables["tiny", 2]["top_features"][0]
+    state(folders, claim("feature_delta", f"{row['delta']:.3f}", feature=row["feature_id"]))
+
+
+def test_a_table_of_another_sink_threshold_is_not_the_one_in_the_journal(place: Folders, tmp_path: Path) -> None:
+    claim_of_the_table(place)
+    first = some_table(place, tmp_path / "run")
+    config = place.model / "saes/tiny/layers.2/cfg.json"
+    found = float(read_json(config)["metadata"]["steer_eval"]["sink_norm"])
+    # The threshold is ten times the median norm.
+    change_json(config, "metadata", "steer_eval", "sink_norm", value=repr(found / 10))
+
+    resumed = some_table(place, tmp_path / "run")
+
+    assert 0 < resumed["n_tokens"]["base"] < first["n_tokens"]["base"]
+    assert resumed == some_table(place, tmp_path / "another")
+
+
+@pytest.mark.parametrize("constant", ["DRAWS", "RESAMPLES", "INTERVAL"])
+def test_a_table_under_other_statistics_is_not_the_one_in_the_journal(
+    place: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constant: str
+) -> None:
+    claim_of_the_table(place)
+    first = some_table(place, tmp_path / "run")
+    monkeypatch.setattr(remeasure, constant, "another")
+    monkeypatch.setattr(remeasure, "measured_table", lambda *_: {**first, "coef": 77})
+
+    assert some_table(place, tmp_path / "run")["coef"] == 77
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda sae: replace(random_sae(HIDDEN - 16, 96, 4), provenance=sae.provenance), "d_in"),
+        (lambda sae: replace(random_sae(HIDDEN, 96, 4, layer=1), provenance=sae.provenance), "metadata.hook_name"),
+        (lambda sae: replace(sae, provenance={**sae.provenance, "sink_norm": "abc"}), "sink_norm"),
+    ],
+)
+def test_an_sae_that_does_not_fit_the_model_is_named_and_nothing_is_measured(
+    place: Folders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[TopKSae], TopKSae],
+    named: str,
+) -> None:
+    fvu = results(place).saes["tiny", 2]["held_out_fvu"]
+    claim_of_the_table(place)
+    made = yaml.safe_load((place.model / "study.yaml").read_text())["claims"]
+    state(place, *made, claim("sae_heldout_fvu", f"{fvu:.3f}"))
+    folder = place.model / "saes/tiny/layers.2"
+    write_saelens(folder, change(read_saelens(folder)))
+    for name in ("held_out_text", "table_replies"):
+        monkeypatch.setattr(remeasure, name, lambda *_: pytest.fail("something was read for it"))
+
+    _, report = reproduced(place, tmp_path / "run")
+
+    for measure in ("sae_heldout_fvu", "feature_delta"):
+        check = checks(report, measure)["re-run"]
+        assert check["verdict"] == "not-checkable"
+        assert named in check["reason"]
+        assert "cfg.json" in check["reason"]
 
 
 def test_only_what_is_claimed_is_measured_again(

@@ -13,6 +13,7 @@ from studies import claim, document, text_of, write_study
 from steer_eval.claims.claim import Selector
 from steer_eval.errors import FormatError
 from steer_eval.model_reference import HubSource, PypiSource
+from steer_eval.sae.text import HubText
 from steer_eval.study import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +119,11 @@ CONTRADICTIONS = {
         "nested too deeply",
     ),
     "unknown key": (_set("sweep", "colour", to="red"), "sweep", "'colour' was unexpected"),
+    "seed that no generator takes": (
+        _set("perplexity", "seed", to=2**62),
+        "perplexity.seed",
+        "greater than the maximum",
+    ),
     "path that leaves the repo": (
         _set("extraction", "pairs", to="../pairs.jsonl"),
         "extraction.pairs",
@@ -151,6 +157,36 @@ def test_a_contradiction_is_named(tmp_path, change, where, message):
 
     assert (caught.value.file, caught.value.where) == ("repo/study.yaml", where)
     assert message in str(caught.value)
+
+
+def test_a_text_at_a_branch_is_refused_and_it_says_what_to_write(tmp_path):
+    text = {"hub": {"id": "lab/corpus", "revision": "main"}}
+    plan = {"model": "tiny", "layer": 1, "features": 8, "k": 2, "text": text, "tokens": 100}
+    study = {**document(), "saes": [plan]}
+
+    with pytest.raises(FormatError) as caught:
+        load_study(write_study(tmp_path, study))
+
+    assert caught.value.where == "saes[0].text.hub.revision"
+    assert "huggingface_hub.dataset_info(ID).sha" in caught.value.fix
+    text["hub"]["revision"] = "0123456789" * 4
+    assert load_study(write_study(tmp_path, study)).saes[0].text == HubText("lab/corpus", "0123456789" * 4)
+
+
+@pytest.mark.parametrize("place", [(), ("table",)])
+def test_the_largest_seed_of_an_sae(tmp_path, place):
+    plan = {"model": "tiny", "layer": 1, "features": 8, "k": 2, "text": {"files": ["a.txt"]}, "tokens": 100}
+    plan["table"] = {"coefficient": 2}
+    study = {**document(), "saes": [plan]}
+    seeded = plan["table"] if place else plan
+    seeded["seed"] = 2**32
+
+    with pytest.raises(FormatError, match="greater than the maximum") as caught:
+        load_study(write_study(tmp_path, study))
+
+    assert caught.value.where == ".".join(["saes[0]", *place, "seed"])
+    seeded["seed"] -= 1
+    assert load_study(write_study(tmp_path, study)).saes
 
 
 GOOD = text_of(document())

@@ -131,9 +131,9 @@ def write_sae(repo: Path) -> None:
 
 
 def activity(seed: int, *, raised: float = 0.0) -> Activity:
-    """What features did on one text per prompt."""
+    """What features did on one text per prompt, of enough prompts for intervals."""
     random = np.random.Generator(np.random.Philox(seed))
-    tokens = np.array([9, 11, 10])[: len(PROMPTS)]
+    tokens = np.array([9, 11, 10, 8, 12, 9, 10, 10])
     firing = random.integers(0, 5, size=(len(tokens), FEATURES))
     means = np.where(firing > 0, random.random(firing.shape) + raised * np.arange(FEATURES), 0.0)
     return Activity(means, firing, tokens)
@@ -182,9 +182,8 @@ def write_transfer(study: Study, place: OnDisk) -> None:
             "protocols": protocols,
         },
     )
-    fitted = {
-        kind: fitter(lines.source)(lines.target) for kind, fitter in PROTOCOLS[plan.protocol].fitters(seed=0).items()
-    }
+    fitters = PROTOCOLS[plan.protocol].fitters(seed=0)
+    fitted = {kind: fitter(lines.source, lines.texts)(lines.target) for kind, fitter in fitters.items()}
     ridge, rotation = fitted["ridge"], fitted["procrustes"]
     scale = rotation.settings["scale"]
     narrow = np.float32

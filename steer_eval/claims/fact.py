@@ -19,7 +19,7 @@ _OF_TRANSFERS = {
     "transfer_svcca": "mean held-out canonical correlation in the leading components (null: documents paired at "
     "random)",
     "transfer_heldout_r2": "share of the variance of left-out texts' rows that a map explains (null: fitted again to "
-    "documents paired at random)",
+    "documents paired at random; of the random map, other random maps)",
     "transfer_cosine": "cosine of the carried vector to the native one (null: random signs of the source's pairs)",
     "transfer_retrieval": "share of carried pair differences that are nearest to their own native one (null: pairs "
     "exchanged at random)",

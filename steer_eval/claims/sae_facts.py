@@ -169,12 +169,9 @@ def _of_statistics(its: RowStatistics) -> dict[str, float]:
     }
     for name, change in its.changes.items():
         measure = f"feature_{name}"
-        numbers |= {
-            measure: change.delta,
-            f"{measure}_low": change.low,
-            f"{measure}_high": change.high,
-            f"{measure}_q": change.q,
-        }
+        numbers |= {measure: change.delta, f"{measure}_q": change.q}
+        if change.low is not None and change.high is not None:
+            numbers |= {f"{measure}_low": change.low, f"{measure}_high": change.high}
     return numbers
 
 

@@ -26,7 +26,8 @@ def command(
     """Extract a study's steering vectors from its contrast pairs.
 
     STUDY is the model repo, a folder or on the Hub (NAMESPACE/NAME[@REVISION]); vectors go to the vectors/ folder of
-    it, or of --out, as safetensors with their provenance.
+    it, or of --out, as safetensors with their provenance. In another precision than float32, by --dtype or by the
+    study, a sample of pairs is read in float32 as well, and the provenance states how far the two are apart.
 
     \b
     Examples:
@@ -36,6 +37,7 @@ def command(
     from steer_eval.cli.output import print_json
     from steer_eval.formats.manifest import write_manifest
     from steer_eval.formats.vector import file_name
+    from steer_eval.precision import DRIFT, state_vector_drift, vector_drift
     from steer_eval.produce import LoadedModel, produce_vectors
     from steer_eval.repository import open_study
     from steer_eval.results_files import read_pairs
@@ -51,6 +53,11 @@ def command(
         model = LoadedModel(reference, repositories.model.folder, dtype=dtype)
         layers = plan.vector_layers(name)
         vectors = produce_vectors(plan, model, pairs, layers, place, memory=memory_bytes(memory))
+        unstated = [layer for layer, vector in vectors.items() if DRIFT not in vector.provenance]
+        if model.lm.dtype != "float32" and unstated:
+            exact = LoadedModel(reference, repositories.model.folder, dtype="float32")
+            measured = vector_drift(model.lm, exact.lm, pairs, unstated, memory=memory_bytes(memory))
+            state_vector_drift(place, name, vectors, measured)
         rows += [{"file": file_name(name, layer), "norm": vectors[layer].norm} for layer in sorted(vectors)]
     if out is None:
         write_manifest(place)

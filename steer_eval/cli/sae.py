@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -42,9 +43,9 @@ def train(study: str, data: str | None, json: bool) -> None:
     from steer_eval.cli.output import print_json
     from steer_eval.formats.manifest import write_manifest
     from steer_eval.formats.saelens import folder_name
-    from steer_eval.formats.strict_json import parse
     from steer_eval.produce import LoadedModel
     from steer_eval.sae.produce import produce_sae
+    from steer_eval.sae.stored import trained_quality
 
     fix = "add a section `saes:` to study.yaml (docs/study-format.md)"
     repositories = open_planned(study, data, lambda plan: plan.saes, what="SAE", fix=fix)
@@ -55,9 +56,10 @@ def train(study: str, data: str | None, json: bool) -> None:
         for wanted in plan.saes:
             if wanted.model == name:
                 folders = {"data_folder": repositories.data.folder, "repo": repositories.model.folder}
-                sae = produce_sae(wanted, model, **folders)
-                quality = parse(sae.provenance["quality"], folder_name(name, wanted.layer), "metadata.quality")
-                rows.append({"folder": folder_name(name, wanted.layer), "features": sae.d_sae, "k": sae.k, **quality})
+                sae = produce_sae(wanted, model, **folders, on_note=partial(click.echo, err=True))
+                folder = folder_name(name, wanted.layer)
+                quality = trained_quality(sae.provenance, folder)
+                rows.append({"folder": folder, "features": sae.d_sae, "k": sae.k, **quality})
     write_manifest(repositories.model.folder)
     if json:
         print_json({"saes": rows})
@@ -113,9 +115,9 @@ def features(study: str, data: str | None, json: bool) -> None:
             f"{found['random_forced_delta']}"
         )
         for row in table["top_features"]:
-            low, high = row["delta_interval"]
+            ends = ", ".join(f"{end:+.3f}" for end in row["delta_interval"] or ()) or "no interval"
             click.echo(
-                f"  {row['feature_id']:>6}  delta {row['delta']:+.3f} [{low:+.3f}, {high:+.3f}]  q {row['delta_q']:.2g}"
+                f"  {row['feature_id']:>6}  delta {row['delta']:+.3f} [{ends}]  q {row['delta_q']:.2g}"
                 f"  same text {row['forced_delta']:+.3f}  vector alone {row['predicted']:+.3f}"
             )
 

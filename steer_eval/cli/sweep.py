@@ -42,8 +42,8 @@ def command(
     """Measure a study's cells: perplexity of all, greedy text of those that do not collapse, controls included.
 
     STUDY is the model repo, a folder or on the Hub (NAMESPACE/NAME[@REVISION]); sweep_<model>.jsonl goes to the dataset
-    repo, or to --out. An interrupted sweep is resumed. With --dtype bfloat16, a sample of cells is measured in float32
-    as well, and environment.json states how far the two are apart.
+    repo, or to --out. An interrupted sweep is resumed. In another precision than float32, by --dtype or by the study, a
+    sample of cells is measured in float32 as well, and environment.json states how far the two are apart.
 
     \b
     Examples:
@@ -78,7 +78,7 @@ def command(
             rows = measure(ready, cells, [cell for cell in cells if wants_text(what, cell)])
             write_sweep(place, name, rows)
             records[name] = environment_record(model)
-            if dtype is not None and dtype != "float32":
+            if model.lm.dtype != "float32":
                 exact = LoadedModel(reference, repositories.model.folder, dtype="float32")
                 reference_bench = bench(what, exact, published, journal, memory=memory_bytes(memory))
                 records[name]["drift"] = drift(rows, reference_bench)

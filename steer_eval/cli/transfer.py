@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steer_eval.cli.options import data_option, json_option, study_argument
+from steer_eval.cli.options import data_option, json_option, memory_bytes, memory_option, study_argument
 from steer_eval.cli.planned import open_planned
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def command() -> None:
 @command.command("fit")
 @study_argument
 @data_option
+@memory_option
 @json_option
-def fit(study: str, data: str | None, json: bool) -> None:
+def fit(study: str, data: str | None, memory: float | None, json: bool) -> None:
     """Fit the maps of the transfers that a study plans under `transfers:`.
 
     STUDY is the model repo; maps go to its transfer/ folder as safetensors, with their means and provenance. Maps that
@@ -50,7 +51,7 @@ def fit(study: str, data: str | None, json: bool) -> None:
     rows: list[dict[str, Any]] = []
     for plan, models in _loaded(repositories):
         folders = {"data_folder": repositories.data.folder, "repo": repositories.model.folder}
-        maps = produce_map(plan, models, **folders)
+        maps = produce_map(plan, models, **folders, memory=memory_bytes(memory))
         scale = maps.centring.scale if maps.centring else None
         recorded = {"rows": int(maps.provenance["n_rows"]), "texts": int(maps.provenance["n_texts"])}
         rows.append({"file": plan.map_file, "protocol": plan.protocol, **recorded, "alpha": maps.alpha, "scale": scale})
@@ -66,8 +67,9 @@ def fit(study: str, data: str | None, json: bool) -> None:
 @command.command("diagnose")
 @study_argument
 @data_option
+@memory_option
 @json_option
-def diagnose(study: str, data: str | None, json: bool) -> None:
+def diagnose(study: str, data: str | None, memory: float | None, json: bool) -> None:
     """Measure each transfer on what its maps were not fitted on, every number beside its null.
 
     STUDY is the model repo; results go to its transfer/ folder as JSON. Beside the planned protocol, the plain one is
@@ -88,7 +90,8 @@ def diagnose(study: str, data: str | None, json: bool) -> None:
     found = {}
     for plan, models in _loaded(repositories):
         folders = {"data_folder": repositories.data.folder, "repo": repositories.model.folder}
-        found[plan.diagnostics_file] = produce_diagnostics(plan, models, pairs, **folders)
+        document = produce_diagnostics(plan, models, pairs, **folders, memory=memory_bytes(memory))
+        found[plan.diagnostics_file] = document
     write_manifest(repositories.model.folder)
     if json:
         print_json({"diagnostics": found})

@@ -22,11 +22,12 @@ from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.containment import inside
 from steer_eval.formats.features import read_features
 from steer_eval.formats.sae import TopKSae
-from steer_eval.formats.saelens import StoredSae, folder_name, look_at_saelens
+from steer_eval.formats.saelens import StoredSae, folder_name
 from steer_eval.formats.vector import read_vector
 from steer_eval.results import Results
 from steer_eval.sae.feature_activity import FeatureActivity, read_feature_activity
 from steer_eval.sae.results import features_file
+from steer_eval.sae.stored import sink_threshold, study_sae
 from steer_eval.study import Study
 from steer_eval.transfer.plan import TransferPlan
 
@@ -54,13 +55,17 @@ class Ingredients:
         plan: What it says of the comparison.
         published: The study's results, for the vectors.
         repo: The model repo, for the SAE and the carried vectors.
+        width: Width of the model's residual stream; None where nothing is computed with it.
     """
 
-    def __init__(self, study: Study, plan: ComparisonPlan, published: Results, repo: Path) -> None:
+    def __init__(
+        self, study: Study, plan: ComparisonPlan, published: Results, repo: Path, *, width: int | None
+    ) -> None:
         self._study = study
         self._plan = plan
         self._published = published
         self._repo = repo
+        self._width = width
 
     def vector(self, layer: int) -> NDArray[np.float32]:
         """The steering vector of a layer.
@@ -80,7 +85,7 @@ class Ingredients:
         """The SAE of the layer, to compute with.
 
         Raises:
-            FormatError: It is absent or bad, or of another layer.
+            FormatError: It is absent or bad, or of another layer, model or width.
         """
         return self.stored_sae.read()
 
@@ -89,20 +94,15 @@ class Ingredients:
         """The SAE of the layer, in its file.
 
         Raises:
-            FormatError: It is absent or bad, or of another layer.
+            FormatError: It is absent or bad, or of another layer, model or width.
         """
-        sae = _made_by("steer-eval sae train", lambda: look_at_saelens(self._sae_folder, name=self._sae_name))
-        if sae.layer != self._plan.layer:
-            raise FormatError(
-                f"{self._sae_name}/cfg.json", "metadata.hook_name", "the SAE is of another layer",
-                expected=self._plan.layer, observed=sae.layer, fix="run `steer-eval sae train` on the study",
-            )  # fmt: skip
-        return sae
+        reference = self._study.models[self._plan.model]
+        return study_sae(self._repo, reference, self._plan.layer, width=self._width)
 
     @property
     def sink_norm(self) -> float:
         """Norm above which a residual is an attention sink, as the SAE's training found it; without one, none is."""
-        return float(self.stored_sae.provenance.get("sink_norm", "inf"))
+        return sink_threshold(self.stored_sae, self._sae_name)
 
     @cached_property
     def raised(self) -> HeldFeatures:

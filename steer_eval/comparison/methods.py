@@ -72,7 +72,8 @@ class Comparison:
         self._study = study
         self._plan = plan
         self._lm = lm
-        self._ingredients = Ingredients(study, plan, published, repo)
+        width = None if lm is None else lm.hidden_size
+        self._ingredients = Ingredients(study, plan, published, repo, width=width)
         self._first_prompt = first_prompt
         self._treatments: dict[Cell, Treatment] = {}
 

@@ -3,6 +3,9 @@
 Invariant: it computes what the model's own scaled dot-product attention computes, up to float rounding; whatever it was
 not made for it hands back to that. Outside `decode_attention` the model is as it was.
 
+A mask of places is taken as it is: where fewer places are looked at than rows have tokens, these are the ring of a
+sliding window (`row_cache.py`), whose first `length` places are the row's.
+
 PyTorch's fused kernel on a CPU is made for long queries. With one token per row, two batched matrix products over the
 keys and values where they lie take about half its time. Heads that share keys and values stay together as the rows of
 one product, so nothing is repeated.
@@ -10,12 +13,15 @@ one product, so nothing is repeated.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from steer_eval.model import decoder_blocks
 
 _NAME = "steer_eval_decode"
 _PLAIN = {"is_causal", "position_ids", "use_cache", "cache_position", "sliding_window", "output_attentions"}
@@ -24,11 +30,11 @@ _PLAIN = {"is_causal", "position_ids", "use_cache", "cache_position", "sliding_w
 
 @contextmanager
 def decode_attention(module: Any) -> Iterator[None]:
-    """Use this attention inside the `with` block, if the model uses PyTorch's on a CPU."""
-    config = module.config.get_text_config()
-    if config._attn_implementation != "sdpa" or module.device.type != "cpu":
+    """Use this attention inside the `with` block, if it serves the model."""
+    if not serves(module):
         yield
         return
+    config = module.config.get_text_config()
     _register()
     before = config._attn_implementation_internal
     config._attn_implementation_internal = _NAME
@@ -38,12 +44,46 @@ def decode_attention(module: Any) -> Iterator[None]:
         config._attn_implementation_internal = before
 
 
+def serves(module: Any) -> bool:
+    """Whether a model uses PyTorch's attention on a CPU, in whose place this one can be used.
+
+    Some (Falcon) don't ask transformers' registry for it, and take any name but "sdpa" for their plainest one.
+    """
+    registry = hasattr(sys.modules[type(decoder_blocks(module)[0]).__module__], "ALL_ATTENTION_FUNCTIONS")
+    used = module.config.get_text_config()._attn_implementation
+    return bool(registry and module.device.type == "cpu" and used == "sdpa")
+
+
+def is_used(module: Any) -> bool:
+    """Whether a model is inside `decode_attention`, and it serves the model."""
+    return bool(module.config.get_text_config()._attn_implementation == _NAME)
+
+
 def _register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(_NAME, _attention)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    AttentionMaskInterface.register(_NAME, _mask)
+
+
+def _mask(*, kv_length: int, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
+    """Where new tokens may look, in the form that transformers asks for.
+
+    Args:
+        kv_length: Places that the layer's cache shows.
+        attention_mask: True for the places that a row may look at, `[rows, width]`; None for all.
+        others: Whatever else describes a mask: from which position to which a row may look, for example.
+
+    Returns:
+        `[rows, 1, 1, kv_length]`, or None for everywhere.
+    """
+    if attention_mask is not None and attention_mask.shape[1] > kv_length:
+        # Positions are not places in a ring, so rules on positions say nothing of it.
+        return attention_mask[:, None, None, :kv_length]
+    from transformers.masking_utils import sdpa_mask
+
+    mask: Tensor | None = sdpa_mask(kv_length=kv_length, attention_mask=attention_mask, **others)
+    return mask
 
 
 def _attention(

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from steer_eval.steering.interventions import Intervention
+from steer_eval.errors import SteerEvalError
+from steer_eval.steering.interventions import Intervention, check_prompt
 
 TIE_GAP = 1e-4
 """Gap between the two largest logits below which float32 rounding may decide the token."""
@@ -27,6 +28,22 @@ class Request:
 
     ids: tuple[int, ...]
     intervention: Intervention
+
+
+def check_request(request: Request, max_new_tokens: int) -> None:
+    """Check that a row can be generated.
+
+    Raises:
+        SteerEvalError: Its prompt has no tokens, or none are asked for.
+        ValueError: A patch reaches beyond its prompt.
+    """
+    if max_new_tokens < 1:
+        raise SteerEvalError(f"a text of at most {max_new_tokens} tokens", "ask for at least one")
+    if not request.ids:
+        raise SteerEvalError(
+            "a prompt has no tokens, so there is nothing to continue", "write a prompt, or mend the chat template"
+        )
+    check_prompt(request.intervention, len(request.ids))
 
 
 @dataclass(frozen=True)

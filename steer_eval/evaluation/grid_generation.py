@@ -9,7 +9,7 @@ takes its place.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import groupby
 
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from steer_eval.evaluation.decode_attention import decode_attention
-from steer_eval.evaluation.generation import Generation, Request
-from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, one_row, out_of_memory, smaller
+from steer_eval.evaluation.generation import Generation, Request, check_request
+from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, Decoding, one_row, out_of_memory, smaller
+from steer_eval.evaluation.probe import check_served
 from steer_eval.evaluation.row_cache import RowCache, can_join
 from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.model import LanguageModel
@@ -49,38 +50,48 @@ def generate_grid(
         Index of the request and its generation, in the order in which rows finish.
 
     Raises:
-        SteerEvalError: One row alone does not fit into the memory.
+        SteerEvalError: A prompt has no tokens, none are asked for, or one row alone does not fit into the memory.
     """
+    for request in requests:
+        check_request(request, max_new_tokens)
     if not requests:
         return
+    check_served(lm)
     budget = Budget.of(lm, memory)
     longest = max(len(request.ids) for request in requests) + max_new_tokens
-    waiting = deque(sorted(range(len(requests)), key=lambda index: _reading_order(requests[index])))
-    rows = rows_per_batch or _most_rows(lm, budget, requests[waiting[-1]], longest)
+    waiting = _queue(requests, range(len(requests)))
+    fitting = Decoding(rows_per_batch) if rows_per_batch else _fitting(lm, budget, requests[waiting[-1]], longest)
+    rows = fitting.rows
     work = sum(len(request.ids) for request in requests) + max_new_tokens * len(requests)
     kernels = budget.kernels(lm, work)
     while waiting:
         size = min(rows, len(waiting))
-        batch = _Batch(lm, requests, max_new_tokens, budget, kernels, rows=size, tokens=longest)
+        batch = _Batch(lm, requests, max_new_tokens, fitting, kernels, rows=size, tokens=longest)
         try:
             yield from batch.run(waiting)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             rows = smaller(size, error)
-            waiting.extendleft(reversed(batch.unfinished))
+            # Its rows stand in the order of the cache, in which those that finish are replaced by the last ones.
+            waiting = _queue(requests, [*batch.unfinished, *waiting])
 
 
-def _reading_order(request: Request) -> tuple[int, tuple[int, ...], int]:
-    """Rows of one length, of one prompt, and of one entry stand together."""
+def _queue(requests: Sequence[Request], rows: Iterable[int]) -> deque[int]:
+    """Rows in the order in which they are to be read."""
+    return deque(sorted(rows, key=lambda index: _reading_order(requests[index])))
+
+
+def _reading_order(request: Request) -> tuple[int, tuple[int, ...], float]:
+    """Rows of one length stand together, among them those of one prompt, and these in the order in which they join."""
     return len(request.ids), request.ids, entry_layer(request.intervention)
 
 
 @torch.no_grad()
-def _most_rows(lm: LanguageModel, budget: Budget, request: Request, longest: int) -> int:
+def _fitting(lm: LanguageModel, budget: Budget, request: Request, longest: int) -> Decoding:
     with one_row():
         probe = SharedPass(lm, request.ids, set(), prompt=len(request.ids), cached=True)
-    return budget.decoding_rows(lm, probe.unsteered.cache, read=len(request.ids), tokens=longest)
+    return budget.decoding(lm, probe.unsteered.cache, read=len(request.ids), tokens=longest)
 
 
 class _Batch:
@@ -90,7 +101,7 @@ class _Batch:
         lm: The model.
         requests: All requests.
         max_new_tokens: Longest continuation.
-        budget: Memory of its passes.
+        fitting: How much its passes may read at one time.
         kernels: What it computes under.
         rows: Most rows at one time.
         tokens: Most tokens that a row will have.
@@ -101,7 +112,7 @@ class _Batch:
         lm: LanguageModel,
         requests: Sequence[Request],
         max_new_tokens: int,
-        budget: Budget,
+        fitting: Decoding,
         kernels: Callable[[], AbstractContextManager[None]],
         *,
         rows: int,
@@ -113,7 +124,7 @@ class _Batch:
         self._lm = lm
         self._requests = requests
         self._limit = max_new_tokens
-        self._budget = budget
+        self._fitting = fitting
         self._kernels = kernels
         self._joins = can_join(lm, longest=tokens)
         self._cache = RowCache(lm, rows=rows, tokens=tokens)
@@ -156,8 +167,9 @@ class _Batch:
 
     def _keep(self, staying: Sequence[int]) -> None:
         order = self._cache.keep(staying)
-        self.unfinished = [self.unfinished[place] for place in order]
         self._edits.select(order)
+        # Last, so that no row is taken for answered if one of these runs out of memory.
+        self.unfinished = [self.unfinished[place] for place in order]
 
     def _decode(self) -> Tensor:
         """Feed each row its last token; what the LM head sees, `[rows, hidden_size]`."""
@@ -175,7 +187,8 @@ class _Batch:
         self._cache.append(rows.cache, rows=len(group), tokens=len(ids))
         for row in group:
             self._ids[row], self._gaps[row] = [], []
-        return rows.hidden[:, -1]
+        # A copy, so that what the other tokens gave is gone when the next prompt is read.
+        return rows.hidden[:, -1].clone()
 
     def _two_best(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The two largest logits of each row and their tokens, both `[rows, 2]`."""
@@ -195,7 +208,7 @@ class _Batch:
         groups = []
         for _, same in groupby(taken, key=lambda index: self._requests[index].ids):
             prompt = list(same)
-            most = self._budget.pass_rows(self._lm, len(self._requests[prompt[0]].ids))
+            most = self._fitting.rows_of(len(self._requests[prompt[0]].ids))
             groups += [prompt[start : start + most] for start in range(0, len(prompt), most)]
         return groups
 

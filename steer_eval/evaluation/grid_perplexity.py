@@ -2,12 +2,15 @@
 
 Invariant: each row's log-likelihoods equal those of the serial path (`serial.py`) up to float rounding. All cells of a
 window share what the unsteered model does with it (`shared_pass.py`), each up to its lowest edit; all rows of a pass
-have one length, so nothing is padded.
+have one length, so nothing is padded. What the unsteered model made of a window is kept for all cells, of as many
+windows at one time as the memory allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -15,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steer_eval.evaluation.corpus import TokenisedCorpus, Window
-from steer_eval.evaluation.memory import LOGIT_BYTES, LOGIT_ROWS, Budget, one_row, out_of_memory, smaller
+from steer_eval.evaluation.memory import Budget, logit_rows, one_row, out_of_memory, smaller
+from steer_eval.evaluation.probe import check_served
 from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
+from steer_eval.evaluation.token_bytes import residual_bytes
 from steer_eval.model import LanguageModel
 from steer_eval.steering.interventions import Intervention
 
@@ -50,32 +55,81 @@ def perplexity_grid(
     """
     if not interventions:
         return
+    check_served(lm)
     budget = Budget.of(lm, memory)
-    longest = max(len(window.context) + len(window.ids) for window in corpus.windows)
-    rows = rows_per_batch or budget.pass_rows(lm, longest)
     kernels = budget.kernels(lm, corpus.scored_tokens * len(interventions))
     order = sorted(range(len(interventions)), key=lambda index: entry_layer(interventions[index]))
     layers = {entry_layer(intervention) for intervention in interventions}
-    with kernels(), one_row():
-        below = [_Scored(lm, window, layers) for window in corpus.windows]
+    token = (len(layers) + 1) * residual_bytes(lm)
+    groups = _groups(corpus.windows, budget.kept_bytes(lm) // token)
+    longest = max(map(_length, corpus.windows))
+    held = token * max(sum(map(_length, group)) for group in groups)
+    rows = rows_per_batch or budget.pass_rows(lm, longest, held=held)
+    # Scores of one group are handed out as they come; those of several wait for the last of them.
+    cells_at_once = rows if len(groups) == 1 else budget.kept_scores(lm, corpus.scored_tokens)
+    below: list[_Scored] = []
     while order:
-        cells = order[:rows]
+        cells = order[:cells_at_once]
+        scores = []
+        for group in groups:
+            if len(groups) > 1 or not below:
+                below.clear()
+                with kernels(), one_row():
+                    below += [_Scored(lm, window, layers) for window in group]
+            found, rows = _scores(below, [interventions[cell] for cell in cells], rows, kernels)
+            scores.append(found)
+        order = order[len(cells) :]
+        yield from zip(cells, np.concatenate(scores, axis=1), strict=True)
+
+
+def _length(window: Window) -> int:
+    return len(window.context) + len(window.ids)
+
+
+def _groups(windows: Sequence[Window], most: int) -> list[list[Window]]:
+    """Windows in their order, together up to so many tokens; one alone may have more."""
+    groups: list[list[Window]] = []
+    taken = math.inf
+    for window in windows:
+        if taken + _length(window) > most:
+            groups.append([])
+            taken = 0
+        groups[-1].append(window)
+        taken += _length(window)
+    return groups
+
+
+def _scores(
+    below: Sequence[_Scored],
+    interventions: Sequence[Intervention],
+    rows: int,
+    kernels: Callable[[], AbstractContextManager[None]],
+) -> tuple[NDArray[np.float64], int]:
+    """Score some windows under interventions, in the order of `entry_layer`, so many rows at a time.
+
+    Returns:
+        Log-likelihoods `[interventions, scored]`, and how many rows fitted into the memory.
+    """
+    scores: list[NDArray[np.float64]] = []
+    waiting = list(interventions)
+    while waiting:
+        batch = waiting[:rows]
         try:
             with kernels():
-                scores = [window.nll([interventions[cell] for cell in cells]) for window in below]
+                scores.append(np.concatenate([window.nll(batch) for window in below], axis=1))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            rows = smaller(len(cells), error)
+            rows = smaller(len(batch), error)
             continue
-        order = order[len(cells) :]
-        yield from zip(cells, np.concatenate(scores, axis=1), strict=True)
+        waiting = waiting[len(batch) :]
+    return np.concatenate(scores), rows
 
 
 class _Scored:
     """One window, and what the unsteered model makes of it."""
 
-    def __init__(self, lm: LanguageModel, window: Window, layers: set[int]) -> None:
+    def __init__(self, lm: LanguageModel, window: Window, layers: set[float]) -> None:
         self._lm = lm
         self._context = len(window.context)
         ids = [*window.context, *window.ids]
@@ -90,11 +144,11 @@ class _Scored:
         """
         # The last position predicts what is not there.
         hidden = self._pass.rows(interventions).hidden[:, self._context : -1]
-        step = max(1, min(LOGIT_ROWS, LOGIT_BYTES // (4 * self._lm.vocabulary)))
+        step = logit_rows(self._lm)
         targets = self._targets.expand(len(hidden), -1).flatten()
         chunks = zip(torch.split(hidden.flatten(0, 1), step), torch.split(targets, step), strict=True)
         scores = torch.cat([_nll(self._lm.logits(chunk[None])[0].float(), wanted) for chunk, wanted in chunks])
-        per_row: NDArray[np.float64] = scores.view(len(hidden), -1).cpu().numpy()
+        per_row: NDArray[np.float64] = scores.view(len(hidden), -1).numpy()
         return per_row
 
 
@@ -103,11 +157,13 @@ def _nll(logits: Tensor, targets: Tensor) -> Tensor:
 
     In float32 the sum over tens of thousands of small terms has a bias of about 1e-5, which perplexity keeps. So
     stretches are summed in float32 and their sums in float64; converting them all takes longer than their exponentials.
+    Not all devices have float64, so that part is done on the CPU, on which the result stands.
     """
-    picked = logits.gather(1, targets[:, None])[:, 0].double()
+    picked = logits.gather(1, targets[:, None])[:, 0].cpu().double()
     largest = logits.amax(dim=1, keepdim=True)
     terms = logits.sub_(largest).exp_()
     whole = terms.shape[1] // _STRETCH * _STRETCH
     stretches = terms[:, :whole].view(len(terms), whole // _STRETCH, _STRETCH)
-    total = stretches.sum(dim=2).sum(dim=1, dtype=torch.float64) + terms[:, whole:].sum(dim=1, dtype=torch.float64)
-    return total.log() + largest[:, 0].double() - picked
+    sums, rest = stretches.sum(dim=2).cpu(), terms[:, whole:].cpu()
+    total = sums.sum(dim=1, dtype=torch.float64) + rest.sum(dim=1, dtype=torch.float64)
+    return total.log() + largest[:, 0].cpu().double() - picked

@@ -1,7 +1,9 @@
 """How many rows fit.
 
 Invariant: the size of a batch follows from a budget in bytes and from what a row was measured or computed to take; the
-results do not depend on it. A batch that does not fit after all is made smaller and tried again.
+results do not depend on it. Counted is all that stands beside the model's weights at one time: what passes compute,
+what is kept between them, caches and those that are copied into them. One row is always tried, also where the budget is
+less than it takes; then that is said. A batch that does not fit after all is made smaller and tried again.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from steer_eval.errors import SteerEvalError
+from steer_eval.evaluation.free_memory import free_bytes
 from steer_eval.evaluation.packed import PACKED_FROM, PackedLinears, packing_bytes
 from steer_eval.evaluation.row_cache import state_bytes
+from steer_eval.evaluation.token_bytes import activation_bytes, residual_bytes
 from steer_eval.model import LanguageModel
+from steer_eval.progress import note
 
 LOGIT_BYTES = 64 * 2**20
 """Most memory that one chunk of logits may take; a vocabulary of 248k at all positions would not fit otherwise."""
@@ -37,6 +41,32 @@ _SHARE = 0.5
 
 _PACKING_SHARE = 0.5
 """Share of the budget that a packed copy of the weights may take."""
+
+_READING_SHARE = 0.25
+"""Share of what remains that reading prompts may take beside the rows that decode."""
+
+_KEPT_SHARE = 0.5
+"""Share of what remains that may be kept from one pass to the next."""
+
+_SCORES_SHARE = 0.125
+"""Share of what remains that the scores of a corpus may take until the last of them is there."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How much is decoded, and read for that, at one time.
+
+    Args:
+        rows: Rows that decode together, at least one.
+        pass_tokens: Tokens of all rows of one pass that reads a prompt.
+    """
+
+    rows: int
+    pass_tokens: int = PASS_TOKENS
+
+    def rows_of(self, prompt: int) -> int:
+        """How many rows read a prompt of some tokens together, at least one."""
+        return max(1, self.pass_tokens // prompt)
 
 
 @dataclass(frozen=True)
@@ -58,7 +88,7 @@ class Budget:
         """
         if memory is not None and memory <= 0:
             raise SteerEvalError(f"a memory budget of {memory} bytes", "give a positive number")
-        return cls(memory if memory is not None else int(_SHARE * free_bytes(lm.device)))
+        return cls(memory if memory is not None else max(1, int(_SHARE * free_bytes(lm.device))))
 
     def packs(self, lm: LanguageModel) -> bool:
         """Whether there is room for a packed copy of the weights."""
@@ -66,50 +96,87 @@ class Budget:
 
     def kernels(self, lm: LanguageModel, tokens: int) -> Callable[[], AbstractContextManager[None]]:
         """What to compute so many tokens under: packed weights, where that pays and there is room for them."""
-        return PackedLinears(lm.module).applied if tokens >= PACKED_FROM and self.packs(lm) else nullcontext
+        if tokens < PACKED_FROM or not self.packs(lm):
+            return nullcontext
+        try:
+            return PackedLinears(lm.module).applied
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            # The room was counted before somebody else took it; plain layers need none.
+            return nullcontext
 
-    def decoding_rows(self, lm: LanguageModel, cache: Any, *, read: int, tokens: int) -> int:
-        """How many rows can decode together, at least one.
+    def room(self, lm: LanguageModel) -> int:
+        """Bytes that remain beside the packed weights and one chunk of logits; less than none in a small budget."""
+        packed = packing_bytes(lm.module) if self.packs(lm) else 0
+        # As the model computes them, converted to float32, and once more while they are scaled or capped.
+        logits = logit_rows(lm) * lm.vocabulary * (4 + 2 * int(lm.module.dtype.itemsize))
+        return self.limit - packed - logits
+
+    def decoding(self, lm: LanguageModel, cache: Any, *, read: int, tokens: int) -> Decoding:
+        """How many rows can decode together, and how much of their prompts can be read at one time.
 
         Args:
             lm: The model.
-            cache: The cache of one row, which was read.
+            cache: The cache of one row, which was read: that of the longest prompt.
             read: Its tokens.
             tokens: Most tokens that a row will have.
         """
         growing, fixed = state_bytes(cache)
         # Recurrent states are copied when rows join or leave.
-        row = growing * tokens // read + 2 * fixed + _activation_bytes(lm)
-        room = self.limit - (packing_bytes(lm.module) if self.packs(lm) else 0)
-        return max(1, min(MOST_ROWS, room // row))
+        row = growing * tokens // read + 2 * fixed + activation_bytes(lm, tokens)
+        # Beside the buffers stand the cache of the pass, and the one that is completed with the unsteered states.
+        reading = read * activation_bytes(lm, read) + 2 * (growing + fixed)
+        unsteered = growing + fixed + read * residual_bytes(lm) * (len(lm.blocks) + 1)
+        room = self.room(lm) - unsteered
+        pass_tokens = max(read, min(int(_READING_SHARE * room) * read // reading, PASS_TOKENS))
+        rows = min(MOST_ROWS, (room - pass_tokens * reading // read) // row)
+        return Decoding(self._at_least_one(lm, rows, unsteered + reading + row), pass_tokens)
 
-    def pass_rows(self, lm: LanguageModel, tokens: int) -> int:
-        """How many rows of some tokens can be read in one pass, at least one."""
-        room = self.limit - (packing_bytes(lm.module) if self.packs(lm) else 0)
-        return max(1, min(PASS_TOKENS, room // _activation_bytes(lm)) // tokens)
+    def pass_rows(self, lm: LanguageModel, tokens: int, *, kept: int = 0, held: int = 0) -> int:
+        """How many rows of some tokens can be read in one pass, at least one.
+
+        Args:
+            lm: The model.
+            tokens: Tokens of each row.
+            kept: Bytes that stand there for each row beside what its pass computes.
+            held: Bytes that stand there beside the pass, however many rows it has.
+        """
+        row = tokens * activation_bytes(lm, tokens) + kept
+        fitting = self._at_least_one(lm, (self.room(lm) - held) // row, held + row)
+        return max(1, min(fitting, PASS_TOKENS // tokens))
+
+    def kept_bytes(self, lm: LanguageModel) -> int:
+        """Bytes that may be kept from one pass to the next."""
+        return max(0, int(_KEPT_SHARE * self.room(lm)))
+
+    def kept_scores(self, lm: LanguageModel, tokens: int) -> int:
+        """Of how many rows the scores of all tokens of a corpus may be kept, at least one."""
+        return max(1, int(_SCORES_SHARE * self.room(lm)) // (2 * 8 * tokens))
+
+    def _at_least_one(self, lm: LanguageModel, rows: int, needed: int) -> int:
+        """As many rows as fit, or the one that is always tried; if it takes more than there is, that is said."""
+        if rows < 1:
+            _say_exceeded(self.limit, needed + self.limit - self.room(lm))
+        return max(1, rows)
 
 
-def _activation_bytes(lm: LanguageModel) -> int:
-    """What one token of one row takes on its way through a block, amply.
-
-    A dozen copies of the residual stream and a few of the widest layer; the rest of a block is gone by then.
-    """
-    config = lm.module.config.get_text_config()
-    widest = max(getattr(config, "intermediate_size", None) or 4 * config.hidden_size, config.hidden_size)
-    return int(4 * (12 * config.hidden_size + 4 * widest))
+_said: set[int] = set()
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that nobody uses on a device, in bytes; 4 GB where the system does not say."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * 10**9
+def _say_exceeded(limit: int, needed: int) -> None:
+    """Say that one row takes more than a budget; once for each budget, as a study asks many times."""
+    if limit not in _said:
+        _said.add(limit)
+        note(
+            f"the memory budget of {limit / 1e9:.3g} GB is exceeded: even one row takes about {needed / 1e9:.3g} GB, "
+            "logits included"
+        )
+
+
+def logit_rows(lm: LanguageModel) -> int:
+    """How many rows' logits are made at once, at least one."""
+    return max(1, min(LOGIT_ROWS, LOGIT_BYTES // (4 * lm.vocabulary)))
 
 
 def out_of_memory(error: BaseException) -> bool:

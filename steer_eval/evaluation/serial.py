@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from steer_eval.evaluation.corpus import TokenisedCorpus
-from steer_eval.evaluation.generation import Generation, Request
+from steer_eval.evaluation.generation import Generation, Request, check_request
 from steer_eval.model import LanguageModel
 from steer_eval.steering.interventions import Intervention, check_prompt
 from steer_eval.steering.row_edits import RowEdits
@@ -33,18 +33,25 @@ def perplexity_serial(lm: LanguageModel, corpus: TokenisedCorpus, intervention: 
         check_prompt(intervention, len(window.context))
         ids = torch.tensor([[*window.context, *window.ids]], device=lm.device)
         with edits.applied(lm.blocks, prompt=len(window.context)):
-            logits = lm.module(input_ids=ids, use_cache=False).logits.double()
+            # Not all devices have float64.
+            logits = lm.module(input_ids=ids, use_cache=False).logits.cpu().double()
         first = len(window.context)
-        nll = torch.nn.functional.cross_entropy(logits[0, first:-1], ids[0, first + 1 :], reduction="none")
-        scores.append(nll.cpu().numpy())
+        nll = torch.nn.functional.cross_entropy(logits[0, first:-1], ids[0, first + 1 :].cpu(), reduction="none")
+        scores.append(nll.numpy())
     return np.concatenate(scores)
 
 
 @torch.no_grad()
 def generate_serial(lm: LanguageModel, request: Request, *, max_new_tokens: int) -> Generation:
-    """One greedy continuation of one prompt."""
+    """One greedy continuation of one prompt.
+
+    Raises:
+        SteerEvalError: The prompt has no tokens, or none are asked for.
+        ValueError: A patch reaches beyond the prompt, or an edit is made for another width.
+    """
     from transformers import GenerationConfig
 
+    check_request(request, max_new_tokens)
     eos = sorted(lm.eos_ids)
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -54,7 +61,6 @@ def generate_serial(lm: LanguageModel, request: Request, *, max_new_tokens: int)
         output_logits=True,
         return_dict_in_generate=True,
     )
-    check_prompt(request.intervention, len(request.ids))
     ids = torch.tensor([request.ids], device=lm.device)
     edits = RowEdits.of(lm, [request.intervention])
     with edits.applied(lm.blocks, prompt=len(request.ids)), _no_habits(lm.module):

@@ -9,7 +9,8 @@ and masks of one row serve all of them, and nothing is padded.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +24,10 @@ from steer_eval.steering.hooks import captured, entered_at, hooked, residual, wi
 from steer_eval.steering.interventions import Intervention, check_prompt
 from steer_eval.steering.row_edits import RowEdits
 
-_NEVER = 10**9
 
-
-def entry_layer(intervention: Intervention) -> int:
-    """The lowest layer that an intervention edits; beyond all layers if it edits none."""
-    return min((edit.layer for edit in intervention), default=_NEVER)
+def entry_layer(intervention: Intervention) -> float:
+    """The lowest layer that an intervention edits, where its row joins a pass; infinity if it edits none."""
+    return min((edit.layer for edit in intervention), default=math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +49,19 @@ class SharedPass:
     Args:
         lm: The model.
         ids: The tokens.
-        layers: Where rows will join.
+        layers: Where rows will join, as `entry_layer` says; infinity needs nothing.
         prompt: How many of the first tokens are of the prompt; the others count as generated.
         cached: Whether the caches are wanted.
     """
 
-    def __init__(self, lm: LanguageModel, ids: Sequence[int], layers: set[int], *, prompt: int, cached: bool) -> None:
+    def __init__(
+        self, lm: LanguageModel, ids: Sequence[int], layers: Iterable[float], *, prompt: int, cached: bool
+    ) -> None:
         self._lm = lm
         self._prompt = prompt
         self._ids = torch.tensor([list(ids)], device=lm.device)
         cache = new_cache(lm) if cached else None
-        with captured(lm.blocks, layers - {_NEVER}, stop=False) as outputs:
+        with captured(lm.blocks, _finite(layers), stop=False) as outputs:
             hidden = lm.final_hidden(self._ids, cache=cache)
         self._outputs: dict[int, Any] = outputs
         self.unsteered = Rows(hidden, cache)
@@ -73,21 +74,34 @@ class SharedPass:
             interventions: One per row, in the order of `entry_layer`.
 
         Raises:
-            ValueError: A patch reaches beyond the prompt, or an edit is made for another width.
+            ValueError: They stand in another order, a row joins where none was to, a patch reaches beyond the prompt,
+                or an edit is made for another width.
         """
         for intervention in interventions:
             check_prompt(intervention, self._prompt)
-        entries = [entry_layer(intervention) for intervention in interventions]
-        unsteered = entries.count(_NEVER)
-        steered = len(entries) - unsteered
+        entries = self._entries(interventions)
+        steered, unsteered = len(entries), len(interventions) - len(entries)
         hidden, cache = self.unsteered.hidden.expand(unsteered, -1, -1), None
         if steered:
             cache = None if self.unsteered.cache is None else new_cache(self._lm)
-            with self._entered(interventions[:steered], entries[:steered]):
+            with self._entered(interventions[:steered], entries):
                 hidden = torch.cat([self._lm.final_hidden(self._ids, cache=cache), hidden])
         if self.unsteered.cache is not None:
-            cache = self._completed(cache, entries)
+            cache = self._completed(cache, entries, unsteered)
         return Rows(hidden, cache)
+
+    def _entries(self, interventions: Sequence[Intervention]) -> list[int]:
+        """Where the steered rows join, which are the first ones.
+
+        In another order, rows would take each other's place without a sign of it, as all have the same tokens.
+        """
+        entries = [entry_layer(intervention) for intervention in interventions]
+        if entries != sorted(entries):
+            raise ValueError(f"rows that join at {entries}; they must stand in rising order")
+        steered = _finite(entries)
+        if not self._outputs.keys() >= set(steered):
+            raise ValueError(f"rows that join at {steered} in a pass that was made for {sorted(self._outputs)}")
+        return steered
 
     @contextmanager
     def _entered(self, interventions: Sequence[Intervention], entries: Sequence[int]) -> Iterator[None]:
@@ -121,21 +135,26 @@ class SharedPass:
 
         return hook
 
-    def _completed(self, cache: Any, entries: Sequence[int]) -> Any:
+    def _completed(self, cache: Any, entries: Sequence[int], unsteered: int) -> Any:
         """A pass's cache, with the unsteered states in the blocks where rows had not joined yet."""
+        rows = len(entries) + unsteered
         whole = new_cache(self._lm)
         for index, (target, below) in enumerate(zip(whole.layers, self.unsteered.cache.layers, strict=True)):
             joined = sum(entry < index for entry in entries)
             if joined:
                 append_rows(target, cache.layers[index])
-            if joined < len(entries):
+            if joined < rows:
                 same = copy.copy(below)
                 for states in ("conv_states", "recurrent_states"):
                     if hasattr(same, states):
                         setattr(same, states, dict(getattr(same, states)))
-                same.reorder_cache(torch.zeros(len(entries) - joined, dtype=torch.long, device=self._lm.device))
+                same.reorder_cache(torch.zeros(rows - joined, dtype=torch.long, device=self._lm.device))
                 append_rows(target, same)
         return whole
+
+
+def _finite(layers: Iterable[float]) -> list[int]:
+    return [int(layer) for layer in layers if layer < math.inf]
 
 
 def _biased(_block: nn.Module, inputs: tuple[Any, ...], arguments: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ Invariant: a table that is read satisfies `schemas/features.schema.json`; its ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ class Interval:
 
     Args:
         delta: The change.
-        low: Lower end of its interval.
-        high: Its upper end.
+        low: Lower end of its interval; None where the prompts give none.
+        high: Its upper end, None where `low` is.
         q: Its p-value, after control of the false discovery rate.
     """
 
     delta: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     q: float
 
 
@@ -160,9 +160,14 @@ def table_of(document: Mapping[str, Any]) -> FeatureTable:
 
 def _row_statistics(row: Mapping[str, Any]) -> RowStatistics:
     changes = {
-        name: Interval(row[name], row[f"{name}_interval"][0], row[f"{name}_interval"][1], row[f"{name}_q"])
+        name: _change(row[name], row[f"{name}_interval"], row[f"{name}_q"])
         for name in CHANGES
         if {name, f"{name}_interval", f"{name}_q"} <= row.keys()
     }
     tokens = row["steered_token_freq"], row["base_token_freq"]
     return RowStatistics(row["decoder_norm"], row["effect"], *tokens, changes, row["predicted"])
+
+
+def _change(delta: float, interval: Sequence[float] | None, q: float) -> Interval:
+    low, high = interval or (None, None)
+    return Interval(delta, low, high, q)

@@ -40,6 +40,7 @@ class TopKSae:
         layer: Index of the decoder block whose output is encoded, from 0.
         model: Hub id of the model.
         provenance: What else is recorded, as strings.
+        block: Path of that block in the model's modules, as transformers names them; empty where it is not known.
     """
 
     w_enc: Tensor
@@ -50,6 +51,7 @@ class TopKSae:
     layer: int
     model: str
     provenance: dict[str, str]
+    block: str = ""
 
     @property
     def d_in(self) -> int:
@@ -76,6 +78,7 @@ class SaeOutline:
     layer: int
     model: str
     provenance: dict[str, str] = field(default_factory=dict)
+    block: str = ""
 
 
 def read_sae_pt(path: Path, *, name: str | None = None) -> TopKSae:

@@ -88,7 +88,7 @@ def look_at_saelens(folder: Path, *, name: str | None = None) -> StoredSae:
     except (OSError, ValueError) as error:
         raise FormatError(weights_name, "", f"not safetensors: {error}") from None
     config, model = settings.config, settings.config["metadata"]["model_name"]
-    known = (config["d_in"], config["d_sae"], config["k"], settings.layer, model, _recorded(settings))
+    known = (config["d_in"], config["d_sae"], config["k"], settings.layer, model, _recorded(settings), settings.block)
     return StoredSae(*known, stored=stored, name=weights_name)
 
 
@@ -119,7 +119,8 @@ def outline_saelens(folder: Path, header: dict[str, Any], *, name: str) -> SaeOu
     settings = _read_settings(folder, name)
     _check_header(header, settings.config, name)
     config, model = settings.config, settings.config["metadata"]["model_name"]
-    return SaeOutline(config["d_in"], config["d_sae"], config["k"], settings.layer, model, _recorded(settings))
+    sizes = (config["d_in"], config["d_sae"], config["k"])
+    return SaeOutline(*sizes, settings.layer, model, _recorded(settings), settings.block)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +155,7 @@ class StoredSae(SaeOutline):
         except (SafetensorError, OSError, ValueError) as error:
             raise FormatError(self.name, "", f"not safetensors: {error}") from None
         w_enc, b_enc, w_dec, b_dec = (tensors[key] for key in TENSORS)
-        return TopKSae(w_enc, b_enc, w_dec, b_dec, self.k, self.layer, self.model, self.provenance)
+        return TopKSae(w_enc, b_enc, w_dec, b_dec, self.k, self.layer, self.model, self.provenance, self.block)
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ class _Settings:
     config: dict[str, Any]
     layer: int
     rescales: bool
+    block: str
 
 
 def _read_settings(folder: Path, name: str) -> _Settings:
@@ -182,7 +184,10 @@ def _read_settings(folder: Path, name: str) -> _Settings:
             observed=config["metadata"]["hook_name"],
             fix="give an SAE that was trained on the residual stream after a block",
         )
-    return _Settings(config, int(hook["layer"] or hook["block"]), rescales)
+    layer = int(hook["layer"] or hook["block"])
+    path = hook[0] if hook["block"] else config["metadata"].get("hf_hook_name", "")
+    # One that is no path of this block says nothing.
+    return _Settings(config, layer, rescales, path if path.endswith(f".{layer}") else "")
 
 
 def _recorded(settings: _Settings) -> dict[str, str]:
@@ -255,7 +260,7 @@ def config_of(sae: TopKSae) -> dict[str, Any]:
             "sae_lens_training_version": None,
             "model_name": sae.model,
             "hook_name": f"blocks.{sae.layer}.hook_resid_post",
-            "hf_hook_name": f"model.layers.{sae.layer}",
+            **({"hf_hook_name": sae.block} if sae.block else {}),
             "steer_eval": dict(sorted(sae.provenance.items())),
         },
     }
@@ -337,5 +342,6 @@ def _bytes(tensor: Tensor) -> memoryview:
     """The bytes of a tensor, not copied: an SAE can be most of the memory there is."""
     import torch
 
-    values: memoryview = tensor.detach().contiguous().view(torch.uint8).numpy().reshape(-1).data
+    # Flat first: along a dimension of size 1 a contiguous tensor has any stride, which a view in bytes refuses.
+    values: memoryview = tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data
     return values

@@ -7,6 +7,7 @@ good schema is for the tests, as they come with the package.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -72,8 +73,16 @@ def check(value: Any, schema: str, *, file: str, where: str = "") -> None:
             ": ".join(part for part in (where, place) if part),
             _message(error),
             expected=error.validator_value if error.validator in {"type", "enum", "const", "minimum"} else None,
-            fix=f"make it match schemas/{schema}.schema.json",
+            fix=f"make it match schemas/{schema}.schema.json{_described(error)}",
         )
+
+
+def _described(error: ValidationError) -> str:
+    """What a text has to be, in the words of its schema: a pattern alone is no help."""
+    if error.validator != "pattern" or not isinstance(error.schema, Mapping):
+        return ""
+    description = error.schema.get("description")
+    return f": {description}" if description else ""
 
 
 def _pointer(error: ValidationError) -> str:

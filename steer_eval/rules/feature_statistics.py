@@ -53,6 +53,8 @@ def _of_row(row: FeatureRow, its: RowStatistics, where: str) -> Iterator[_Compla
     if abs(its.effect - effect) > _RELATIVE * effect:
         yield f"{where}.effect", "it is not |delta| * decoder_norm", effect, its.effect
     for name, change in its.changes.items():
+        if change.low is None or change.high is None:
+            continue
         slack = _RELATIVE * max(abs(change.delta), abs(change.low), abs(change.high))
         if not change.low - slack <= change.delta <= change.high + slack:
             interval = [change.low, change.high]

@@ -111,7 +111,7 @@ def _of_tests(document: Mapping[str, Any]) -> Iterator[_Complaint]:
             yield from _of_test(measured[key], f"{where}.{key}")
         for kind, its in measured["maps"].items():
             place = f"{where}.maps.{kind}"
-            # The sign-flip null has no side, so that p still counts the draws that reach the value.
+            # With and without regard to the sign, as in older files, p counts the draws that reach the value.
             for key in ("held_out_r2", "cosine_to_native", "retrieval"):
                 yield from _of_test(its[key], f"{place}.{key}")
             hits = its["retrieval"]["value"] * pairs

@@ -10,9 +10,10 @@ bytes per value: with the float32 sums over them, that is all that training need
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby, islice
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from steer_eval.formats import schema
 from steer_eval.formats.atomic import write_bytes
 from steer_eval.formats.strict_json import read_json, write_json
 from steer_eval.model import LanguageModel
+from steer_eval.sae.cached_tensors import DELETE, load_cached
 from steer_eval.steering.hooks import captured, residual
 
 MANIFEST = "activations.json"
@@ -41,11 +43,11 @@ class Passage:
     """A stretch of a document in its tokens.
 
     Args:
-        ids: Token ids.
+        ids: Token ids; an array of them, where a whole text is cut.
         document: Index of the document.
     """
 
-    ids: tuple[int, ...]
+    ids: Sequence[int]
     document: int
 
     @property
@@ -75,7 +77,8 @@ def cut(lm: LanguageModel, texts: Iterable[str], *, context: int, tokens: int) -
         for first in range(0, len(ids), room):
             if count >= tokens:
                 return sequences
-            piece = (*start, *ids[first : first + room])
+            # As Python's integers a text would take ten times the memory.
+            piece = array("i", (*start, *ids[first : first + room]))
             sequences.append(Passage(piece, document))
             count += len(piece)
     return sequences
@@ -90,12 +93,17 @@ class Shard:
         ids: Token ids, int32 `[tokens]`.
         positions: Place of each token in its sequence, int32 `[tokens]`.
         sequences: Index of its sequence, int32 `[tokens]`.
+        documents: Index of its document, int32 `[tokens]`.
     """
 
     residuals: Tensor
     ids: Tensor
     positions: Tensor
     sequences: Tensor
+    documents: Tensor
+
+
+_FIELDS = tuple(field.name for field in fields(Shard))
 
 
 class Activations:
@@ -128,6 +136,15 @@ class Activations:
     def sequences(self) -> Tensor:
         """Sequences of all rows."""
         return torch.cat([shard.sequences for shard in self.shards])
+
+    def passages(self) -> list[Passage]:
+        """The text that the rows are of, in its order."""
+        found = []
+        for shard in self.shards:
+            starts = (shard.positions == 0).nonzero().flatten().tolist()
+            for start, end in pairwise((*starts, len(shard.ids))):
+                found.append(Passage(array("i", shard.ids[start:end].tolist()), int(shard.documents[start])))
+        return found
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """All rows in order, float32, so many at a time."""
@@ -208,6 +225,28 @@ def _capture(
             on_tokens(rows)
 
 
+def holds(folder: Path, layer: int, key: Mapping[str, Any], splits: Sequence[str]) -> bool:
+    """Whether a folder has all residuals of some splits of a text.
+
+    Args:
+        folder: The folder.
+        layer: Index of the block, from 0.
+        key: What they are a function of, as for `capture`.
+        splits: Which part of the text.
+
+    Raises:
+        FormatError: The manifest is bad.
+    """
+    if not (folder / MANIFEST).exists():
+        return False
+    manifest = read_manifest(folder)
+    if manifest["key"] != {**key, "layer": layer}:
+        return False
+    shards = [entry for entry in manifest["shards"] if entry["split"] in splits]
+    complete = {entry["split"] for entry in shards} == set(splits)
+    return complete and all((folder / entry["file"]).exists() for entry in shards)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder of activations.
 
@@ -226,23 +265,22 @@ def load_split(folder: Path, split: str) -> Activations:
     Raises:
         FormatError: The manifest is absent or bad, or a shard does not fit it.
     """
-    from safetensors.torch import load_file
-
     shards = []
     for entry in read_manifest(folder)["shards"]:
         if entry["split"] != split:
             continue
-        tensors = load_file(folder / entry["file"])
-        if len(tensors["ids"]) != entry["rows"]:
-            raise FormatError(
-                str(folder / entry["file"]),
-                "ids",
-                "the shard has another number of tokens",
-                expected=entry["rows"],
-                observed=len(tensors["ids"]),
-                fix="delete the folder and capture again",
-            )
-        shards.append(Shard(**tensors))
+        tensors = load_cached(folder / entry["file"], _FIELDS)
+        for field in _FIELDS:
+            if len(tensors[field]) != entry["rows"]:
+                raise FormatError(
+                    str(folder / entry["file"]),
+                    field,
+                    "the shard has another number of tokens",
+                    expected=entry["rows"],
+                    observed=len(tensors[field]),
+                    fix=DELETE,
+                )
+        shards.append(Shard(**{field: tensors[field] for field in _FIELDS}))
     return Activations(shards)
 
 
@@ -264,12 +302,17 @@ def _shard(lm: LanguageModel, piece: Sequence[tuple[int, Passage]], layer: int) 
             hidden = residual(outputs[layer]).to("cpu", torch.bfloat16)
             found |= {number: hidden[row] for row, (number, _) in enumerate(batch)}
     lengths = torch.tensor([len(sequence.ids) for _, sequence in piece])
+
+    def per_token(values: Iterable[int]) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.int32).repeat_interleave(lengths)
+
     content: bytes = save(
         {
             "residuals": torch.cat([found[number] for number, _ in piece]),
             "ids": torch.tensor([token for _, sequence in piece for token in sequence.ids], dtype=torch.int32),
             "positions": torch.cat([torch.arange(length, dtype=torch.int32) for length in lengths.tolist()]),
-            "sequences": torch.tensor([number for number, _ in piece], dtype=torch.int32).repeat_interleave(lengths),
+            "sequences": per_token(number for number, _ in piece),
+            "documents": per_token(sequence.document for _, sequence in piece),
         }
     )
     return content

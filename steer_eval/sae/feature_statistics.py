@@ -10,6 +10,7 @@ figures under two names.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,9 @@ DRAWS = 100_000
 """Draws of the sign-flip test. A p-value is at least one over their number, and to be a discovery, a single feature of
 2,304 must come below 0.05 / 2,304."""
 CONFIDENCE = 0.95
+INTERVAL = "symmetric bootstrap-t over prompts"
 _CHUNK = 256
+_ROUNDING = 1e-10
 _SIGN_CHUNK = 32
 
 
@@ -63,8 +66,8 @@ class Change:
 
     Args:
         delta: Mean over prompts of the paired difference.
-        low: Lower end of the bootstrap interval of `delta`.
-        high: Its upper end.
+        low: Lower end of the bootstrap interval of `delta`; NaN where the prompts give none.
+        high: Its upper end, NaN where `low` is.
         p: Two-sided p-value of the sign-flip test.
         q: The same after Benjamini and Hochberg: rejecting all features with q up to 0.05 makes at most 5 % of the
             rejections false in expectation.
@@ -94,25 +97,59 @@ def paired_change(base: NDArray[np.float64], steered: NDArray[np.float64], *, se
 def bootstrap_interval(
     differences: NDArray[np.float64], *, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile interval of the mean difference, resampling prompts (Efron and Tibshirani 1993, chapter 13).
+    """Symmetric bootstrap-t interval of the mean difference, resampling prompts (Hall 1988; Efron and Tibshirani 1993).
+
+    `mean ± c · se`, where `c` is what `|mean* - mean| / se*` of a resample exceeds no more often than the confidence
+    allows. A percentile interval divides by no standard error, and so is too narrow for few prompts, as a normal
+    quantile in place of one of t is.
+
+    A resample without spread, the same difference in each place, has no standard error: its mean could lie anywhere
+    from the sample's, and counts as infinitely far. Where there are too many of them, no finite interval has the
+    confidence. That is always so for fewer than four prompts, for differences that are all the same, and for features
+    that fire on very few prompts.
 
     Args:
         differences: Paired differences, `[prompts, features]`.
         seed: Decides the resamples.
 
     Returns:
-        Lower and upper ends, `[features]` each.
+        Lower and upper ends, `[features]` each; NaN where nothing can be said.
     """
-    prompts = len(differences)
+    prompts, features = differences.shape
+    if prompts < 2:
+        return np.full(features, np.nan), np.full(features, np.nan)
     random = np.random.Generator(np.random.Philox(seed))
     weights = random.multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES) / prompts
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    ends = [
-        np.quantile(weights @ differences[:, start : start + _CHUNK], tails, axis=0)
-        for start in range(0, differences.shape[1], _CHUNK)
-    ]
-    low, high = np.concatenate(ends, axis=1)
-    return low, high
+    mean = differences.mean(axis=0)
+    centred = differences - mean
+    reach = np.concatenate(
+        [_critical(weights, centred[:, start : start + _CHUNK]) for start in range(0, features, _CHUNK)]
+    )
+    half = reach * centred.std(axis=0, ddof=1) / np.sqrt(prompts)
+    return mean - half, mean + half
+
+
+def _critical(weights: NDArray[np.float64], centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many standard errors of its own a resample's mean lies from 0, at the confidence, `[features]`.
+
+    Args:
+        weights: Share of each prompt in each resample, `[resamples, prompts]`.
+        centred: Differences less their mean, `[prompts, features]`.
+
+    Returns:
+        NaN where it is infinite.
+    """
+    means = weights @ centred
+    squares = weights @ centred**2
+    variance = squares - means**2
+    # What is left of equal numbers after the subtraction is rounding.
+    spread = variance > _ROUNDING * squares
+    errors = np.sqrt(np.where(spread, variance, 1.0) / (centred.shape[0] - 1))
+    distance = np.where(spread, np.abs(means) / errors, np.inf)
+    # Of R resamples and the sample itself, as many as the confidence says lie no further than this one.
+    place = math.ceil(CONFIDENCE * (len(weights) + 1)) - 1
+    reached: NDArray[np.float64] = np.partition(distance, place, axis=0)[place]
+    return np.where(np.isfinite(reached), reached, np.nan)
 
 
 def sign_flip_test(differences: NDArray[np.float64], *, seed: int, draws: int = DRAWS) -> NDArray[np.float64]:

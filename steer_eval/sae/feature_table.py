@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from steer_eval.formats.sae import TopKSae
 from steer_eval.sae.contexts import Context
-from steer_eval.sae.feature_statistics import CONFIDENCE, DRAWS, RESAMPLES, Activity, Change, paired_change
+from steer_eval.sae.feature_statistics import CONFIDENCE, DRAWS, INTERVAL, RESAMPLES, Activity, Change, paired_change
 
 FORMAT = "steer-eval/features/1"
 
@@ -39,6 +39,7 @@ class Conditions:
         forced: Unsteered texts read under the cell's edit.
         random: Texts of the random direction under its edit; None where there are none.
         random_forced: Unsteered texts read under the random direction's edit.
+        pushed: Places of the prompts that `random` has texts of; None for all of them.
     """
 
     base: Activity
@@ -46,6 +47,7 @@ class Conditions:
     forced: Activity
     random: Activity | None
     random_forced: Activity
+    pushed: tuple[int, ...] | None = None
 
 
 def feature_table(
@@ -89,7 +91,7 @@ def feature_table(
         }
         for name, change in changes.items():
             row[name] = _number(change.delta[feature])
-            row[f"{name}_interval"] = [_number(change.low[feature]), _number(change.high[feature])]
+            row[f"{name}_interval"] = _interval(change.low[feature], change.high[feature])
             row[f"{name}_q"] = _number(change.q[feature])
         if contexts:
             row["contexts"] = [context.to_json() for context in contexts.get(feature, ())]
@@ -100,11 +102,13 @@ def feature_table(
         "layer": sae.layer,
         "coef": coefficient,
         "n_prompts": len(conditions.base.tokens),
+        **_random_prompts(conditions),
         "n_tokens": {"base": int(conditions.base.tokens.sum()), "steered": int(conditions.steered.tokens.sum())},
         "n_features": sae.d_sae,
         "discoveries": {name: int((change.q <= 1 - CONFIDENCE).sum()) for name, change in changes.items()},
         "statistics": {
             "interval": CONFIDENCE,
+            "interval_kind": INTERVAL,
             "resamples": RESAMPLES,
             "draws": DRAWS,
             "seed": seed,
@@ -122,17 +126,32 @@ def ranked(sae: TopKSae, conditions: Conditions, *, top: int) -> list[int]:
 
 
 def _changes(conditions: Conditions, seed: int) -> dict[str, Change]:
+    base = conditions.base.means
+    # Tests are paired: the random direction's texts stand against the unsteered ones of their own prompts.
+    of_pushed = base if conditions.pushed is None else base[list(conditions.pushed)]
     against = {
-        "delta": conditions.steered,
-        "forced_delta": conditions.forced,
-        "random_delta": conditions.random,
-        "random_forced_delta": conditions.random_forced,
+        "delta": (base, conditions.steered),
+        "forced_delta": (base, conditions.forced),
+        "random_delta": (of_pushed, conditions.random),
+        "random_forced_delta": (base, conditions.random_forced),
     }
     return {
-        name: paired_change(conditions.base.means, activity.means, seed=seed)
-        for name, activity in against.items()
+        name: paired_change(means, activity.means, seed=seed)
+        for name, (means, activity) in against.items()
         if activity is not None
     }
+
+
+def _random_prompts(conditions: Conditions) -> dict[str, int]:
+    """How many prompts the texts of the random direction are of, where these are not all."""
+    if conditions.random is None or len(conditions.random.tokens) == len(conditions.base.tokens):
+        return {}
+    return {"n_random_prompts": len(conditions.random.tokens)}
+
+
+def _interval(low: float, high: float) -> list[float] | None:
+    """An interval, None where the prompts give none."""
+    return None if np.isnan(low) else [_number(low), _number(high)]
 
 
 def _number(value: float) -> float:

@@ -17,7 +17,7 @@ from steer_eval.cells import Cell, random_direction
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.containment import inside
 from steer_eval.formats.sae import TopKSae
-from steer_eval.formats.saelens import folder_name, read_saelens
+from steer_eval.formats.saelens import CONFIG, folder_name
 from steer_eval.formats.strict_json import write_json
 from steer_eval.produce import LoadedModel
 from steer_eval.progress import progress_bar
@@ -28,8 +28,9 @@ from steer_eval.sae.contexts import top_contexts
 from steer_eval.sae.feature_statistics import Activity
 from steer_eval.sae.feature_table import Conditions, feature_table, ranked
 from steer_eval.sae.plan import FeaturePlan, SaePlan
-from steer_eval.sae.produce import held_out_text, sink_threshold
+from steer_eval.sae.produce import held_out_text
 from steer_eval.sae.results import features_file
+from steer_eval.sae.stored import SINK_KEY, sink_threshold, study_sae
 from steer_eval.steering.interventions import Add
 from steer_eval.study import Study
 
@@ -50,12 +51,10 @@ def produce_feature_table(
         repo: The model repo, with the SAE.
 
     Raises:
-        FormatError: The SAE, the vector or a cell's texts are absent or bad.
+        FormatError: The SAE, the vector or a cell's texts are absent or bad, or the SAE is of another model or layer.
+        SteerEvalError: All tokens of a condition are attention sinks.
     """
-    name = folder_name(plan.model, plan.layer)
-    if not inside(repo, name).is_dir():
-        raise FormatError(name, "", "the SAE is absent", fix="run `steer-eval sae train` on the study first")
-    sae = read_saelens(inside(repo, name), name=name)
+    sae = study_sae(repo, model.reference, plan.layer, width=model.lm.hidden_size).read()
     replies = table_replies(study, plan, model, published)
     # Contexts come from the tenth of the text that is held out, so that a table needs no capture of the rest.
     held_out, _ = held_out_text(plan, model, data_folder)
@@ -69,16 +68,19 @@ class Replies:
     """The published texts that a feature table is made from, in tokens.
 
     Args:
-        prompts: Indices of the prompts that count, which all of these have.
+        prompts: Indices of the prompts that count, which the first two have.
         base: Unsteered texts.
         steered: Texts of the cell.
-        random: Those of the random direction at the same coefficient; None where there are none.
+        random: Those of the random direction at the same coefficient.
+        pushed: Which of the prompts have one of these: places in `prompts`. Texts may be empty, and controls often are
+            not generated at all.
     """
 
     prompts: tuple[int, ...]
     base: tuple[Reply, ...]
     steered: tuple[Reply, ...]
-    random: tuple[Reply, ...] | None
+    random: tuple[Reply, ...]
+    pushed: tuple[int, ...]
 
 
 def table_replies(study: Study, plan: SaePlan, model: LoadedModel, published: Results) -> Replies:
@@ -108,7 +110,8 @@ def table_replies(study: Study, plan: SaePlan, model: LoadedModel, published: Re
         prompts,
         tuple(base[index] for index in prompts),
         tuple(steered[index] for index in prompts),
-        tuple(pushed[index] for index in prompts) if set(prompts) <= pushed.keys() else None,
+        tuple(pushed[index] for index in prompts if index in pushed),
+        tuple(place for place, index in enumerate(prompts) if index in pushed),
     )
 
 
@@ -133,9 +136,11 @@ def measured_table(
         held_out: Residuals of the text in which features are shown at work; None to leave that out.
 
     Raises:
-        FormatError: The vector is absent or bad.
+        FormatError: The vector is absent or bad, or the SAE's sink threshold is no norm.
+        SteerEvalError: All tokens of a condition are attention sinks.
     """
-    table, threshold = _table(plan), sink_threshold(sae)
+    folder = folder_name(plan.model, plan.layer)
+    table, threshold = _table(plan), sink_threshold(sae, folder)
     vector = published.vectors.get((plan.model, plan.layer))
     if vector is None:
         raise FormatError(published.vector_file(plan.model, plan.layer), "", "absent", fix="run `steer-eval extract`")
@@ -143,17 +148,26 @@ def measured_table(
     edit = (Add(plan.layer, torch.from_numpy(vector.values), table.coefficient),)
     push = (Add(plan.layer, torch.from_numpy(random), table.coefficient),)
     count = len(replies.prompts)
-    with progress_bar(f"features {plan.model} L={plan.layer}", (5 if replies.random else 4) * count) as advance:
+    with progress_bar(f"features {plan.model} L={plan.layer}", 4 * count + len(replies.random)) as advance:
 
         def read(texts: Sequence[Reply], edit: tuple[Add, ...]) -> Activity:
-            return activity(model.lm, sae, texts, edit, threshold=threshold, on_replies=advance)
+            found = activity(model.lm, sae, texts, edit, threshold=threshold, on_replies=advance)
+            if not found.tokens.any():
+                raise SteerEvalError(
+                    f"{folder}/{CONFIG}: {SINK_KEY}: the norms of all tokens of a condition lie above {threshold:g}, "
+                    "so that each is taken for an attention sink",
+                    "mend that field, or choose a smaller saes.table.coefficient in study.yaml",
+                )
+            return found
 
         conditions = Conditions(
             base=read(replies.base, ()),
             steered=read(replies.steered, edit),
             forced=read(replies.base, edit),
+            # Without texts there is no such column, and the table does not promise one.
             random=read(replies.random, push) if replies.random else None,
             random_forced=read(replies.base, push),
+            pushed=replies.pushed,
         )
     contexts = None
     if held_out is not None:

@@ -18,6 +18,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation.memory import Budget
 from steer_eval.formats.sae import TopKSae
 from steer_eval.model import LanguageModel
@@ -70,6 +71,9 @@ def reconstruction(sae: TopKSae, batches: Iterable[Tensor], *, threshold: float)
         sae: The SAE.
         batches: The residuals, float32 `[tokens, d_in]` each.
         threshold: Norm above which a residual is a sink.
+
+    Raises:
+        SteerEvalError: All are sinks, or there is nothing to explain.
     """
     total = torch.zeros(sae.d_in, dtype=torch.float64)
     squares = torch.zeros(sae.d_in, dtype=torch.float64)
@@ -88,7 +92,14 @@ def reconstruction(sae: TopKSae, batches: Iterable[Tensor], *, threshold: float)
         active = fired.values > 0
         maximum.scatter_reduce_(0, fired.features[active], fired.values[active], "amax")
         firing += fired.features[active].bincount(minlength=sae.d_sae)
+    if not count:
+        raise _none_left(sinks, threshold)
     variance = float((squares - total.square() / count).sum())
+    if not variance > 0:
+        raise SteerEvalError(
+            f"the residuals of {count} tokens are all the same, so that there is no variance to explain",
+            "name more text under saes.text in study.yaml",
+        )
     silent = float((firing == 0).double().mean())
     activity = FeatureActivity(maximum.numpy(), (firing.double() / count).float().numpy())
     return Reconstruction(error / variance, int(firing.sum()) / count, silent, count, sinks, activity)
@@ -136,6 +147,9 @@ def cross_entropy(
         mean: Mean residual at the layer, sinks left out, `[d_in]`.
         threshold: Norm above which a residual is a sink.
         rows: Passages of one length that are read together.
+
+    Raises:
+        SteerEvalError: No passage has a token after its first.
     """
     sums, count = [0.0, 0.0, 0.0], 0
     kernels = Budget.of(lm, None).kernels(lm, sum(len(passage.ids) for passage in passages))
@@ -144,6 +158,11 @@ def cross_entropy(
             for index, states in enumerate(_finals(lm, sae, ids, mean, threshold=threshold)):
                 sums[index] += _nll(lm, states, ids)
             count += ids.numel() - len(ids)
+    if not count:
+        raise SteerEvalError(
+            "no passage held out has two tokens, so that there is no next token to score",
+            "name more text under saes.text in study.yaml, or raise saes.context",
+        )
     clean, with_sae, ablated = (total / count for total in sums)
     return CrossEntropy(clean, with_sae, ablated, count)
 
@@ -168,13 +187,27 @@ def _finals(
 
 
 def mean_residual(activations: Activations, *, threshold: float) -> Tensor:
-    """Mean of stored residuals, sinks left out, `[hidden_size]`."""
-    total, count = torch.zeros(0, dtype=torch.float64), 0
+    """Mean of stored residuals, sinks left out, `[hidden_size]`.
+
+    Raises:
+        SteerEvalError: All are sinks.
+    """
+    total, count, sinks = torch.zeros(0, dtype=torch.float64), 0, 0
     for batch in activations.batches(BATCH):
         x = batch[~is_sink(batch, threshold)]
         total = x.double().sum(dim=0) + (total if count else 0.0)
         count += len(x)
+        sinks += len(batch) - len(x)
+    if not count:
+        raise _none_left(sinks, threshold)
     return (total / count).float()
+
+
+def _none_left(sinks: int, threshold: float) -> SteerEvalError:
+    return SteerEvalError(
+        f"the norms of all {sinks} tokens lie above {threshold:g}, so that each is taken for an attention sink",
+        "mend metadata.steer_eval.sink_norm in the SAE's cfg.json, or train it with `steer-eval sae train`",
+    )
 
 
 def _nll(lm: LanguageModel, final: Tensor, ids: Tensor) -> float:

@@ -1,14 +1,14 @@
 """Text that SAEs and maps are fitted on: a Hub dataset, local files, or a sample that comes with a package.
 
 Invariant: a source yields the same documents in the same order every time, and its digest changes with what they are
-read from: a Hub dataset is pinned by its revision, files and the sample by their SHA-256. How the sample's markup
-becomes prose is decided by the code below and its parser, whose outcome a test holds to one digest. Documents are
-streamed.
+read from: a Hub dataset is pinned by its commit, files by their SHA-256, the sample by that of its prose, which depends
+on the code below and its parser; a test holds them to it. Documents are streamed.
 """
 
 from __future__ import annotations
 
 import bz2
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -30,9 +30,13 @@ WIKIPEDIA = "wikipedia-sample"
 _PACKAGE, _PARSER = "gensim", "mwparserfromhell"
 _FILE = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 _SHA256 = "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"
+PROSE_SHA256 = "1e60e43a96a74f841349bd912f75d0597153d0bf096dc7b6ff82f4dd550349b0"
+"""SHA-256 over the sample's articles as they come out, with NUL between them."""
 _ROWS = "a .txt file is UTF-8 text, a .jsonl file has one object per line"
 _DROPPED_TAGS = frozenset({"ref", "table", "gallery", "math", "timeline"})
 _DROPPED_LINKS = ("file:", "image:", "category:")
+_POSSESSIVE = re.compile(r"(?<=\w)'''(?=s\b)")
+_EMPHASIS = re.compile(r"'{2,}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class HubText:
 
     Args:
         id: Hub id of the dataset.
-        revision: Commit, tag or branch; a commit pins it.
+        revision: Commit, in full, which pins it.
         config: Configuration, if it has several.
         split: Split.
         column: Column with the text.
@@ -118,7 +122,7 @@ def source_digest(source: TextSource, folder: Path) -> str:
         case OfflineText(name=neutral.NAME):
             pin = [source.name, sha256_file(neutral.FILE)]
         case OfflineText():
-            pin = [source.name, _SHA256]
+            pin = [source.name, _SHA256, PROSE_SHA256]
     return sha256_value({"kind": type(source).__name__, "pin": pin})
 
 
@@ -217,7 +221,9 @@ def plain_text(markup: str) -> str:
     """The prose of an article in wiki markup: no templates, tables, notes or pictures."""
     import mwparserfromhell
 
-    code = mwparserfromhell.parse(markup)
+    # On Wikipedia emphasis ends with its line. The parser takes an open one for plain text with all that is around it,
+    # and one cell with an unclosed bold would leave a table in the prose as it is written.
+    code = mwparserfromhell.parse(markup, skip_style_tags=True)
     _prune(code)
     lines = (line.strip() for line in code.strip_code(normalize=True, collapse=True).splitlines())
     return "\n".join(line for line in lines if line)
@@ -225,10 +231,24 @@ def plain_text(markup: str) -> str:
 
 def _prune(code: Wikicode) -> None:
     """Take out of parsed markup, at all depths, what is no prose; its own `remove` searches all of it for each node."""
+    from mwparserfromhell.nodes import Text
+
     code.nodes = [node for node in code.nodes if not _is_dropped(node)]
     for node in code.nodes:
+        if isinstance(node, Text):
+            node.value = _without_emphasis(node.value)
         for inner in node.__children__():
             _prune(inner)
+
+
+def _without_emphasis(text: str) -> str:
+    """A text without the marks of bold and italics; of four marks, or more than five, the others are apostrophes."""
+
+    def kept(marks: re.Match[str]) -> str:
+        count = len(marks[0])
+        return "'" * (1 if count == 4 else max(0, count - 5))
+
+    return _EMPHASIS.sub(kept, _POSSESSIVE.sub("'", text))
 
 
 def _is_dropped(node: Node) -> bool:

@@ -15,8 +15,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from steer_eval.errors import FormatError
 from steer_eval.formats.atomic import write_bytes
 from steer_eval.formats.sae import TopKSae
+from steer_eval.sae.cached_tensors import DELETE, load_cached
 from steer_eval.sae.recipe import Recipe
 from steer_eval.sae.sinks import is_sink, sink_norm
 from steer_eval.sae.sparse_step import Fired, Parameters, decoded, gradients, pre_activations, top_k
@@ -196,14 +198,16 @@ class Training:
         """Go on from a checkpoint of the same training.
 
         Raises:
-            ValueError: It is of another training.
+            FormatError: The file is damaged, or of another training.
         """
-        from safetensors.torch import load_file
-
-        tensors = load_file(path)
-        for field, tensor in zip(_FIELDS, self.parameters.tensors(), strict=True):
+        tensors = load_cached(path, ("step", "since_fired", *_FIELDS))
+        mine = dict(zip(_FIELDS, self.parameters.tensors(), strict=True))
+        for field, tensor in {"since_fired": self.since_fired, **mine}.items():
             if tensors[field].shape != tensor.shape:
-                raise ValueError(f"{path}: {field} has the shape of another SAE")
+                message = "the checkpoint has the shape of another SAE"
+                shapes = {"expected": list(tensor.shape), "observed": list(tensors[field].shape)}
+                raise FormatError(str(path), field, message, **shapes, fix=DELETE)
+        for field, tensor in mine.items():
             tensor.copy_(tensors[field])
             prefix = f"{field}."
             state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

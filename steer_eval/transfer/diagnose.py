@@ -1,20 +1,23 @@
 """How far a transfer can be believed.
 
 Invariant: no number stands alone. Each statistic is measured on what was not fitted on, and beside what the same
-computation gives where there is nothing to find: documents and pairs paired at random, random signs for directions, and
-a random map for the maps. The study's own protocol is measured in the same way, for comparison.
+computation gives where there is nothing to find: documents and pairs paired at random, random signs for directions, a
+random map for the maps, and other random maps for that one. The study's own protocol is measured in the same way, for
+comparison.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from steer_eval.contrast import ContrastPair, pairs_digest
+from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
 from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import write_json
@@ -24,17 +27,17 @@ from steer_eval.sae.text import source_digest
 from steer_eval.transfer.heldout import FOLDS, PairedRows
 from steer_eval.transfer.maps import Floats
 from steer_eval.transfer.nulls import (
-    DRAWS,
     Tested,
     cka_test,
     r2_test,
+    random_r2_test,
     retrieval_test,
     sign_flip_test,
     svcca_test,
 )
 from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.produce import Models, texts_of
-from steer_eval.transfer.protocol import KINDS, PROTOCOLS, Protocol
+from steer_eval.transfer.protocol import KINDS, PROTOCOLS, RANDOM, Protocol
 from steer_eval.transfer.rows import Read, pair, read_texts
 from steer_eval.transfer.similarity import cosine
 
@@ -61,7 +64,13 @@ class EndRead:
 
 
 def produce_diagnostics(
-    plan: TransferPlan, models: Models, pairs: Sequence[ContrastPair], *, data_folder: Path, repo: Path
+    plan: TransferPlan,
+    models: Models,
+    pairs: Sequence[ContrastPair],
+    *,
+    data_folder: Path,
+    repo: Path,
+    memory: int | None = None,
 ) -> dict[str, Any]:
     """Measure a plan's transfer under its protocol and under the study's own, and write what was found.
 
@@ -71,6 +80,7 @@ def produce_diagnostics(
         pairs: The contrast pairs that the vectors rest on.
         data_folder: The dataset repo.
         repo: The model repo.
+        memory: Bytes that batches may take; None for half of what is free.
 
     Returns:
         The document, which satisfies `schemas/transfer_diagnostics.schema.json`.
@@ -80,7 +90,7 @@ def produce_diagnostics(
     """
     ends: dict[End, EndRead] = {}
     for name in dict.fromkeys((plan.source.model, plan.target.model)):
-        ends |= read_ends(plan, models[name], pairs, plan.protocols, data_folder=data_folder)
+        ends |= read_ends(plan, models[name], pairs, plan.protocols, data_folder=data_folder, memory=memory)
     document = diagnosed(plan, ends[plan.source], ends[plan.target], pairs, data_folder=data_folder)
     write_json(inside(repo, plan.diagnostics_file), document)
     return document
@@ -93,6 +103,7 @@ def read_ends(
     protocols: Sequence[str],
     *,
     data_folder: Path,
+    memory: int | None = None,
 ) -> dict[End, EndRead]:
     """Read a plan's text and pairs with the model of one end, or of both.
 
@@ -102,6 +113,7 @@ def read_ends(
         pairs: The contrast pairs.
         protocols: Under which protocols.
         data_folder: The dataset repo.
+        memory: Bytes that batches may take; None for half of what is free.
 
     Raises:
         SteerEvalError: The text can't be read, or the model has no such layer.
@@ -110,11 +122,12 @@ def read_ends(
     layers = sorted({end.layer for end in ends})
     model.check_layers(layers)
     texts = {name: texts_of(plan, PROTOCOLS[name], data_folder) for name in protocols}
-    differences = {layer: each.numpy() for layer, each in model.pair_differences(pairs, layers, keep=layers).items()}
+    found = model.pair_differences(pairs, layers, keep=layers, memory=memory)
+    differences = {layer: each.numpy() for layer, each in found.items()}
     read = {}
     with progress_bar(f"rows {plan.name} {model.reference.name}", sum(map(len, texts.values()))) as advance:
         for name, passages in texts.items():
-            read[name] = read_texts(model.lm, layers, passages, PROTOCOLS[name].rows, on_texts=advance)
+            read[name] = read_texts(model.lm, layers, passages, PROTOCOLS[name].rows, memory=memory, on_texts=advance)
     return {
         end: EndRead(
             _said(end, model, differences[end.layer]),
@@ -147,7 +160,7 @@ def diagnosed(
     for name in source.read:
         protocol = PROTOCOLS[name]
         rows = pair(source.read[name], target.read[name], texts_of(plan, protocol, data_folder), protocol.rows)
-        with progress_bar(f"nulls {plan.name} ({name})", FOLDS * (plan.draws + 1) * len(KINDS)) as advance:
+        with progress_bar(f"nulls {plan.name} ({name})", _fits(rows, plan.draws)) as advance:
             protocols[name] = measured(
                 protocol, rows, source.differences, target.differences,
                 seed=plan.seed, draws=plan.draws, on_fits=advance,
@@ -184,14 +197,23 @@ def measured(
         target: Those of the target, `[pairs, d_target]`.
         seed: Decides folds, draws and the random map.
         draws: Draws of the nulls for which maps are fitted again.
-        on_fits: Called with the number of maps just fitted for the nulls.
+        on_fits: Called with the number of maps and canonical directions just fitted for the nulls.
+
+    Raises:
+        SteerEvalError: The native vector is zero, or rows do not differ.
     """
     count = len(rows.texts)
     rank = min(SVCCA_RANK, count // ROWS_PER_COMPONENT, rows.source.shape[1], rows.target.shape[1])
     native = target.mean(axis=0)
+    if not native.any():
+        raise SteerEvalError(
+            "the contrast pairs add nothing to the target's residuals: the native vector is zero",
+            "give the two replies of each contrast pair different texts",
+        )
     maps = {}
     for kind, fitter in protocol.fitters(seed=seed).items():
-        fitted = fitter(rows.source)(rows.target)
+        fitted = fitter(rows.source, rows.texts)(rows.target)
+        refitted = random_r2_test if kind == RANDOM else partial(r2_test, fitter=fitter)
         carried = fitted.direction(source)
         # In the units of the rows that were fitted on: what a map that overfits is proud of.
         explained = (
@@ -202,19 +224,25 @@ def measured(
         maps[kind] = {
             "settings": {key: _rounded(value) for key, value in fitted.settings.items()},
             "fitted_r2": _rounded(float(explained)),
-            "held_out_r2": _shown(r2_test(rows, fitter, seed=seed, draws=draws, on_fits=on_fits)),
+            "held_out_r2": _shown(refitted(rows, seed=seed, draws=draws, on_fits=on_fits)),
             "cosine_to_native": _shown(sign_flip_test(fitted, source, target, seed=seed)),
             "retrieval": {"chance": _rounded(1 / len(target)), **_shown(retrieval_test(carried, target, seed=seed))},
             "carried_norm_share": _rounded(float(np.linalg.norm(carried.mean(axis=0)) / np.linalg.norm(native))),
         }
+    aligned = svcca_test(rows, rank=rank, seed=seed, draws=draws, on_fits=on_fits)
     return {
         "settings": protocol.to_json(),
         "n_rows": count,
         "n_texts": len(set(rows.texts.tolist())),
         "debiased_cka": _shown(cka_test(rows, seed=seed)),
-        "svcca": {"rank": rank, **_shown(svcca_test(rows, rank=rank, seed=seed, draws=min(draws, DRAWS)))},
+        "svcca": {"rank": rank, **_shown(aligned)},
         "maps": maps,
     }
+
+
+def _fits(rows: PairedRows, draws: int) -> int:
+    """How much is fitted for the nulls: of each kind a map, and canonical directions, per fold and draw."""
+    return min(FOLDS, len(np.unique(rows.texts))) * (draws + 1) * (len(KINDS) + 1)
 
 
 def split_half_cosine(differences: Floats) -> float:

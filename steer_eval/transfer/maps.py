@@ -5,7 +5,8 @@ Invariant: a map is fitted on centred rows and remembers both means, so a row is
 but the rows that it is given. All arithmetic is float64.
 
 Each kind of map is fitted in two steps, `..._from(source)(target)`: what depends on the source alone is done once,
-however many targets follow. A permutation null has hundreds.
+however many targets follow. A permutation null has hundreds. All are told which document each row is of; ridge alone
+asks, as it alone chooses something on what is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from steer_eval.transfer.penalty import left_out_errors
+from steer_eval.transfer.variation import check_spread
+
 Floats = NDArray[np.float64]
+Documents = NDArray[np.int64]
+"""Document of each row, `[rows]`."""
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-1, 5, 13))
 """Ridge penalties that cross-validation chooses from, two per decade, in units of the squared rows."""
@@ -53,62 +59,36 @@ class LinearMap:
 Prepared = Callable[[Floats], LinearMap]
 """Fits a map to target rows `[rows, d_target]`."""
 
-Fitter = Callable[[Floats], Prepared]
-"""Takes in source rows `[rows, d_source]`."""
+Fitter = Callable[[Floats, Documents], Prepared]
+"""Takes in source rows `[rows, d_source]` and the document of each."""
 
 
-def ridge_from(source: Floats, *, alphas: Sequence[float] = ALPHAS) -> Prepared:
-    """Ridge regression, its penalty chosen by leave-one-out error (Hastie et al. 2009, section 7.10).
-
-    The left-out residuals follow from one decomposition of the source rows, so hundreds of dimensions and penalties
-    cost one fit. With `left` the left singular vectors and `p = left.T @ y`, a penalty leaves
-    `outside + left @ (kept * p)`, where `outside` is what the source rows don't span and `kept` the share that
-    shrinking leaves unexplained. The sum of its squares with the weights of leaving out is a quadratic form, so that
-    the target enters by `p @ p.T` and `p @ outside.T` alone and no penalty needs a product of its own; one form per
-    penalty, `[rank, rank]`, stays in memory.
+def ridge_from(source: Floats, documents: Documents | None = None, *, alphas: Sequence[float] = ALPHAS) -> Prepared:
+    """Ridge regression, its penalty chosen by the error on documents that are left out, one after the other.
 
     Args:
         source: `[rows, d_source]`.
+        documents: Document of each row; None if each is one by itself.
         alphas: Penalties to choose from; with one, nothing is chosen.
     """
     x, source_mean = _centred(source)
     left, singular, right = np.linalg.svd(x, full_matrices=False)
-    # Per penalty: the share of each direction that is not explained, the weight of each row, and the quadratic form.
-    unexplained = np.array([alpha / (singular**2 + alpha) for alpha in alphas])
-    weights = np.array([_left_out_weights(left, 1 - kept) for kept in unexplained])
-    forms = [
-        np.outer(kept, kept) * (left.T @ (weight[:, None] * left))
-        for kept, weight in zip(unexplained, weights, strict=True)
-    ]
-
-    def left_out(y: Floats, projected: Floats) -> list[float]:
-        outside = y - left @ projected
-        squares = np.einsum("rd,rd->r", outside, outside)
-        inner = projected @ projected.T
-        cross = left.T * (projected @ outside.T)
-        return [
-            float(weight @ squares + 2 * (kept @ cross @ weight) + np.vdot(form, inner))
-            for kept, weight, form in zip(unexplained, weights, forms, strict=True)
-        ]
+    errors = None
+    if len(alphas) > 1:
+        unexplained = [alpha / (singular**2 + alpha) for alpha in alphas]
+        errors = left_out_errors(left, unexplained, np.arange(len(x)) if documents is None else documents)
 
     def fit(target: Floats) -> LinearMap:
         y, target_mean = _centred(target, rows=len(x))
         projected = left.T @ y
-        alpha = alphas[int(np.argmin(left_out(y, projected)))] if len(alphas) > 1 else alphas[0]
+        alpha = alphas[0] if errors is None else alphas[int(np.argmin(errors(y, projected)))]
         matrix = right.T @ ((singular / (singular**2 + alpha))[:, None] * projected)
         return LinearMap(matrix, source_mean, target_mean, {"alpha": alpha})
 
     return fit
 
 
-def _left_out_weights(left: Floats, shrinking: Floats) -> Floats:
-    """What a row's squared residual is multiplied by to be the one that it has when it is left out."""
-    leverages = (left**2 * shrinking).sum(axis=1) + 1 / len(left)
-    weights: Floats = 1 / (1 - np.minimum(leverages, 1 - 1e-12)) ** 2
-    return weights
-
-
-def procrustes_from(source: Floats) -> Prepared:
+def procrustes_from(source: Floats, _documents: Documents | None = None) -> Prepared:
     """The rotation with one scale that brings centred rows closest (Schoenemann 1966; Gower 1975).
 
     Between spaces of different width the rotation is of the narrower one into the wider one.
@@ -127,7 +107,7 @@ def procrustes_from(source: Floats) -> Prepared:
     return fit
 
 
-def plain_procrustes_from(source: Floats) -> Prepared:
+def plain_procrustes_from(source: Floats, _documents: Documents | None = None) -> Prepared:
     """The rotation that brings rows closest as they stand: neither centred nor scaled.
 
     What is not centred spends its best direction on the common mean, which every row has; for comparison only.
@@ -145,7 +125,7 @@ def plain_procrustes_from(source: Floats) -> Prepared:
     return fit
 
 
-def random_from(source: Floats, *, seed: int) -> Prepared:
+def random_from(source: Floats, _documents: Documents | None = None, *, seed: int) -> Prepared:
     """A random rotation with the scale that fits best: what a map without information does.
 
     Args:
@@ -156,8 +136,7 @@ def random_from(source: Floats, *, seed: int) -> Prepared:
 
     @cache
     def rotation_into(d_target: int) -> tuple[Floats, Floats]:
-        random = np.random.Generator(np.random.Philox(seed))
-        rotation = random_rotation(random, x.shape[1], d_target)
+        rotation = seeded_rotation(seed, x.shape[1], d_target)
         return rotation, x @ rotation
 
     def fit(target: Floats) -> LinearMap:
@@ -167,6 +146,11 @@ def random_from(source: Floats, *, seed: int) -> Prepared:
         return LinearMap(scale * rotation, source_mean, target_mean, {"scale": scale, "seed": seed})
 
     return fit
+
+
+def seeded_rotation(seed: int, d_source: int, d_target: int) -> Floats:
+    """The random rotation of a seed, `[d_source, d_target]`."""
+    return random_rotation(np.random.Generator(np.random.Philox(seed)), d_source, d_target)
 
 
 def random_rotation(random: np.random.Generator, d_source: int, d_target: int) -> Floats:
@@ -190,4 +174,6 @@ def _centred(values: Floats, *, rows: int | None = None) -> tuple[Floats, Floats
         raise ValueError(f"{rows} source rows and {len(values)} target rows; a map is fitted on pairs")
     wide = values.astype(np.float64)
     mean: Floats = wide.mean(axis=0)
-    return wide - mean, mean
+    centred: Floats = wide - mean
+    check_spread(float(np.linalg.norm(centred)), float(np.linalg.norm(wide)), f"{len(wide)} rows to fit a map to")
+    return centred, mean

@@ -1,9 +1,10 @@
 """What a statistic is where there is nothing to find.
 
-Invariant: a null is made of the same rows by the same computation, with only the pairing or the signs drawn at random;
-so whatever inflates the statistic (few rows, a few huge dimensions, rows of one document that resemble each other)
-inflates its null alike. What is exchanged is what is independent: documents, never the rows of one. The bound of a null
-is one of its draws; from 19 draws on, a value is above it if and only if its p-value is at most `LEVEL`.
+Invariant: a null is made of the same rows by the same computation, with only that drawn at random which the statistic
+is to tell of: the pairing, the signs or, for a random map, the map; what is observed is one of the draws. So whatever
+inflates the statistic (few rows, a few huge dimensions, rows of one document that resemble each other) inflates its
+null alike. What is exchanged is what is independent: documents, never the rows of one. The bound of a null is one of
+its draws; from 19 draws on, a value is above it if and only if its p-value is at most `LEVEL`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steer_eval.transfer.heldout import PairedRows, Pairing, held_out_r2s, held_out_svcca
-from steer_eval.transfer.maps import Fitter, Floats, LinearMap
-from steer_eval.transfer.similarity import cosine, debiased_ckas, nearest
+from steer_eval.transfer.heldout import PairedRows, Pairing, held_out_r2s, held_out_svccas, held_out_turned_r2s
+from steer_eval.transfer.maps import Fitter, Floats, LinearMap, seeded_rotation
+from steer_eval.transfer.similarity import cosines, debiased_ckas, nearest
 
 DRAWS = 200
 LEVEL = 0.05
+_DIGITS = 12
+"""What is left of a cosine's digits once those are dropped that differ by the order of a sum."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,28 @@ def r2_test(
     return permutation_test(statistics, rows.texts, seed=seed, draws=draws)
 
 
+def random_r2_test(
+    rows: PairedRows, *, seed: int, draws: int = DRAWS, on_fits: Callable[[int], None] = lambda _n: None
+) -> Tested:
+    """Held-out R2 of a random map, against those of the random maps of the next seeds.
+
+    To documents paired at random a random map can't be held: its scale is fitted, and between sides that are related
+    any rotation has more to fit than between unrelated ones. That tells of the sides, and it passes in one case of
+    three. Among other random maps, each with its own scale, it is a draw like any other, so that `p` is uniform: what
+    is above this bound is luck, and a map that was learnt must be above it too.
+
+    Args:
+        rows: The rows.
+        seed: Decides the folds and the map that is tested.
+        draws: How many other maps.
+        on_fits: Called with the number of scales just fitted, `folds * (draws + 1)` in all.
+    """
+    widths = rows.source.shape[1], rows.target.shape[1]
+    rotations = (seeded_rotation(each, *widths) for each in range(seed, seed + draws + 1))
+    value, *null = held_out_turned_r2s(rows, rotations, seed=seed, on_fits=on_fits)
+    return beside_null(value, null)
+
+
 def cka_test(rows: PairedRows, *, seed: int, draws: int = DRAWS) -> Tested:
     """Debiased CKA against random pairings of the documents."""
 
@@ -167,16 +192,21 @@ def cka_test(rows: PairedRows, *, seed: int, draws: int = DRAWS) -> Tested:
     return permutation_test(statistics, rows.texts, seed=seed, draws=draws)
 
 
-def svcca_test(rows: PairedRows, *, rank: int, seed: int, draws: int = DRAWS) -> Tested:
+def svcca_test(
+    rows: PairedRows, *, rank: int, seed: int, draws: int = DRAWS, on_fits: Callable[[int], None] = lambda _n: None
+) -> Tested:
     """Held-out SVCCA against random pairings of the documents.
 
-    The principal components are those of all rows of a side: they know nothing of the pairing, so that the null keeps
-    them.
+    Args:
+        rows: The rows.
+        rank: Principal components of each side, which are those of the rows that are fitted on.
+        seed: Decides the folds and the draws.
+        draws: How many draws.
+        on_fits: Called with the number of fits just made, `folds * (draws + 1)` in all.
     """
-    reduced = rows.reduced(rank)
 
     def statistics(each: Sequence[Pairing]) -> list[float]:
-        return [held_out_svcca(reduced.paired(pairing), rank=rank, seed=seed) for pairing in each]
+        return held_out_svccas(rows, each, rank=rank, seed=seed, on_fits=on_fits)
 
     return permutation_test(statistics, rows.texts, seed=seed, draws=draws)
 
@@ -200,6 +230,9 @@ def sign_flip_test(carry: LinearMap, source: Floats, target: Floats, *, seed: in
     A steering vector is a mean over contrast pairs. With the sign of each source pair drawn at random, the mean keeps
     its spread and loses its meaning; a map that sends everything into a few long dimensions then shows itself.
 
+    Value and null have their signs: a vector that is carried to the opposite of the native one is not carried, so the
+    test has one side. With n pairs one sign pattern in 2^n is the observed one, below which p does not come.
+
     Args:
         carry: The map.
         source: Differences of the source's contrast pairs, `[pairs, d_source]`.
@@ -211,6 +244,7 @@ def sign_flip_test(carry: LinearMap, source: Floats, target: Floats, *, seed: in
     carried = carry.direction(source)
     random = np.random.Generator(np.random.Philox(seed))
     signs = random.choice([-1.0, 1.0], size=(draws, len(source)))
-    # A direction and its opposite are the same axis, so the null has no side.
-    null = [abs(cosine(row @ carried, native)) for row in signs]
-    return beside_null(cosine(carried.mean(axis=0), native), null)
+    signs = np.vstack([np.ones(len(source)), signs])
+    # Equal signs make equal vectors but for rounding, and must count as equal.
+    value, *null = np.round(cosines(signs @ carried, native), _DIGITS).tolist()
+    return beside_null(value, null)

@@ -11,6 +11,7 @@ same for all of them. What norm a map gave by itself is in the provenance.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,17 @@ from steer_eval.progress import progress_bar
 from steer_eval.results import Results
 from steer_eval.sae.text import documents, source_digest
 from steer_eval.transfer.heldout import PairedRows
-from steer_eval.transfer.maps import Floats, random_rotation
+from steer_eval.transfer.maps import Floats, seeded_rotation
 from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.protocol import KINDS, PROTOCOLS, Protocol
 from steer_eval.transfer.rows import Side, paired_rows
 from steer_eval.transfer.words import Passage, passages
 
 _EXTRACT = "run `steer-eval extract` on the study"
+_FIT_AGAIN = "delete the file and run `steer-eval transfer fit` again"
+_DECIDED_BY = {"ridge": "W", "procrustes": "R", "random": "__metadata__.random_scale"}
+_TOLD = ("random_scale", "n_rows", "n_texts")
+"""What a map that we fitted says of the fit, beside what decides it."""
 _OF_NATIVE = (
     "positions",
     "model",
@@ -68,7 +73,9 @@ def side(end: End, models: Models) -> Side:
     return Side(models[end.model].lm, end.layer)
 
 
-def collected_rows(plan: TransferPlan, protocol: Protocol, models: Models, data_folder: Path) -> PairedRows:
+def collected_rows(
+    plan: TransferPlan, protocol: Protocol, models: Models, data_folder: Path, *, memory: int | None = None
+) -> PairedRows:
     """The paired rows of a plan under a protocol.
 
     Args:
@@ -76,6 +83,7 @@ def collected_rows(plan: TransferPlan, protocol: Protocol, models: Models, data_
         protocol: What a row is, and how many documents count.
         models: The models of both ends, loaded, by name.
         data_folder: The dataset repo, for text in files.
+        memory: Bytes that batches may take; None for half of what is free.
 
     Raises:
         SteerEvalError: The text can't be read, or is too short.
@@ -84,7 +92,7 @@ def collected_rows(plan: TransferPlan, protocol: Protocol, models: Models, data_
     source, target = side(plan.source, models), side(plan.target, models)
     count = len(texts) * len({plan.source.model, plan.target.model})
     with progress_bar(f"rows {plan.name} ({protocol.rows})", count) as advance:
-        return paired_rows(source, target, texts, protocol.rows, on_texts=advance)
+        return paired_rows(source, target, texts, protocol.rows, memory=memory, on_texts=advance)
 
 
 def texts_of(plan: TransferPlan, protocol: Protocol, data_folder: Path) -> list[Passage]:
@@ -105,7 +113,9 @@ def texts_of(plan: TransferPlan, protocol: Protocol, data_folder: Path) -> list[
     ]
 
 
-def produce_map(plan: TransferPlan, models: Models, *, data_folder: Path, repo: Path) -> TransferMap:
+def produce_map(
+    plan: TransferPlan, models: Models, *, data_folder: Path, repo: Path, memory: int | None = None
+) -> TransferMap:
     """Fit a plan's maps and write them, unless the repo has the same ones already.
 
     Args:
@@ -113,6 +123,7 @@ def produce_map(plan: TransferPlan, models: Models, *, data_folder: Path, repo: 
         models: The models of both ends, loaded, by name.
         data_folder: The dataset repo.
         repo: The model repo.
+        memory: Bytes that batches may take; None for half of what is free.
 
     Raises:
         SteerEvalError: The text can't be read, or is too short.
@@ -123,6 +134,7 @@ def produce_map(plan: TransferPlan, models: Models, *, data_folder: Path, repo: 
         "plan": json.dumps(plan.to_json(), sort_keys=True),
         "protocol": plan.protocol,
         "protocol_settings": json.dumps(protocol.to_json(), sort_keys=True),
+        "penalty": "least error on left-out documents",
         "text_sha256": source_digest(plan.text, data_folder),
         "random_seed": str(plan.seed),
         **_of_model("large", models[plan.source.model]),
@@ -132,8 +144,9 @@ def produce_map(plan: TransferPlan, models: Models, *, data_folder: Path, repo: 
     present = _same(path, decides)
     if present is not None:
         return present
-    rows = collected_rows(plan, protocol, models, data_folder)
-    fitted = {kind: fitter(rows.source)(rows.target) for kind, fitter in protocol.fitters(seed=plan.seed).items()}
+    rows = collected_rows(plan, protocol, models, data_folder, memory=memory)
+    fitters = protocol.fitters(seed=plan.seed)
+    fitted = {kind: fitter(rows.source, rows.texts)(rows.target) for kind, fitter in fitters.items()}
     ridge, rotation = fitted["ridge"], fitted["procrustes"]
     scale = rotation.settings["scale"]
     maps = TransferMap(
@@ -180,12 +193,21 @@ def produce_carried(plan: TransferPlan, published: Results, *, repo: Path) -> di
     if maps.ridge.shape != shape or (maps.layer_large, maps.layer_small) != (plan.source.layer, plan.target.layer):
         raise FormatError(
             plan.map_file, "W", "the map does not lead from the source's vector to the native one",
-            expected=list(shape), observed=list(maps.ridge.shape), fix="run `steer-eval transfer fit` again",
+            expected=list(shape), observed=list(maps.ridge.shape), fix=_FIT_AGAIN,
         )  # fmt: skip
-    by_itself = carried_by_itself(maps, source.values.astype(np.float64))
+    for end, vector in ((plan.source, source), (plan.target, native)):
+        if not vector.values.any():
+            file = published.vector_file(end.model, end.layer)
+            raise FormatError(file, "vector", "the vector is zero: it has no direction to carry", fix=_EXTRACT)
+    by_itself = carried_by_itself(maps, source.values.astype(np.float64), name=plan.map_file)
     carried = {}
     for kind, values in by_itself.items():
         norm = float(np.linalg.norm(values))
+        if not 0 < norm < math.inf:
+            raise FormatError(
+                plan.map_file, _DECIDED_BY[kind], "the map leaves nothing of the source's vector",
+                expected="a vector with a norm above 0", observed=norm, fix=_FIT_AGAIN,
+            )  # fmt: skip
         at_native = _narrow(values * (native.norm / norm))
         provenance = {
             **{key: native.provenance[key] for key in _OF_NATIVE if key in native.provenance},
@@ -217,12 +239,13 @@ def produce_carried(plan: TransferPlan, published: Results, *, repo: Path) -> di
     return carried
 
 
-def carried_by_itself(maps: TransferMap, vector: Floats) -> dict[str, Floats]:
+def carried_by_itself(maps: TransferMap, vector: Floats, *, name: str = "transfer map") -> dict[str, Floats]:
     """A direction through each kind of map, at the norm that the map gives it.
 
     Args:
         maps: The maps, as published: with a centring, and with the seed and the scale of the random one.
         vector: float64 `[d_large]`.
+        name: What to call the maps' file in messages.
 
     Raises:
         FormatError: The maps are those of another tool, and do not say what the random one was.
@@ -230,14 +253,14 @@ def carried_by_itself(maps: TransferMap, vector: Floats) -> dict[str, Floats]:
     recorded = maps.provenance
     if maps.centring is None or not {"random_seed", "random_scale"} <= recorded.keys():
         raise FormatError(
-            "transfer map", "__metadata__", "the file has no means, or no seed and scale of the random map",
+            name, "__metadata__", "the file has no means, or no seed and scale of the random map",
             expected="a map in the format steer-eval/transfer-map/2", fix="run `steer-eval transfer fit`",
         )  # fmt: skip
-    random = np.random.Generator(np.random.Philox(int(recorded["random_seed"])))
+    rotation = seeded_rotation(int(recorded["random_seed"]), *maps.ridge.shape)
     matrices = {
         "ridge": maps.ridge.astype(np.float64),
         "procrustes": maps.centring.scale * maps.orthogonal.astype(np.float64),
-        "random": float(recorded["random_scale"]) * random_rotation(random, *maps.ridge.shape),
+        "random": float(recorded["random_scale"]) * rotation,
     }
     return {kind: vector @ matrices[kind] for kind in KINDS}
 
@@ -270,6 +293,8 @@ def _same(path: Path, decides: dict[str, Any]) -> TransferMap | None:
     try:
         maps = read_transfer_map(path)
     except FormatError:
+        return None
+    if not maps.provenance.keys() >= set(_TOLD):
         return None
     decides = {**{f"{key}_{size}": None for key in SAID_IF_SO for size in ("large", "small")}, **decides}
     return maps if all(maps.provenance.get(key) == value for key, value in decides.items()) else None

@@ -21,7 +21,8 @@ Rows = Literal["words", "texts", "chats"]
 """A row is the residual at the end of a word, the mean over a text without its sinks, or the mean over all tokens of a
 chat turn that has the text."""
 
-KINDS = ("ridge", "procrustes", "random")
+RANDOM = "random"
+KINDS = ("ridge", "procrustes", RANDOM)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Paired rows: the residuals of two models, or of two layers of one, for the same texts.
 
 Invariant: row i of the source and row i of the target stand at the same place of the same text, whatever the
-tokenizers. Each model reads each text once and stops at its last wanted block; texts of one length share a batch, so
-that nothing is padded, which recurrent layers could see.
+tokenizers. Each model reads each text once and stops at its last wanted block. Texts of about one length share a batch
+and are filled up on the right, where nothing that is before sees it, in recurrent layers neither; what is read at the
+filling is dropped.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steer_eval.errors import SteerEvalError
-from steer_eval.evaluation.memory import Budget
+from steer_eval.evaluation.memory import Budget, out_of_memory, smaller
 from steer_eval.model import LanguageModel
 from steer_eval.sae.sinks import is_sink, sink_norm
 from steer_eval.steering.hooks import captured, residual
 from steer_eval.transfer.heldout import PairedRows
 from steer_eval.transfer.maps import Floats
 from steer_eval.transfer.protocol import Rows
+from steer_eval.transfer.variation import check_rows
 from steer_eval.transfer.words import Passage, Tokens, word_tokens
 
 TOKENS_PER_BATCH = 2048
@@ -59,7 +61,13 @@ class Read:
 
 
 def paired_rows(
-    source: Side, target: Side, texts: Sequence[Passage], rows: Rows, *, on_texts: Advance = lambda _done: None
+    source: Side,
+    target: Side,
+    texts: Sequence[Passage],
+    rows: Rows,
+    *,
+    memory: int | None = None,
+    on_texts: Advance = lambda _done: None,
 ) -> PairedRows:
     """Collect paired rows.
 
@@ -68,6 +76,7 @@ def paired_rows(
         target: Where they lead to.
         texts: The texts; rows of one document are never on both sides of a split.
         rows: What a row is.
+        memory: Bytes that batches may take; None for half of what is free.
         on_texts: Called with the number of texts just read, per model.
 
     Raises:
@@ -77,7 +86,10 @@ def paired_rows(
     for side in (source, target):
         layers.setdefault(id(side.lm), set()).add(side.layer)
     models = {id(side.lm): side.lm for side in (source, target)}
-    found = {key: read_texts(lm, sorted(layers[key]), texts, rows, on_texts=on_texts) for key, lm in models.items()}
+    found = {
+        key: read_texts(lm, sorted(layers[key]), texts, rows, memory=memory, on_texts=on_texts)
+        for key, lm in models.items()
+    }
     return pair(found[id(source.lm)][source.layer], found[id(target.lm)][target.layer], texts, rows)
 
 
@@ -87,6 +99,7 @@ def read_texts(
     texts: Sequence[Passage],
     rows: Rows,
     *,
+    memory: int | None = None,
     on_texts: Advance = lambda _done: None,
 ) -> dict[int, Read]:
     """Read texts with one end of a map, or with both ends if they are layers of one model.
@@ -96,13 +109,14 @@ def read_texts(
         layers: Which layers.
         texts: The texts.
         rows: What a row is.
+        memory: Bytes that batches may take; None for half of what is free.
         on_texts: Called with the number of texts just read.
 
     Returns:
         What was read, by layer.
     """
     tokens = [_tokens(lm, passage.text, rows) for passage in texts]
-    found = residuals(lm, [each.ids for each in tokens], layers, on_texts=on_texts)
+    found = residuals(lm, [each.ids for each in tokens], layers, memory=memory, on_texts=on_texts)
     return {layer: Read(tokens, by_text) for layer, by_text in found.items()}
 
 
@@ -116,7 +130,7 @@ def pair(source: Read, target: Read, texts: Sequence[Passage], rows: Rows) -> Pa
         rows: What a row is.
 
     Raises:
-        SteerEvalError: There are too few rows or documents to fit and to measure on.
+        SteerEvalError: There are too few rows or documents to fit and to measure on, or all rows of an end are alike.
     """
     sides = [(each.tokens, each.residuals) for each in (source, target)]
     collect = _at_words if rows == "words" else _means
@@ -128,12 +142,19 @@ def pair(source: Read, target: Read, texts: Sequence[Passage], rows: Rows) -> Pa
             f"other documents than it is fitted on needs {LEAST_ROWS} of {LEAST_TEXTS}",
             "name more text under transfers.text in study.yaml, one document per row",
         )
+    for end, side in (("source", x), ("target", y)):
+        check_rows(side, f"the {len(kept)} rows that the {end} makes of the text")
     return PairedRows(x, y, documents)
 
 
 @torch.no_grad()
 def residuals(
-    lm: LanguageModel, texts: Sequence[Sequence[int]], layers: Sequence[int], *, on_texts: Advance = lambda _done: None
+    lm: LanguageModel,
+    texts: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    *,
+    memory: int | None = None,
+    on_texts: Advance = lambda _done: None,
 ) -> dict[int, list[Tensor]]:
     """Outputs of some blocks for some texts.
 
@@ -141,33 +162,48 @@ def residuals(
         lm: The model.
         texts: Their token ids.
         layers: Indices of the blocks.
+        memory: Bytes that batches may take; None for half of what is free.
         on_texts: Called with the number of texts just read.
 
     Returns:
         For each layer float32 `[tokens, hidden_size]` on the CPU for each text.
+
+    Raises:
+        SteerEvalError: One text does not fit into the memory.
     """
     found: dict[int, dict[int, Tensor]] = {layer: {} for layer in layers}
     order = sorted((number for number in range(len(texts)) if texts[number]), key=lambda number: len(texts[number]))
-    kernels = Budget.of(lm, None).kernels(lm, sum(map(len, texts)))
+    budget = Budget.of(lm, memory)
+    kernels, most = budget.kernels(lm, sum(map(len, texts))), len(order)
     while order:
-        # Longest last, so that the last of some is as wide as they all become.
-        fits = next(
-            (count for count, number in enumerate(order) if (count + 1) * len(texts[number]) > TOKENS_PER_BATCH),
-            len(order),
-        )
-        batch, order = order[: max(1, fits)], order[max(1, fits) :]
+        batch = order[: _together(lm, budget, [len(texts[number]) for number in order[:most]])]
         # Filled up on the right, where a causal model's earlier tokens can't see it.
         ids = torch.zeros(len(batch), len(texts[batch[-1]]), dtype=torch.long)
         for row, number in enumerate(batch):
             ids[row, : len(texts[number])] = torch.tensor(list(texts[number]))
-        with kernels(), captured(lm.blocks, layers, stop=True) as outputs:
-            lm.final_hidden(ids.to(lm.device))
+        try:
+            with kernels(), captured(lm.blocks, layers, stop=True) as outputs:
+                lm.final_hidden(ids.to(lm.device))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            most = smaller(len(batch), error)
+            continue
+        order = order[len(batch) :]
         for layer in layers:
             hidden = residual(outputs[layer]).to("cpu", torch.float32)
             found[layer] |= {number: hidden[row, : len(texts[number])].clone() for row, number in enumerate(batch)}
         on_texts(len(batch))
     nothing = torch.zeros(0, lm.hidden_size)
     return {layer: [by_text.get(number, nothing) for number in range(len(texts))] for layer, by_text in found.items()}
+
+
+def _together(lm: LanguageModel, budget: Budget, lengths: Sequence[int]) -> int:
+    """How many texts share a batch, the first ones; longest last, so that the last of some is as wide as all become."""
+    for count, length in enumerate(lengths, start=1):
+        if count > 1 and (count * length > TOKENS_PER_BATCH or count > budget.pass_rows(lm, length)):
+            return count - 1
+    return len(lengths)
 
 
 def _tokens(lm: LanguageModel, text: str, rows: Rows) -> Tokens:

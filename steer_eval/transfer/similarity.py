@@ -7,12 +7,17 @@ offered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.linalg import svds
 
 from steer_eval.transfer.maps import Floats
+from steer_eval.transfer.variation import check_spread
+
+_SMALL = 6
+"""Up to so many dimensions or rows per component, a whole decomposition is quicker than iterating."""
 
 
 def debiased_cka(source: Floats, target: Floats) -> float:
@@ -41,8 +46,15 @@ def debiased_ckas(source: Floats, target: Floats, pairings: Sequence[NDArray[np.
     """
     first, second = (_gram(rows) for rows in (source, target))
     x, y = (_hollow(gram, np.arange(len(gram))) for gram in (first, second))
-    scale = float(np.sqrt(_hsic(x, x) * _hsic(y, y)))
+    scale = _spread(x, "source") * _spread(y, "target")
     return [_hsic(x, _hollow(second, pairing)) / scale for pairing in pairings]
+
+
+def _spread(gram: Floats, side: str) -> float:
+    """Square root of a side's HSIC with itself, which is 0 for rows that are equal, and for all but one that are."""
+    own = float(np.sqrt(max(0.0, _hsic(gram, gram))))
+    check_spread(own, float(np.linalg.norm(gram)), f"{len(gram)} rows of the {side}")
+    return own
 
 
 def _gram(rows: Floats) -> Floats:
@@ -73,7 +85,7 @@ def _hsic(first: Floats, second: Floats) -> float:
 def svcca(fit: tuple[Floats, Floats], held_out: tuple[Floats, Floats], *, rank: int) -> float:
     """Mean canonical correlation on held-out rows (SVCCA, Raghu et al. 2017, arXiv:1706.05806).
 
-    Both sides are reduced to their leading principal components, the canonical directions are found on one set of rows,
+    Both sides are reduced to their leading principal components and the canonical directions found on one set of rows,
     and the correlations along them are measured on another.
 
     Args:
@@ -81,14 +93,19 @@ def svcca(fit: tuple[Floats, Floats], held_out: tuple[Floats, Floats], *, rank: 
         held_out: Source and target rows to measure on.
         rank: Principal components that are kept; at most half of the rows that are fitted on say anything.
     """
-    projections = [_whitening(rows, rank) for rows in fit]
-    x, y = ((rows - mean) @ basis for rows, (mean, basis) in zip(fit, projections, strict=True))
-    left, _, right = np.linalg.svd(x.T @ y, full_matrices=False)
-    sides = (left, right.T)
-    a, b = (
-        (rows - mean) @ basis @ side for rows, (mean, basis), side in zip(held_out, projections, sides, strict=True)
-    )
-    return float(_correlations(a, b).mean())
+    (source, target) = (leading_components(rows, rank=rank) for rows in fit)
+    return canonical_correlation((source(fit[0]), target(fit[1])), (source(held_out[0]), target(held_out[1])))
+
+
+def canonical_correlation(fit: tuple[Floats, Floats], held_out: tuple[Floats, Floats]) -> float:
+    """Mean correlation on held-out rows along the canonical directions of other rows.
+
+    Args:
+        fit: Source and target rows to fit on, whitened, `[rows, rank]` each.
+        held_out: Source and target rows to measure on, in the same components.
+    """
+    left, _, right = np.linalg.svd(fit[0].T @ fit[1], full_matrices=False)
+    return float(_correlations(held_out[0] @ left, held_out[1] @ right.T).mean())
 
 
 def _correlations(a: Floats, b: Floats) -> Floats:
@@ -102,33 +119,62 @@ def _correlations(a: Floats, b: Floats) -> Floats:
     return found
 
 
-def _whitening(rows: Floats, rank: int) -> tuple[Floats, Floats]:
-    """Mean, and the map to the leading principal components with unit variance, `[d, rank]`."""
+def leading_components(rows: Floats, *, rank: int) -> Callable[[Floats], Floats]:
+    """What takes rows `[any, d]` to the leading principal components of some rows, with unit variance in these.
+
+    Args:
+        rows: The rows whose components are meant, `[rows, d]`.
+        rank: How many; fewer are kept where the rows have no more.
+    """
     mean = rows.mean(axis=0)
-    _, singular, right = np.linalg.svd(rows - mean, full_matrices=False)
-    kept = min(rank, int((singular > singular[0] * 1e-10).sum()))
-    return mean, right[:kept].T / singular[:kept]
+    singular, right = _leading(rows - mean, rank)
+    basis = right.T / singular
 
+    def reduced(others: Floats) -> Floats:
+        components: Floats = (others - mean) @ basis
+        return components
 
-def leading_components(rows: Floats, *, rank: int) -> Floats:
-    """Rows in their leading principal components, `[rows, rank]`, not whitened."""
-    left, singular, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    reduced: Floats = left[:, :rank] * singular[:rank]
     return reduced
 
 
+def _leading(x: Floats, rank: int) -> tuple[Floats, Floats]:
+    """Leading singular values, none of which is only rounding, and their right vectors, `[kept, d]`."""
+    if min(x.shape) <= _SMALL * rank:
+        _, singular, right = np.linalg.svd(x, full_matrices=False)
+    else:
+        # A few of hundreds: iterating to the last digit costs a tenth of a whole decomposition. The start is fixed.
+        start = np.random.Generator(np.random.Philox(0)).standard_normal(min(x.shape))
+        _, singular, right = svds(x, k=rank, v0=start, return_singular_vectors="vh")
+        order = np.argsort(singular)[::-1]
+        singular, right = singular[order], right[order]
+    kept = min(rank, max(1, int((singular > singular[0] * 1e-10).sum())))
+    return singular[:kept], right[:kept]
+
+
 def cosine(first: Floats, second: Floats) -> float:
-    """Cosine of two vectors `[d]`."""
-    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+    """Cosine of two vectors `[d]`; 0 where one of them is zero, and so has no direction."""
+    return float(cosines(first[None], second)[0])
+
+
+def cosines(rows: Floats, vector: Floats) -> Floats:
+    """Cosine of each row `[rows, d]` to a vector `[d]`; 0 where either is zero."""
+    found: Floats = _directions(rows) @ _directions(vector[None])[0]
+    return found
 
 
 def nearest(carried: Floats, native: Floats) -> NDArray[np.intp]:
-    """For each carried vector the index of its nearest native one, by cosine.
+    """For each carried vector the index of its nearest native one, by cosine; -1 for a vector that is zero.
 
     Args:
         carried: `[pairs, d]`.
         native: `[pairs, d]`.
     """
-    directions = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (carried, native)]
-    found: NDArray[np.intp] = (directions[0] @ directions[1].T).argmax(axis=1)
-    return found
+    found: NDArray[np.intp] = (_directions(carried) @ _directions(native).T).argmax(axis=1)
+    return np.where(carried.any(axis=1), found, -1)
+
+
+def _directions(rows: Floats) -> Floats:
+    """Rows at norm 1; those that are zero stay so."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    directions: Floats = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    return directions

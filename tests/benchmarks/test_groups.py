@@ -6,6 +6,7 @@ One process per script stays for all tests here. Times are real and mean nothing
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ import sweeping
 import torch
 from grid_work import SAMPLE, sample
 from measuring import Asked, Command
+from products import BATCHED, LINEAR, Product
 from tiny_models import BLOCKS, HIDDEN, SPECIAL_TOKENS, TEXT, tiny_config, tiny_tokenizer
 from transformers import LlamaForCausalLM
 from workers import Answer, Worker
@@ -48,7 +50,7 @@ def tiny_work(folder: Path) -> dict[str, Any]:
         "tokens": TOKENS,
         "eos": [eos],
         "windows": [ids[:24], ids[24:41]],
-        "pairs": [pieces[place : place + 3] for place in range(10, 34, 3)],
+        "pairs": [pieces[place : place + 3] for place in range(10, 36, 2)],
     }
 
 
@@ -145,12 +147,16 @@ def test_sweeps_share_the_turns_of_their_sides_and_give_the_same_texts(pool, ask
     assert trial == [(name, do) for do in ("sweep", "versions", *["sweep"] * 3) for name in libraries]
     turn = [(side, "sweep") for side in ("ours bfloat16", "peer_hooks", "ours", "repeng")]
     assert rest == turn * (1 + 3)
-    assert found["sweep_vs_best_peer"].peer == (
+    peer = found["sweep_vs_best_peer"].peer
+    assert peer.startswith(
         "repeng, 1.2 on transformers 5.0, all prompts of a cell in one batch; 6 of 24 cells, scaled by tokens "
-        "(steering-vectors, 1.2 on transformers 4.0, takes 1.50 times as long: medians of 3 rounds of one cell, "
-        "5 tokens)"
+        "(steering-vectors, 1.2 on transformers 4.0, takes 1.50 times as long, "
     )
+    seconds = re.search(r"long, (.*) s for (.*) s: medians of 3 rounds of one cell, 5 tokens\)$", peer).groups()
+    assert float(seconds[0]) == pytest.approx(1.5 * float(seconds[1]), rel=0.01)
     assert {each.pairs for each in found.values()} == {3}
+    assert {each.near_ties is None for each in found.values() if each.identical is None} == {True}
+    assert all(each.near_ties is not None for each in found.values() if each.identical)
     # Both are held to the same turns of the serial loop.
     assert found["sweep_vs_serial"].peer.endswith(f"one text at a time; {SAMPLE} of 240 texts, scaled by tokens")
 
@@ -169,14 +175,14 @@ def test_perplexities_agree_with_both_peers(pool, asked):
         ("perplexity_grid_vs_lm_eval", True),
         ("perplexity_grid_vs_serial", True),
     ]
-    assert pool.asked == [(side, "perplexity") for side in ("peer_hooks", "ours", "peer_lm_eval")] * (1 + 3)
+    assert pool.asked == [(side, "perplexity") for side in ("peer_hooks", "ours", "peer_lm_eval")] * (1 + 5)
 
 
 def test_extraction_agrees_with_a_pass_per_layer_and_text(pool, asked):
     [found] = sweeping.extract_vs_per_layer(asked("extract_vs_per_layer"), start=pool)
 
     assert found.identical is True
-    assert found.peer.endswith("6 of 8 pairs, scaled")
+    assert found.peer.endswith("4 of 13 pairs, scaled")
 
 
 class Mistaken(Pool._One):
@@ -202,18 +208,26 @@ def test_a_peer_that_does_something_else_is_noticed(pool, asked):
     assert [each.identical for each in found] == [False] * 3
 
 
-def test_rooflines_are_the_products_of_the_same_work(pool, asked, work, tmp_path):
-    found = limits.rooflines(asked("roofline_prefill"), start=pool)
+@pytest.mark.parametrize(("name", "ours"), [("roofline_prefill", "float32"), ("roofline_sweep_bf16", "bfloat16")])
+def test_rooflines_are_the_products_of_the_same_work(pool, asked, work, tmp_path, name, ours):
+    found = limits.rooflines(asked(name), start=pool)
 
-    turns = [("ours", "sweep"), ("peer_products", "products")]
-    assert [(each.name, each.identical) for each in found] == [("roofline_prefill", None)]
-    assert pool.asked == [("ours", "shapes"), ("peer_products", "products"), *turns * 3]
-    shapes = json.loads((tmp_path / "shapes.json").read_text(encoding="utf-8"))
+    mine, peer = f"ours {ours}", f"peer_products {ours}"
+    turns = [(mine, "sweep"), (peer, "products")]
+    assert [(each.name, each.identical) for each in found] == [(name, None)]
+    assert pool.asked == [(mine, "shapes"), (peer, "choose"), *turns * 3]
+    noted = [Product(*each) for each in json.loads((tmp_path / "shapes.json").read_text(encoding="utf-8"))]
     # The unsteered model reads every prompt whole, and cells read parts of them again.
-    prompts = json.loads((work / "work.json").read_text(encoding="utf-8"))["prompts"]
-    downwards = sum(rows for rows, inputs, outputs in shapes if (inputs, outputs) == (2 * HIDDEN, HIDDEN))
+    prompts = json.loads((work / "work.json").read_text(encoding="utf-8"))["prompts"][:5]
+    linear = [each for each in noted if each.kind == LINEAR]
+    downwards = sum(each.rows for each in linear if (each.inner, each.outputs) == (2 * HIDDEN, HIDDEN))
     assert downwards > BLOCKS * sum(map(len, prompts))
-    assert f"{len(shapes)} calls of `torch.mm`" in found[0].peer
+    # Each block's attention is two more.
+    batched = [each for each in noted if each.kind == BATCHED and each.inner > 1]
+    assert len(batched) >= 2 * BLOCKS * len(prompts)
+    assert f" TFLOP in {len(noted)} calls at " in found[0].peer
+    packed = int(re.search(r"(\d+) calls with packed", found[0].peer)[1])
+    assert 0 <= packed <= len(linear)
 
 
 def test_growth_is_held_to_one_small_sweep(pool, asked):
@@ -221,23 +235,36 @@ def test_growth_is_held_to_one_small_sweep(pool, asked):
     found = {each.name: each for each in limits.growth(asked(*names), start=pool)}
 
     assert tuple(found) == names
-    # Two warm-ups, then the small one and the four doubled ones in each round.
-    assert pool.asked == [("ours", "sweep")] * (2 + 3 * 5)
+    # Two warm-ups, then the small one and the four larger ones, twice and four times, in each round.
+    assert pool.asked == [("ours", "sweep")] * (2 + 3 * 9)
     # Every comparison has the same small one before it.
     assert len({(each.ours_s, each.peer.rpartition(", ")[2]) for each in found.values()}) == 1
+    for each in found.values():
+        once, twice, fourfold = each.points
+        assert (once.times, once.ratio, once.seconds) == (1, 1.0, each.ours_s)
+        assert (twice.times, twice.ratio, twice.seconds) == (2, each.ratio, each.peer_s)
+        assert fourfold.times == 4
 
 
-def test_small_sweeps_double_one_thing(work):
-    given = json.loads((work / "work.json").read_text(encoding="utf-8"))
-    small = limits.small_sweep(given)
+def test_sweeps_grow_in_one_thing(work):
+    given = limits.growing_work(json.loads((work / "work.json").read_text(encoding="utf-8")))
+    small = limits.grown_sweep()
     layers = {given["cells"][cell][0] for cell in small["cells"]}
-    assert (len(small["cells"]), len(layers), small["prompts"], small["tokens"]) == (6, 2, 5, 20)
+    assert (len(small["cells"]), len(layers), small["prompts"], small["tokens"]) == (6, 1, 5, 16)
     for axis in limits.GROWTH.values():
-        doubled = limits.small_sweep(given, axis)
-        grown = len(doubled["cells"]) * doubled["prompts"] * doubled["tokens"]
-        assert grown == 2 * len(small["cells"]) * small["prompts"] * small["tokens"]
-        assert set(small["cells"]) <= set(doubled["cells"])
-    assert len({given["cells"][cell][0] for cell in limits.small_sweep(given, "layers")["cells"]}) == 4
+        for times in limits.TIMES:
+            grown = limits.grown_sweep(axis, times)
+            size = len(grown["cells"]) * grown["prompts"] * grown["tokens"]
+            assert size == times * len(small["cells"]) * small["prompts"] * small["tokens"]
+            assert set(small["cells"]) <= set(grown["cells"])
+    for axis, place, count in (("layers", 0, 4), ("coefficients", 1, 24)):
+        cells = limits.grown_sweep(axis, 4)["cells"]
+        assert len({given["cells"][cell][place] for cell in cells}) == count
+    assert len({tuple(cell) for cell in given["cells"]}) == len(given["cells"])
+    assert len(given["prompts"]) == 20
+    # Coefficients stay among those of the study.
+    assert {min(COEFFICIENTS), max(COEFFICIENTS)} <= {coefficient for _, coefficient in given["cells"]}
+    assert all(min(COEFFICIENTS) <= coefficient <= max(COEFFICIENTS) for _, coefficient in given["cells"])
 
 
 def test_the_sample_is_spread_over_layers_coefficients_and_prompts():
@@ -253,19 +280,24 @@ def test_the_sample_is_spread_over_layers_coefficients_and_prompts():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "tie", "same"),
+    ("tokens", "tie", "same", "parted"),
     [
-        ([5, 6, 7], None, True),
-        ([5, 6, 7, 2], None, True),
-        ([5, 6, 8], None, False),
-        ([5, 6], None, False),
-        ([5, 6, 8], 2, True),
-        ([5, 9, 8], 2, False),
+        ([5, 6, 7], None, True, None),
+        ([5, 6, 7, 2], None, True, None),
+        ([5, 6, 7], 1, True, None),
+        ([5, 6, 8], None, False, None),
+        ([5, 6], None, False, None),
+        ([5, 6, 8], 2, True, 2),
+        ([5, 6, 8], 1, True, 2),
+        ([5, 6, 2], 2, True, 2),
+        ([5, 6, 7, 8], 2, True, 3),
+        ([5, 9, 8], 2, False, None),
     ],
 )
-def test_texts_are_the_same_up_to_a_near_tie(tokens, tie, same):
-    mine = Answer(1.0, 3, [[0, 0, [5, 6, 7], tie], [1, 0, [3], None]])
-    assert sweeping.same_texts(mine, [((0, 0), tokens)], eos=[2]) is same
+def test_texts_are_the_same_up_to_a_near_tie_and_those_that_part_there_are_listed(tokens, tie, same, parted):
+    mine = Answer(1.0, 3, [[0, 4, [5, 6, 7], tie], [1, 0, [3], None]])
+    places = () if parted is None else ((0, 4, parted),)
+    assert sweeping.same_texts(mine, [((0, 4), tokens), ((1, 0), [3, 2])], eos=[2]) == (same, places)
 
 
 def test_every_comparison_of_the_plan_is_registered_with_the_group_that_knows_it():

@@ -125,7 +125,8 @@ def test_sides_take_turns_after_a_warm_up_and_the_peer_is_scaled_to_our_units():
     # Ratios 15, 20 and 5.
     assert timing.ratio == 15
     assert timing.spread == pytest.approx((17.5 - 10) / 15)
-    assert (timing.ours_s, timing.peer_s, timing.peak_mb) == (2, 30, 1e6)
+    assert (timing.ours_s, timing.peer_s, timing.peak_mb, timing.peer_peak_mb) == (2, 30, 1e6, 1e6)
+    assert timing.rounds == (15, 20, 5)
     assert (measured.last("ours").result, measured.last("peer").result) == ("c", "z")
 
 
@@ -140,7 +141,7 @@ def test_a_pair_among_several_sides_is_what_the_two_alone_would_give(times):
     assert [line for line in seen if line.endswith("work")] == ["a work", "b work", "c work"] * len(times)
     for ours, peer in itertools.permutations("abc", 2):
         pairs = [(each[ours], each[peer]) for each in times]
-        assert several.timing(ours, peer) == Timing.of(pairs, 1e6)
+        assert several.timing(ours, peer) == Timing.of(pairs, 1e6, 1e6)
         # Pairs of different rounds would give what is not in this range.
         ratios = [theirs / mine for mine, theirs in pairs]
         assert min(ratios) <= several.timing(ours, peer).ratio <= max(ratios)
@@ -152,7 +153,9 @@ def test_two_sides_may_have_one_worker():
         measured = workers.in_rounds({"small": Side(worker, WORK), "large": Side(worker, WORK)}, rounds=3)
     assert prepared.seen == [*["peer work"] * 6, "peer ends"]
     assert (measured.last("small").result, measured.last("large").result) == (5, 6)
-    assert measured.timing("small", "large").ratio == pytest.approx(4 / 3)
+    timing = measured.timing("small", "large")
+    assert timing.ratio == pytest.approx(4 / 3)
+    assert timing.peer_peak_mb is None, "it would be that of both"
 
 
 def test_a_doubled_piece_of_work_is_not_scaled():

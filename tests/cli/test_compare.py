@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from compared import METHODS, PROMPTS, planned, write_ingredients
+from compared import FEATURES, METHODS, PROMPTS, planned, write_ingredients
+from some_saes import random_sae
+from tiny_models import HIDDEN
 from tiny_study import Folders, invoke, reproduced
 
 from steer_eval.cells import Cell
 from steer_eval.cli.main import cli
 from steer_eval.formats import schema
+from steer_eval.formats.sae import TopKSae
+from steer_eval.formats.saelens import write_saelens
 from steer_eval.formats.strict_json import read_jsonl, write_jsonl
 from steer_eval.formats.vector import read_vector
 from steer_eval.results_files import comparison_file, load_results, read_comparison
@@ -184,6 +189,27 @@ def test_a_file_that_a_method_lacks_is_told_with_the_command_that_makes_it(
     message, fix = refused(str(private.model), "--run", str(tmp_path / "run"))
     assert file in message
     assert command in fix
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("sae", "field"),
+    [
+        (random_sae(HIDDEN - 16, FEATURES, 8, layer=1), "d_in"),
+        (random_sae(HIDDEN, FEATURES, 8, layer=2), "metadata.hook_name"),
+        (replace(random_sae(HIDDEN, FEATURES, 8, layer=1), model="lab/other"), "metadata.model_name"),
+        (replace(random_sae(HIDDEN, FEATURES, 8, layer=1), provenance={"sink_norm": "abc"}), "sink_norm"),
+    ],
+    ids=["width", "layer", "model", "sinks"],
+)
+def test_an_sae_that_does_not_fit_the_model_is_told_before_anything_is_measured(
+    private: Folders, tmp_path: Path, sae: TopKSae, field: str
+) -> None:
+    write_saelens(private.model / "saes/tiny/layers.1", sae)
+    message, fix = refused(str(private.model), "--run", str(tmp_path / "run"))
+    assert "saes/tiny/layers.1/cfg.json" in message
+    assert field in message
+    assert fix
     assert not (tmp_path / "run" / "journal.jsonl").exists()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +35,11 @@ from steer_eval.comparison.patching import ConversationPatch
 from steer_eval.errors import FormatError
 from steer_eval.evaluation.corpus import tokenise
 from steer_eval.evaluation.generation import Generation
+from steer_eval.evaluation.grid_generation import generate_grid
 from steer_eval.evaluation.serial import generate_serial, perplexity_serial
 from steer_eval.formats.saelens import folder_name
 from steer_eval.measure import Bench, measure
-from steer_eval.results import SweepRow
+from steer_eval.results import SweepRow, Text
 from steer_eval.run import Journal
 from steer_eval.steering.interventions import Add, ClampFeatures, Rotate
 
@@ -99,14 +100,20 @@ def test_all_of_it_is_what_the_serial_path_gives(measured: Measured) -> None:
             seen = corpus
         alone = perplexity_serial(bench.lm, seen, treatment.intervention(treatment.after))
         assert np.allclose(row.sentence_nll, corpus.by_sentence(alone)[0], rtol=1e-4, atol=1e-4), row.cell
-        for text in row.generations:
-            limit = bench.study.sweep.max_new_tokens
-            generation = generate_serial(bench.lm, bench.request(row.cell, text.prompt), max_new_tokens=limit)
-            assert said(bench, generation) == text.gen or generation.tie_at is not None, row.cell
+    limit = bench.study.sweep.max_new_tokens
+    texts = [(row.cell, text) for row in measured.rows.values() for text in row.generations]
+    requests = [bench.request(cell, text.prompt) for cell, text in texts]
+    together = dict(generate_grid(bench.lm, requests, max_new_tokens=limit))
+    for index, (cell, text) in enumerate(texts):
+        by_itself = generate_serial(bench.lm, requests[index], max_new_tokens=limit)
+        assert by_itself.agrees_with(together[index].ids), cell
+        assert as_text(bench, text, by_itself).same_as(text), cell
 
 
-def said(bench: Bench, generation: Generation) -> str:
-    return bench.lm.decode(generation.ids)
+def as_text(bench: Bench, text: Text, generation: Generation) -> Text:
+    tie = generation.tie_at
+    determined = None if tie is None else len(bench.lm.decode(generation.ids[:tie]))
+    return replace(text, gen=bench.lm.decode(generation.ids), determined=determined)
 
 
 def test_the_identity_patch_changes_nothing(measured: Measured) -> None:

@@ -7,53 +7,24 @@ import numpy as np
 import pytest
 import torch
 from edits_by_hand import every_kind
-from tiny_models import BLOCKS, FREQUENT_EOS, HIDDEN, TEXT, VOCABULARY, add, fingerprint, tiny_tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM
+from more_models import MORE, another_language_model
+from tiny_models import BLOCKS, FREQUENT_EOS, TEXT, add, fingerprint
 
 from steer_eval.evaluation.corpus import tokenise
 from steer_eval.evaluation.generation import Request
 from steer_eval.evaluation.grid_generation import generate_grid
 from steer_eval.evaluation.grid_perplexity import perplexity_grid
 from steer_eval.evaluation.serial import generate_serial, perplexity_serial
-from steer_eval.model import LanguageModel
 from steer_eval.study import PerplexityProtocol
 
 CELLS = [(), (add(0, 1.0),), (add(1, -1.0), add(3, 1.0)), (add(BLOCKS - 1, 1.0),)]
 KINDS = [every_kind()[name] for name in ("rotate", "clamp", "patch", "all kinds")]
-OWN = {
-    "opt": {"ffn_dim": 96, "word_embed_proj_dim": HIDDEN},
-    "mistral": {"sliding_window": 8},
-    "gemma2": {"head_dim": 12, "sliding_window": 8},
-    "lfm2": {"layer_types": ["conv", "full_attention"] * (BLOCKS // 2)},
-    "falcon_h1": {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8},
-    "bloom": {},
-    "falcon": {"alibi": True},
-    "mpt": {"expansion_ratio": 2, "max_seq_len": 256},
-}
 
 
-@pytest.fixture(scope="module", params=[*OWN, "falcon, eager"])
+@pytest.fixture(scope="module", params=[*MORE, "falcon, eager"])
 def lm(request):
     name, _, attention = request.param.partition(", ")
-    config = AutoConfig.for_model(
-        name,
-        vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        intermediate_size=96,
-        num_hidden_layers=BLOCKS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-        **OWN[name],
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = AutoModelForCausalLM.from_config(config, attn_implementation=attention or None).float().eval()
-    module.generation_config.eos_token_id = list(FREQUENT_EOS)
-    return LanguageModel(module, tiny_tokenizer())
+    return another_language_model(name, attention=attention or None, eos_ids=FREQUENT_EOS)
 
 
 def test_texts_are_those_of_the_serial_path(lm):

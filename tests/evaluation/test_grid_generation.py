@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from more_models import another_language_model
 from tiny_models import (
     ARCHITECTURES,
     BLOCKS,
@@ -15,6 +16,7 @@ from tiny_models import (
     tiny_language_model,
 )
 
+from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation.generation import Generation, Request
 from steer_eval.evaluation.grid_generation import _reading_order, generate_grid
 from steer_eval.evaluation.row_cache import can_join
@@ -52,25 +54,22 @@ def grid(lm, requests, *, max_new_tokens=TOKENS, **options) -> list[Generation]:
     return [generation for _, generation in sorted(finished, key=lambda item: item[0])]
 
 
-def steps_of(rows: list[tuple[int, int]], places: int, *, joins: bool) -> list[int]:
+def steps_of(rows: list[int], places: int) -> list[int]:
     """How many rows each decoding step has, if rows come in as soon as a quarter of the places is free.
 
     Args:
-        rows: Tokens of the prompt and of the text, in the order in which rows come in.
+        rows: Tokens of the texts, in the order in which rows come in.
         places: Most rows at one time.
-        joins: Whether rows may come to others; if not, those of one prompt length come in together once all have left.
     """
     waiting, there, steps = rows, [], []
     while waiting or there:
         if there:
             steps.append(len(there))
-        coming = []
-        if not there or (joins and places - len(there) >= max(1, places // 4)):
-            fitting = waiting[: places - len(there)]
-            coming = [row for row in fitting if joins or row[0] == fitting[0][0]]
-            waiting = waiting[len(coming) :]
+        free = places - len(there)
+        coming = waiting[:free] if not there or free >= max(1, places // 4) else []
+        waiting = waiting[len(coming) :]
         # The first token of a text comes from reading its prompt.
-        there = [(prompt, tokens - 1) for prompt, tokens in [*there, *coming] if tokens > 1]
+        there = [tokens - 1 for tokens in [*there, *coming] if tokens > 1]
     return steps
 
 
@@ -129,6 +128,19 @@ class TestAgainstTheSerialPath:
 
     def test_a_prompt_of_one_token(self, tiny):
         assert_as_serial(tiny, [Request((17,), cell) for cell in CELLS])
+
+    @pytest.mark.parametrize("max_new_tokens", [0, -1])
+    def test_no_tokens_are_refused_by_both(self, tiny, max_new_tokens):
+        request = Request((17,), (add(1, 1.0),))
+        for run in (grid, lambda lm, rows, **options: generate_serial(lm, rows[0], **options)):
+            with pytest.raises(SteerEvalError, match=f"at most {max_new_tokens} tokens"):
+                run(tiny, [request], max_new_tokens=max_new_tokens)
+
+    def test_an_empty_prompt_is_refused_by_both(self, tiny):
+        with pytest.raises(SteerEvalError, match="prompt has no tokens"):
+            grid(tiny, [Request((17,), ()), Request((), (add(1, 1.0),))])
+        with pytest.raises(SteerEvalError, match="prompt has no tokens"):
+            generate_serial(tiny, Request((), ()), max_new_tokens=2)
 
     @settings(max_examples=5, deadline=None)
     @given(data=st.data())
@@ -199,12 +211,17 @@ class TestRows:
         requests = requests_of(ending, PROMPTS[:2])
         generations = grid(ending, requests, rows_per_batch=places)
         handle.remove()
-        joins = can_join(ending, longest=max(len(request.ids) for request in requests) + TOKENS)
-        assert joins is (ending.module.config.model_type != "gemma3_text")
+        assert can_join(ending, longest=max(len(request.ids) for request in requests) + TOKENS)
         order = sorted(range(len(requests)), key=lambda index: _reading_order(requests[index]))
-        rows = [(len(requests[index].ids), len(generations[index].gaps)) for index in order]
-        assert sizes == steps_of(rows, places, joins=joins)
-        assert sum(sizes) == sum(tokens - 1 for _, tokens in rows)
+        rows = [len(generations[index].gaps) for index in order]
+        assert sizes == steps_of(rows, places)
+        assert sum(sizes) == sum(tokens - 1 for tokens in rows)
+
+    def test_rows_that_may_not_come_to_others_wait_until_all_have_left(self):
+        eager = another_language_model("gemma2", attention="eager", eos_ids=FREQUENT_EOS, initializer_range=0.3)
+        requests = requests_of(eager)
+        assert not can_join(eager, longest=len(requests[0].ids) + TOKENS)
+        assert_as_serial(eager, requests, rows_per_batch=5)
 
     def test_no_rows(self, tiny):
         assert grid(tiny, []) == []

@@ -2,8 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import ARCHITECTURES, SLIDING_WINDOW, tiny_language_model
+from more_models import MORE, another_language_model
+from tiny_models import SLIDING_WINDOW, tiny_language_model
 
+from steer_eval.evaluation.decode_attention import decode_attention
 from steer_eval.evaluation.generation import Request
 from steer_eval.evaluation.grid_generation import generate_grid
 from steer_eval.evaluation.row_cache import RowCache, can_join, new_cache, state_bytes
@@ -11,9 +13,17 @@ from steer_eval.evaluation.row_cache import RowCache, can_join, new_cache, state
 LONGEST = 16
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "granite", "qwen3_5"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "granite", "qwen3_5", "gemma3", "mistral", "falcon_h1"])
 def joining(request):
-    return tiny_language_model(request.param)
+    """Of every kind of cache; windows slide in two of them, before half of `LONGEST`."""
+    name = request.param
+    return another_language_model(name, initializer_range=0.3) if name in MORE else tiny_language_model(name)
+
+
+@pytest.fixture
+def eager():
+    """A model whose windows slide, and whose attention is not the one that `decode_attention` stands for."""
+    return another_language_model("mistral", attention="eager")
 
 
 def prompt(length: int) -> torch.Tensor:
@@ -27,11 +37,40 @@ def read(lm, ids):
     return cache
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_rows_of_different_lengths_join_unless_a_window_slides(architecture):
-    lm = tiny_language_model(architecture)
-    assert can_join(lm, longest=SLIDING_WINDOW)
-    assert can_join(lm, longest=SLIDING_WINDOW + 1) is (architecture != "gemma3")
+def test_rows_of_different_lengths_join(joining):
+    assert can_join(joining, longest=SLIDING_WINDOW)
+    assert can_join(joining, longest=SLIDING_WINDOW + 1)
+
+
+def test_without_our_attention_they_join_unless_a_window_slides(eager):
+    assert can_join(eager, longest=SLIDING_WINDOW)
+    assert not can_join(eager, longest=SLIDING_WINDOW + 1)
+
+
+def test_chunks_of_a_text_are_no_window_that_slides():
+    chunked = another_language_model(
+        "llama4_text", attention_chunk_size=SLIDING_WINDOW, num_local_experts=2, intermediate_size_mlp=96, head_dim=12
+    )
+    assert can_join(chunked, longest=SLIDING_WINDOW)
+    assert not can_join(chunked, longest=SLIDING_WINDOW + 1)
+
+
+def test_outside_our_attention_rows_whose_windows_slide_are_refused():
+    lm = tiny_language_model("gemma3")
+    cache = RowCache(lm, rows=2, tokens=LONGEST)
+    for length in (3, 10):
+        cache.append(read(lm, prompt(length)), rows=1, tokens=length)
+    with pytest.raises(RuntimeError, match="decode_attention"):
+        cache.arguments()
+
+
+def test_a_ring_has_the_places_of_its_window():
+    lm = tiny_language_model("gemma3")
+    cache = RowCache(lm, rows=3, tokens=LONGEST)
+    cache.append(read(lm, prompt(10)), rows=1, tokens=10)
+    ring, whole = cache.arguments()["cache"].layers[:2]
+    assert (ring.keys.shape[:1], ring.keys.shape[2]) == ((3,), SLIDING_WINDOW)
+    assert (whole.keys.shape[:1], whole.keys.shape[2]) == ((3,), LONGEST)
 
 
 class Alone:
@@ -50,7 +89,8 @@ class Alone:
 
 @torch.no_grad()
 def decode(lm, cache, rows: list[Alone]) -> None:
-    together = lm.final_hidden(torch.tensor([[row.token] for row in rows]), **cache.arguments())[:, -1]
+    with decode_attention(lm.module):
+        together = lm.final_hidden(torch.tensor([[row.token] for row in rows]), **cache.arguments())[:, -1]
     for position, row in enumerate(rows):
         torch.testing.assert_close(together[position], row.step(), atol=2e-4, rtol=2e-4)
         row.token = (row.token * 7 + row.length) % 250
@@ -106,17 +146,22 @@ def test_memory_of_a_cache_is_that_of_its_tensors():
     assert fixed > 0
 
 
-@pytest.mark.parametrize(
-    ("architecture", "longest"), [("llama", 9), ("qwen3_5", 9), ("gemma3", 3), ("gemma3", 9)], ids=str
-)
-def test_rows_share_decoding_steps_as_far_as_the_model_allows(architecture, longest):
-    lm = tiny_language_model(architecture)
+@pytest.mark.parametrize("longest", [3, 9])
+def test_rows_share_decoding_steps(joining, longest):
+    assert decoding_steps(joining, longest) == [4, 4]
+
+
+@pytest.mark.parametrize(("longest", "steps"), [(3, [4, 4]), (9, [2, 2, 1, 1, 1, 1])])
+def test_rows_of_one_length_share_them_where_others_can_not(eager, longest, steps):
+    assert decoding_steps(eager, longest) == steps
+
+
+def decoding_steps(lm, longest: int) -> list[int]:
+    """How many rows each step has that decodes prompts of three lengths."""
     lengths = (2, 2, longest - 1, longest)
     shapes = []
     handle = lm.blocks[0].register_forward_pre_hook(lambda _module, inputs: shapes.append(tuple(inputs[0].shape[:2])))
     requests = [Request(tuple(prompt(length)[0].tolist()), ()) for length in lengths]
     assert len(list(generate_grid(lm, requests, max_new_tokens=3))) == len(requests)
     handle.remove()
-    decoding = [rows for rows, tokens in shapes if tokens == 1]
-    joins = architecture != "gemma3" or longest + 3 <= SLIDING_WINDOW
-    assert decoding == ([4, 4] if joins else [2, 2, 1, 1, 1, 1])
+    return [rows for rows, tokens in shapes if tokens == 1]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from edits_by_hand import PATCHED, every_kind, patch, steered_by_hand
@@ -61,6 +63,28 @@ def test_a_patch_beyond_the_prompt_is_refused(tiny):
     below = SharedPass(tiny, IDS, {1}, prompt=2, cached=False)
     with pytest.raises(ValueError, match="a patch of token 2, counted from 0, of a prompt with 2 tokens"):
         below.rows([(patch(1),)])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(add(2, 1.0),), (add(1, 1.0),)],
+        [(), (add(1, 1.0),)],
+        [(add(1, 1.0),), (), (add(2, 1.0),)],
+        [(add(1, 1.0),), (add(2, 1.0),), (add(1, -1.0),)],
+    ],
+)
+def test_rows_in_another_order_than_they_join_are_refused(tiny, rows):
+    """They would get each other's edits or states, and look like any other rows."""
+    below = SharedPass(tiny, IDS, {1, 2, math.inf}, prompt=PROMPT, cached=True)
+    with pytest.raises(ValueError, match="must stand in rising order"):
+        below.rows(rows)
+
+
+def test_a_row_that_joins_where_none_was_to_is_refused(tiny):
+    below = SharedPass(tiny, IDS, {1, 2}, prompt=PROMPT, cached=True)
+    with pytest.raises(ValueError, match=r"rows that join at \[1, 3\] in a pass that was made for \[1, 2\]"):
+        below.rows([(add(1, 1.0),), (add(3, 1.0),)])
 
 
 def test_the_unsteered_pass_can_be_used_again_and_again(tiny):

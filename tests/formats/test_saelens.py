@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pt_files
@@ -38,6 +39,35 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path, dtype, layer):
         assert bits(ours) == bits(stored) == bits(content["state_dict"][key])
     assert (again.k, again.layer, again.model) == (sae.k, layer, sae.model)
     assert again.provenance == sae.provenance
+
+
+@pytest.mark.parametrize("block", ["model.layers.14", "transformer.h.14", "model.language_model.layers.14"])
+def test_the_path_of_the_block_is_kept_where_it_is_known(tmp_path, block):
+    sae = an_sae(tmp_path)
+    write_saelens(tmp_path / "unknown", sae)
+    write_saelens(tmp_path / "known", replace(sae, block=block))
+
+    config = json.loads((tmp_path / "known" / CONFIG).read_text(encoding="utf-8"))
+    assert config["metadata"]["hf_hook_name"] == block
+    assert read_saelens(tmp_path / "known").block == block
+    assert "hf_hook_name" not in json.loads((tmp_path / "unknown" / CONFIG).read_text(encoding="utf-8"))["metadata"]
+    assert read_saelens(tmp_path / "unknown").block == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "block"),
+    [
+        ({"hook_name": "transformer.h.14"}, "transformer.h.14"),
+        ({"hf_hook_name": "model.layers.3"}, ""),
+    ],
+)
+def test_only_a_path_of_the_same_block_is_one(folder, names, block):
+    path = folder / CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["metadata"].update(names)
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+    assert read_saelens(folder).block == block
 
 
 def test_equal_saes_are_equal_folders(tmp_path):

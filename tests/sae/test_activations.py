@@ -8,7 +8,7 @@ from tiny_models import ARCHITECTURES, HIDDEN, TEXT, tiny_language_model
 
 from steer_eval.errors import FormatError
 from steer_eval.sae import activations
-from steer_eval.sae.activations import Passage, capture, cut, load_split, read_manifest
+from steer_eval.sae.activations import Passage, capture, cut, holds, load_split, read_manifest
 
 KEY = {"weights_sha256": "0" * 64, "text_sha256": "1" * 64}
 LAYER = 2
@@ -39,7 +39,7 @@ def test_passages_hold_the_documents(bos):
     assert len(start) == bos
     for number, text in enumerate(texts()):
         mine = [passage for passage in passages if passage.document == number]
-        assert all(passage.ids[: len(start)] == tuple(start) and len(passage.ids) <= 16 for passage in mine)
+        assert all(list(passage.ids[: len(start)]) == list(start) and len(passage.ids) <= 16 for passage in mine)
         joined = [token for passage in mine for token in passage.ids[len(start) :]]
         assert joined == lm.text_ids(text, special_tokens=False)
         assert len({passage.split for passage in mine}) == 1
@@ -170,3 +170,44 @@ def test_a_shard_of_another_length_is_named(tmp_path, small_shards):
     assert load_split(tmp_path, "train").rows(torch.tensor([1])).shape == (1, HIDDEN)
     with pytest.raises(FormatError, match="another number of tokens"):
         load_split(tmp_path, "held_out")
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda content: content[:-10], lambda _: b"garbage" * 9])
+def test_a_damaged_shard_is_named_and_made_again(damage, tmp_path, small_shards):
+    lm = tiny_language_model()
+    passages = cut(lm, texts(), context=16, tokens=200)
+    capture(lm, passages, LAYER, tmp_path, key=KEY)
+    path = tmp_path / "train-00000.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+
+    with pytest.raises(FormatError, match="damaged") as caught:
+        load_split(tmp_path, "train")
+    assert caught.value.file == str(path)
+    assert "delete it and run again" in caught.value.fix
+    path.unlink()
+    assert not holds(tmp_path, LAYER, KEY, ["train"])
+    capture(lm, passages, LAYER, tmp_path, key=KEY)
+    assert path.read_bytes() == whole
+
+
+def test_the_text_is_kept_beside_its_residuals(tmp_path, small_shards):
+    lm = tiny_language_model()
+    passages = cut(lm, texts(), context=16, tokens=10**6)
+    capture(lm, passages, LAYER, tmp_path, key=KEY)
+
+    for split in ("train", "held_out"):
+        assert load_split(tmp_path, split).passages() == [each for each in passages if each.split == split]
+
+
+def test_a_folder_knows_what_it_holds(tmp_path, small_shards):
+    lm = tiny_language_model()
+    passages = cut(lm, texts(), context=16, tokens=10**6)
+    assert not holds(tmp_path, LAYER, KEY, ["held_out"])
+
+    capture(lm, passages, LAYER, tmp_path, key=KEY, splits=["held_out"])
+
+    assert holds(tmp_path, LAYER, KEY, ["held_out"])
+    assert not holds(tmp_path, LAYER, KEY, ["train", "held_out"])
+    assert not holds(tmp_path, LAYER + 1, KEY, ["held_out"])
+    assert not holds(tmp_path, LAYER, {**KEY, "tokens": 3}, ["held_out"])

@@ -7,6 +7,8 @@ import pytest
 from some_saes import random_sae
 
 from steer_eval.formats import schema
+from steer_eval.formats.features import RowStatistics
+from steer_eval.formats.features import table_of as read_table
 from steer_eval.sae.contexts import Context
 from steer_eval.sae.feature_statistics import Activity, paired_change
 from steer_eval.sae.feature_table import Conditions, feature_table, ranked
@@ -65,7 +67,7 @@ def test_identical_conditions_have_no_change():
     assert table["discoveries"] == {"delta": 0, "forced_delta": 0, "random_delta": 0, "random_forced_delta": 0}
     for row in table["top_features"]:
         assert row["delta"] == row["forced_delta"] == row["effect"] == 0
-        assert row["delta_interval"] == [0, 0]
+        assert row["delta_interval"] is None
         assert row["delta_q"] == 1
 
 
@@ -117,3 +119,45 @@ def test_contexts_stand_in_their_rows():
 
     assert table["top_features"][0]["contexts"] == [{"before": "a ", "token": "b", "after": " c", "activation": 1.5}]
     assert table["top_features"][1]["contexts"] == []
+
+
+def test_an_interval_that_few_prompts_do_not_give_is_withheld():
+    every = conditions(planted=30.0)
+    given = {name: each for name, each in vars(every).items() if each is not None}
+    few = {name: Activity(each.means[:2], each.firing[:2], each.tokens[:2]) for name, each in given.items()}
+
+    table = table_of(replace(every, **few))
+
+    read = table_statistics(table)
+    first = table["top_features"][0]
+    assert first["feature_id"] == PLANTED
+    assert first["delta_interval"] is None
+    assert read.changes["delta"].low is read.changes["delta"].high is None
+    assert read.changes["delta"].q == first["delta_q"]
+    assert all(row["random_forced_delta_interval"] is None for row in table["top_features"])
+
+
+def table_statistics(table) -> RowStatistics:
+    statistics = read_table(table).rows[0].statistics
+    assert statistics is not None
+    return statistics
+
+
+def test_the_random_texts_of_some_prompts_stand_against_the_unsteered_ones_of_the_same_prompts():
+    whole, some = conditions(), [1, 4, 5, 6, 9, 10, 13, 14, 17, 20, 22]
+    random = whole.random
+    partial = replace(
+        whole, random=Activity(random.means[some], random.firing[some], random.tokens[some]), pushed=tuple(some)
+    )
+
+    table, before = table_of(partial), table_of(whole)
+
+    change = paired_change(whole.base.means[some], random.means[some], seed=0)
+    assert (table["n_prompts"], table["n_random_prompts"]) == (PROMPTS, len(some))
+    assert "n_random_prompts" not in before
+    for row, other in zip(table["top_features"], before["top_features"], strict=True):
+        feature = row["feature_id"]
+        assert row["random_delta"] == pytest.approx(change.delta[feature], rel=1e-6)
+        assert row["random_delta_q"] == pytest.approx(change.q[feature], rel=1e-6)
+        assert row["delta_q"] == other["delta_q"]
+        assert row["random_forced_delta"] == other["random_forced_delta"]

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_models import HIDDEN, TEXT, save_tiny_model
 from tiny_study import SCENARIOS, invoke
 
-from steer_eval.errors import SteerEvalError
+from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats import schema
 from steer_eval.formats.saelens import read_saelens
 from steer_eval.formats.strict_json import read_json, read_jsonl, write_jsonl
+from steer_eval.produce import LoadedModel
 from steer_eval.publish.belongs import Choice, select
 from steer_eval.sae import produce, topk, training_log
-from steer_eval.sae.activations import load_split
+from steer_eval.sae.activations import Passage, load_split
 from steer_eval.sae.feature_activity import read_feature_activity
-from steer_eval.sae.quality import reconstruction
+from steer_eval.sae.quality import cross_entropy, reconstruction
 from steer_eval.sae.sinks import is_sink
 from steer_eval.sae.training import Training
+from steer_eval.study import load_study
 
 SAE = {
     "model": "tiny",
@@ -49,6 +54,7 @@ def work(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr("steer_eval.sae.activations.SEQUENCES_PER_SHARD", 40)
     monkeypatch.setattr(produce, "CHECKPOINT_EVERY", 8)
     monkeypatch.setattr(training_log, "EVERY", 5)
+    monkeypatch.setattr(training_log, "ENTROPY_EVERY", 10)
     return tmp_path / "cache" / "saes"
 
 
@@ -89,6 +95,12 @@ def test_a_trained_sae_says_how_good_it_is(planned, work):
     assert [each["step"] for each in steps] == [5, 10, 15, 20, 25, 28]
     assert steps[-1]["held_out_fvu"] == pytest.approx(quality["held_out_fvu"], rel=1e-4)
     assert steps[-1]["held_out_fvu"] < steps[0]["held_out_fvu"]
+    assert [each["step"] for each in steps if "excess_cross_entropy" in each] == [10, 20, 28]
+    lm = LoadedModel(load_study(planned.model / "study.yaml").models["tiny"], planned.model).lm
+    text = [Passage(each.ids[:64], each.document) for each in produce.spread(held_out.passages(), 4)]
+    entropy = cross_entropy(lm, sae, text, torch.zeros(HIDDEN), threshold=float(sae.provenance["sink_norm"]))
+    assert steps[-1]["excess_cross_entropy"] == pytest.approx(entropy.excess, rel=1e-3, abs=1e-5)
+    assert quality["cross_entropy_passages"] == min(64, len(held_out.passages()))
     assert last == {"step": 28, "quality": quality}
 
 
@@ -193,6 +205,90 @@ def test_an_sae_that_is_there_is_not_trained_again(planned, work):
     trained(planned)
     assert work.exists()
     assert sae_bytes(planned) != before
+
+
+@given(st.integers(1, 500), st.integers(1, 100))
+def test_passages_are_spread_over_all(there, wanted):
+    passages = [Passage((number,), 9) for number in range(there)]
+
+    found = [passage.ids[0] for passage in produce.spread(passages, wanted)]
+
+    assert len(found) == min(there, wanted)
+    assert found == sorted(set(found))
+    gaps = {after - before for before, after in pairwise(found)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+    # As much is left before the first as after the last.
+    assert abs(found[0] - (there - 1 - found[-1])) <= 1
+
+
+def test_an_sae_of_another_precision_is_trained_again(planned, work):
+    trained(planned)
+    study = planned.model / "study.yaml"
+    document = yaml.safe_load(study.read_text())
+    document["models"]["tiny"]["dtype"] = "bfloat16"
+    study.write_text(yaml.safe_dump(document, sort_keys=False))
+
+    answer = invoke("sae", "train", str(planned.model))
+
+    assert answer.exit_code == 0, answer.output
+    assert "saes/tiny/layers.2 is trained again: its dtype was float32, and is bfloat16 now" in answer.stderr
+    assert read_saelens(planned.model / "saes/tiny/layers.2").provenance["dtype"] == "bfloat16"
+    assert "trained again" not in invoke("sae", "train", str(planned.model)).stderr
+
+
+def test_an_sae_that_does_not_say_its_precision_is_trained_again(planned, work):
+    trained(planned)
+    config = planned.model / "saes/tiny/layers.2/cfg.json"
+    written = read_json(config)
+    del written["metadata"]["steer_eval"]["dtype"]
+    config.write_text(json.dumps(written))
+
+    answer = invoke("sae", "train", str(planned.model))
+
+    assert answer.exit_code == 0, answer.output
+    assert "its dtype is not recorded, and is float32 now" in answer.stderr
+    assert read_saelens(planned.model / "saes/tiny/layers.2").provenance["dtype"] == "float32"
+
+
+def test_what_the_cache_holds_is_not_read_again(planned, work, monkeypatch):
+    trained(planned)
+    monkeypatch.setattr(produce, "documents", lambda *_: pytest.fail("the text was read"))
+
+    assert invoke("sae", "features", str(planned.model)).exit_code == 0
+    plan(planned, {**SAE, "seed": 1})
+    trained(planned)
+
+
+@pytest.mark.parametrize("file", ["train-00000.safetensors", "training-*.safetensors"])
+def test_a_damaged_cache_is_named(planned, work, file):
+    trained(planned)
+    whole = sae_bytes(planned)
+    shutil.rmtree(planned.model / "saes")
+    (damaged,) = work.glob(f"*/{file}")
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+
+    with pytest.raises(FormatError) as caught:
+        invoke("sae", "train", str(planned.model))
+
+    assert caught.value.file == str(damaged)
+    assert caught.value.fix == "delete it and run again"
+    damaged.unlink()
+    trained(planned)
+    assert sae_bytes(planned) == whole
+
+
+def test_one_feature_is_enough_to_be_saved(planned, work):
+    plan(planned, {key: value for key, value in SAE.items() if key != "table"} | {"features": 1, "k": 1})
+
+    assert trained(planned)["features"] == 1
+
+    assert read_saelens(planned.model / "saes/tiny/layers.2").w_enc.shape == (HIDDEN, 1)
+
+
+def test_the_largest_seed_trains(planned, work):
+    plan(planned, {**SAE, "seed": 2**32 - 1})
+
+    assert trained(planned)["held_out_fvu"] < 1
 
 
 def test_the_plain_recipe_trains_on_everything(planned, work):

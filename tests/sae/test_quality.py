@@ -8,8 +8,9 @@ import torch
 from some_saes import between, constant_sae, identity_sae, random_sae
 from tiny_models import ARCHITECTURES, HIDDEN, TEXT, tiny_language_model
 
+from steer_eval.errors import SteerEvalError
 from steer_eval.sae import topk
-from steer_eval.sae.activations import cut
+from steer_eval.sae.activations import Passage, cut
 from steer_eval.sae.quality import cross_entropy, fired_features, mean_residual, reconstructed, reconstruction
 
 LAYER = 2
@@ -141,3 +142,28 @@ def test_the_identity_costs_nothing(architecture):
 
     assert found.excess == pytest.approx(0, abs=1e-5)
     assert found.recovered == pytest.approx(1, abs=1e-3)
+
+
+def test_where_all_tokens_are_sinks_there_is_nothing_to_measure():
+    sae, x = random_sae(12, 64, 4), residuals()
+
+    for measure in (
+        lambda: reconstruction(sae, x.split(70), threshold=0.1),
+        lambda: mean_residual(InMemory(x), threshold=0.1),
+    ):
+        with pytest.raises(SteerEvalError, match=r"all 500 tokens lie above 0\.1") as caught:
+            measure()
+        assert "sink_norm" in caught.value.fix
+
+
+def test_residuals_that_are_all_the_same_leave_nothing_to_explain():
+    with pytest.raises(SteerEvalError, match="no variance"):
+        reconstruction(random_sae(12, 64, 4), [torch.ones(30, 12)], threshold=500.0)
+
+
+def test_passages_of_one_token_have_no_next_one():
+    lm = tiny_language_model()
+    passages = [Passage((5,), 9)]
+
+    with pytest.raises(SteerEvalError, match="no next token"):
+        cross_entropy(lm, random_sae(HIDDEN, 64, 4), passages, torch.zeros(HIDDEN), threshold=math.inf)

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from steer_eval.errors import FormatError
 from steer_eval.sae.quality import fired_features, reconstructed
 from steer_eval.sae.recipe import RECIPES, Recipe
 from steer_eval.sae.training import Training, geometric_median, train
@@ -127,8 +129,31 @@ def test_a_checkpoint_of_another_sae_is_refused(tmp_path):
     train(a_training(), checkpoint=tmp_path / "c", every=1000, on_step=lambda _: None)
     other = Training(planted(), d_in=D_IN, d_sae=32, k=3, recipe=FAST, seed=0)
 
-    with pytest.raises(ValueError, match="w_enc has the shape of another SAE"):
+    with pytest.raises(FormatError, match="the shape of another SAE") as caught:
         other.load(tmp_path / "c")
+    assert (caught.value.file, caught.value.expected) == (str(tmp_path / "c"), [32])
+    assert "delete it and run again" in caught.value.fix
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda content: content[:-100], lambda _: b"garbage" * 9])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    path = tmp_path / "c"
+    train(a_training(), checkpoint=path, every=1000, on_step=lambda _: None)
+    path.write_bytes(damage(path.read_bytes()))
+
+    with pytest.raises(FormatError, match="damaged") as caught:
+        a_training().load(path)
+    assert caught.value.file == str(path)
+    assert "delete it and run again" in caught.value.fix
+
+
+def test_a_checkpoint_without_a_tensor_is_named(tmp_path):
+    path = tmp_path / "c"
+    save_file({"step": torch.tensor([3])}, path)
+
+    with pytest.raises(FormatError, match="the tensor is absent") as caught:
+        a_training().load(path)
+    assert (caught.value.file, caught.value.where) == (str(path), "since_fired")
 
 
 def test_the_seed_decides():

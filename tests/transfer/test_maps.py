@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
 from sklearn.linear_model import Ridge, RidgeCV
 
-from steer_eval.transfer.maps import ALPHAS, procrustes_from, random_from, random_rotation, ridge_from
+from steer_eval.errors import SteerEvalError
+from steer_eval.transfer.maps import (
+    ALPHAS,
+    plain_procrustes_from,
+    procrustes_from,
+    random_from,
+    random_rotation,
+    ridge_from,
+)
+from steer_eval.transfer.penalty import left_out_errors
 
 
 def some_rows(rows: int, d: int, *, seed: int) -> np.ndarray:
@@ -38,26 +47,51 @@ def test_the_penalty_is_the_one_that_leave_one_out_chooses(rows, d_source, noise
     assert ridge_from(source)(target).settings == {"alpha": expected.alpha_}
 
 
-@pytest.mark.parametrize(("rows", "d_source"), [(9, 20), (21, 20), (40, 20)])
-def test_the_penalty_is_the_one_with_the_least_error_on_rows_left_out_one_by_one(rows, d_source):
+@pytest.mark.parametrize(("documents", "d_source"), [(3, 20), (7, 20), (12, 6)])
+def test_the_penalty_is_the_one_with_the_least_error_on_documents_left_out_one_by_one(documents, d_source):
+    """All errors, by fitting again: fewer rows than dimensions, about as many, and more."""
     few = ALPHAS[::4]
-    source = some_rows(rows, d_source, seed=6)
+    names = np.repeat(np.arange(documents), np.arange(documents) % 4 + 1)[::-1] * 3
+    source = some_rows(len(names), d_source, seed=6)
     for seed in range(4):
         random = np.random.default_rng(seed)
-        target = source @ random.standard_normal((d_source, 3)) + 10.0 ** (seed - 1) * random.standard_normal((rows, 3))
-        errors = {alpha: left_out_error(source, target, alpha) for alpha in few}
+        target = source @ random.standard_normal((d_source, 3)) + 10.0 ** (seed - 1) * random.standard_normal(
+            (len(names), 3)
+        )
+        expected = [left_out_error(source, target, names, alpha) for alpha in few]
 
-        assert ridge_from(source, alphas=few)(target).settings == {"alpha": min(errors, key=errors.__getitem__)}
+        x, y = source - source.mean(axis=0), target - target.mean(axis=0)
+        left, singular, _ = np.linalg.svd(x, full_matrices=False)
+        errors = left_out_errors(left, [alpha / (singular**2 + alpha) for alpha in few], names)
+        assert np.allclose(errors(y, left.T @ y), expected)
+        assert ridge_from(source, names, alphas=few)(target).settings == {"alpha": few[int(np.argmin(expected))]}
 
 
-def left_out_error(source: np.ndarray, target: np.ndarray, alpha: float) -> float:
-    """Sum of squared errors on each row of ridge with an intercept, fitted to all others."""
+def left_out_error(source: np.ndarray, target: np.ndarray, documents: np.ndarray, alpha: float) -> float:
+    """Sum of squared errors on each document of ridge with an intercept, fitted to all others."""
     error = 0.0
-    for row in range(len(source)):
-        others = np.arange(len(source)) != row
+    for name in np.unique(documents):
+        others = documents != name
         fitted = Ridge(alpha, solver="svd").fit(source[others], target[others])
-        error += ((target[row] - fitted.predict(source[row : row + 1])[0]) ** 2).sum()
+        error += ((target[~others] - fitted.predict(source[~others])) ** 2).sum()
     return error
+
+
+def test_rows_left_out_one_by_one_would_choose_too_small_a_penalty():
+    """Why documents are left out: with an offset per document on both sides, other rows of it tell of each."""
+    names = np.repeat(np.arange(10), 8)
+    random = np.random.default_rng(0)
+    source = 3 * random.standard_normal((10, 30))[names] + 0.1 * random.standard_normal((80, 30))
+    target = 3 * random.standard_normal((10, 5))[names] + 0.1 * random.standard_normal((80, 5))
+
+    by_row, by_document = (ridge_from(source, each)(target).settings["alpha"] for each in (None, names))
+
+    assert by_document >= 100 * by_row
+
+
+def test_a_single_document_can_not_be_left_out():
+    with pytest.raises(ValueError, match="one document"):
+        ridge_from(some_rows(9, 3, seed=0), np.zeros(9, dtype=np.int64))
 
 
 def test_rotation_is_that_of_scipy():
@@ -116,3 +150,16 @@ def test_a_direction_is_carried_without_the_means():
 def test_one_pair_of_rows_makes_no_map():
     with pytest.raises(ValueError, match="1 rows; a map needs two"):
         ridge_from(np.zeros((1, 3)))(np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("fitter", [ridge_from, procrustes_from, plain_procrustes_from])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_rows_that_are_all_alike_make_no_map(fitter, side):
+    rows = {"source": some_rows(12, 4, seed=0), "target": some_rows(12, 4, seed=1)}
+    rows[side] = np.repeat(rows[side][:1], 12, axis=0) * (1 + 1e-8 * np.arange(12))[:, None]
+
+    if fitter is plain_procrustes_from and side == "source":
+        assert np.isfinite(fitter(rows["source"])(rows["target"]).matrix).all()
+        return
+    with pytest.raises(SteerEvalError, match="12 rows to fit a map to are all alike"):
+        fitter(rows["source"])(rows["target"])

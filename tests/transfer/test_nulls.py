@@ -9,8 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from steer_eval.transfer.heldout import PairedRows, held_out_r2, held_out_r2s
-from steer_eval.transfer.maps import Floats, LinearMap, procrustes_from, random_rotation, ridge_from
+from steer_eval.transfer.heldout import (
+    PairedRows,
+    held_out_r2,
+    held_out_r2s,
+    held_out_svcca,
+    held_out_svccas,
+    held_out_turned_r2s,
+)
+from steer_eval.transfer.maps import (
+    Floats,
+    LinearMap,
+    procrustes_from,
+    random_from,
+    random_rotation,
+    ridge_from,
+    seeded_rotation,
+)
 from steer_eval.transfer.nulls import (
     LEVEL,
     beside_null,
@@ -19,6 +34,7 @@ from steer_eval.transfer.nulls import (
     passes,
     permutation_test,
     r2_test,
+    random_r2_test,
     retrieval_test,
     sign_flip_test,
     svcca_test,
@@ -125,6 +141,39 @@ def test_a_null_stays_null(statistic, offset):
     assert sum(found) <= BY_CHANCE
 
 
+@pytest.mark.parametrize("sides", [rotated, unrelated], ids=["related", "unrelated"])
+def test_a_random_map_stays_null_whether_sides_are_related_or_not(sides):
+    """The control of the other maps: it is told apart from other random maps in one case of twenty."""
+    noise = {"noise": 1.0} if sides is rotated else {}
+    found = [random_r2_test(sides(seed, offset=2.0, **noise), seed=seed, draws=19).p for seed in range(200)]
+
+    assert sum(p <= 0.05 for p in found) <= BY_CHANCE
+    assert np.mean(found) == pytest.approx(0.525, abs=0.06)  # uniform over 1/20, 2/20, ... 1
+
+
+def test_documents_paired_at_random_are_no_null_of_a_random_map():
+    """Why it has one of its own: between related sides its one scale has something to fit."""
+    found = [
+        r2_test(rotated(seed, offset=2.0, noise=1.0), partial(random_from, seed=seed + 7), seed=seed, draws=19).p
+        for seed in range(60)
+    ]
+
+    assert sum(p <= 0.05 for p in found) > 3 * 0.05 * len(found)
+
+
+@pytest.mark.parametrize(("d_source", "d_target"), [(4, 4), (3, 5), (5, 3)])
+def test_a_random_map_is_measured_like_any_other(d_source, d_target):
+    random = np.random.default_rng(d_source)
+    rows = PairedRows(*(random.standard_normal((40, d)) + 4 for d in (d_source, d_target)), np.arange(40) % 8)
+    values = [held_out_r2(rows, partial(random_from, seed=each), seed=2) for each in range(2, 7)]
+
+    turned = [seeded_rotation(each, d_source, d_target) for each in range(2, 7)]
+    assert np.allclose(held_out_turned_r2s(rows, turned, seed=2), values)
+    found = random_r2_test(rows, seed=2, draws=4)
+    assert found.value == pytest.approx(values[0])
+    assert found.p == (1 + sum(value >= values[0] for value in values[1:])) / 5
+
+
 def test_pairs_that_are_unrelated_are_not_retrieved():
     random = np.random.default_rng(0)
     found = [retrieval_test(*random.standard_normal((2, 20, 6)), seed=seed, draws=19).p <= 0.05 for seed in range(200)]
@@ -202,6 +251,9 @@ def test_a_statistic_under_many_pairings_is_that_of_each():
     assert np.allclose(
         debiased_ckas(rows.source, rows.target, each), [debiased_cka(one.source, one.target) for one in shuffled]
     )
+    correlations = [held_out_svcca(one, rank=2, seed=1) for one in shuffled]
+    assert np.allclose(held_out_svccas(rows, each, rank=2, seed=1), correlations)
+    assert svcca_test(rows, rank=2, seed=1, draws=4).value == correlations[0]
 
 
 def differences(*, seed: int, strength: float, pairs: int = 80, d: int = 12) -> np.ndarray:
@@ -232,14 +284,50 @@ def test_a_carried_vector_is_held_to_vectors_of_random_signs():
     assert found.p <= 0.05 < sign_flip_test(carry, differences(seed=6, strength=0.0), native, seed=0).p
 
 
-def test_vectors_without_a_direction_stay_null():
-    carry = planted(seed=9)
+def test_vectors_without_a_direction_pass_in_one_case_of_twenty():
+    """Neither more nor fewer: a signed value beside the sizes of its null would pass in one of forty."""
+    carry, cases = planted(seed=9), 2000
     found = [
         sign_flip_test(
-            carry, differences(seed=seed, strength=0.0), differences(seed=seed + 500, strength=3.0), seed=seed, draws=99
+            carry,
+            differences(seed=seed, strength=0.0),
+            differences(seed=seed + 5000, strength=3.0),
+            seed=seed,
+            draws=99,
         ).p
         <= 0.05
-        for seed in range(200)
+        for seed in range(cases)
     ]
 
-    assert sum(found) <= BY_CHANCE
+    assert sum(found[:200]) <= BY_CHANCE
+    assert binom.ppf(0.0005, cases, 0.05) <= sum(found) <= binom.ppf(0.9995, cases, 0.05)
+
+
+def test_a_vector_that_is_carried_to_the_opposite_is_not_carried():
+    source, carry = differences(seed=6, strength=8.0), planted(seed=7)
+
+    found = sign_flip_test(carry, source, -carry.direction(differences(seed=8, strength=8.0)), seed=0)
+
+    assert found.value < -0.5
+    assert found.p > 0.9
+
+
+@pytest.mark.parametrize("pairs", [3, 5])
+def test_few_pairs_have_few_signs(pairs):
+    """One pattern in 2^n is the observed one, so that p stays about that whatever the number of draws."""
+    source, carry = differences(seed=1, strength=40.0, pairs=pairs), planted(seed=2)
+
+    found = sign_flip_test(carry, source, carry.direction(source), seed=0, draws=4000)
+
+    assert found.value == pytest.approx(1.0)
+    assert found.p == pytest.approx(2.0**-pairs, rel=0.25)
+
+
+def test_pairs_that_cancel_have_no_direction():
+    source = np.array([[1.0, 2.0], [1.0, 2.0]])
+    carry = LinearMap(np.eye(2), np.zeros(2), np.zeros(2), {})
+
+    found = sign_flip_test(carry, source, source, seed=0, draws=20)
+
+    assert np.isfinite(found.bound)
+    assert found.value == pytest.approx(1.0)

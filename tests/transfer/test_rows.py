@@ -106,3 +106,24 @@ def test_too_little_text_is_refused():
 
     with pytest.raises(SteerEvalError, match="24 rows of 2 documents"):
         paired_rows(Side(lm, 0), Side(lm, 1), [Passage("a b c d e f g h i j k l", 0), Passage("m " * 12, 1)], "words")
+
+
+def test_texts_that_are_all_alike_are_refused():
+    lm = tiny_language_model()
+
+    with pytest.raises(SteerEvalError, match="the 12 rows that the source makes of the text are all alike"):
+        paired_rows(Side(lm, 1), Side(lm, 2), [Passage("She said so.", number) for number in range(12)], "chats")
+
+
+def test_little_memory_makes_smaller_batches_and_the_same_rows():
+    lm = tiny_language_model("qwen3_5")
+    ids = [lm.text_ids(passage.text, special_tokens=True) for passage in TEXTS[:12]]
+    together: list[int] = []
+    alone: list[int] = []
+
+    whole = residuals(lm, ids, [1], on_texts=together.append)[1]
+    one = residuals(lm, ids, [1], memory=1, on_texts=alone.append)[1]
+
+    assert max(together) > 1
+    assert alone == [1] * 12
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, one, strict=True))

@@ -7,9 +7,10 @@ import pytest
 from sklearn.cross_decomposition import CCA
 from sklearn.decomposition import PCA
 
+from steer_eval.errors import SteerEvalError
 from steer_eval.transfer.heldout import PairedRows, held_out_r2, held_out_svcca, splits
 from steer_eval.transfer.maps import plain_procrustes_from, procrustes_from, random_rotation, ridge_from
-from steer_eval.transfer.similarity import debiased_cka, nearest, svcca
+from steer_eval.transfer.similarity import cosine, debiased_cka, leading_components, nearest, svcca
 
 
 def paired(rows: int, d: int, *, seed: int, noise: float, texts: int = 12) -> PairedRows:
@@ -59,6 +60,26 @@ def test_canonical_correlations_are_those_of_scikit_learn():
     expected = np.mean([np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(4)])
 
     assert np.isclose(svcca(fit, held_out, rank=4), expected, atol=1e-3)
+
+
+def test_components_and_directions_are_those_of_the_rows_that_are_fitted_on():
+    rows = paired(120, 9, seed=13, noise=1.0)
+    each = [svcca(rows.of(~out), rows.of(out), rank=3) for out in splits(rows.texts, seed=5)]
+
+    assert held_out_svcca(rows, rank=3, seed=5) == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize(("rows", "d"), [(90, 70), (70, 90), (30, 20)])
+def test_leading_components_are_those_of_scikit_learn_however_they_are_found(rows, d):
+    """Iterated where there are hundreds of dimensions for a few components, by a whole decomposition elsewhere."""
+    random = np.random.default_rng(rows)
+    values = random.standard_normal((rows, d)) * np.geomspace(1, 9, d) + 5
+    others = random.standard_normal((11, d))
+    pca = PCA(8, svd_solver="full", whiten=True).fit(values)
+
+    found = leading_components(values, rank=8)(others) * np.sqrt(rows - 1)
+
+    assert np.allclose(np.abs(found), np.abs(pca.transform(others)), rtol=1e-6, atol=1e-8)
 
 
 def test_what_does_not_vary_correlates_with_nothing():
@@ -115,3 +136,21 @@ def test_what_is_nearest_is_so_by_cosine():
 
     assert nearest(5 * native, native).tolist() == [0, 1, 2, 3]
     assert nearest(native[[1, 0, 2, 3]] + 0.1, native).tolist() == [1, 0, 2, 3]
+
+
+def test_a_vector_that_is_zero_has_no_direction():
+    native = np.diag([1.0, 2.0, 3.0])
+
+    assert nearest(np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), native).tolist() == [1, -1, 2]
+    assert cosine(np.zeros(3), native[0]) == 0.0 == cosine(native[0], np.zeros(3))
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_rows_that_are_all_alike_have_no_alignment(odd):
+    """So have rows of which all but one are equal, once the bias is taken out."""
+    rows = paired(12, 5, seed=14, noise=1.0)
+    alike = np.repeat(rows.target[:1], 12, axis=0)
+    alike[:odd] += 1.0
+
+    with pytest.raises(SteerEvalError, match="12 rows of the target are all alike"):
+        debiased_cka(rows.source, alike)
