@@ -52,7 +52,7 @@ def main() -> None:
     import torch._inductor.config as settings
 
     torch.set_num_threads(threads())
-    with tempfile.TemporaryDirectory(prefix="steer-eval-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="steer-eval-bench-", ignore_cleanup_errors=True) as folder:
         lm = load_model(Path(prepared(Path(folder))["model"]))
         # Nothing that was compiled before counts.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder

@@ -21,7 +21,7 @@ _ROOF_PROMPTS = 5
 """A half of the prompts has the shapes of all."""
 _ROOF_TOKENS = 20
 
-_SIZE = {"layers": 1, "coefficients": 6, "prompts": 5, "tokens": 16}
+_SIZE = {"layers": 1, "coefficients": 6, "prompts": 5, "tokens": 12}
 TIMES = (1, 2, 4)
 _STRIDE = 7
 """Has no divisor in common with the number of coefficients, so that any of the first are spread over all."""
@@ -39,12 +39,12 @@ class Roofline:
     Args:
         request: Makes the request.
         words: What it does.
-        dtype: Precision of both sides.
+        dtype: Argument of both sides' workers; none for float32.
     """
 
     request: Callable[[Work], Request]
     words: str
-    dtype: str = "float32"
+    dtype: tuple[str, ...] = ()
 
 
 def _prefill(work: Work) -> Request:
@@ -66,7 +66,7 @@ ROOFLINES = {
     "roofline_prefill": Roofline(_prefill, f"reading {_GRID}, up to the first token"),
     "roofline_perplexity": Roofline(_perplexity, f"the perplexity of {_ROOF_CELLS} cells of all layers"),
     "roofline_sweep": Roofline(_sweep, _TEXTS),
-    "roofline_sweep_bf16": Roofline(_sweep, f"{_TEXTS}, in bfloat16", "bfloat16"),
+    "roofline_sweep_bf16": Roofline(_sweep, f"{_TEXTS}, in bfloat16", ("bfloat16",)),
 }
 """What is held to its matrix products, by the comparison's name."""
 
@@ -79,11 +79,12 @@ def rooflines(asked: Asked, *, start: Start = Worker) -> list[Comparison]:
 def _roofline(name: str, asked: Asked, start: Start) -> Comparison:
     roofline = ROOFLINES[name]
     request = roofline.request(prepared(asked.shared))
-    with start(script("ours.py", asked.shared, roofline.dtype)) as ours:
-        # Our side tells its products while it warms up, and the other finds its fastest ways.
+    # What is done once for a model is done before anything is counted.
+    with warmed_up(script("ours.py", asked.shared, *roofline.dtype), SMALL, start=start) as ours:
+        # Our side tells its products while it warms up further, and the other finds its fastest ways.
         shapes = ours.ask({**request, "do": "shapes", "kind": request["do"]}).result
         (asked.folder / "shapes.json").write_text(json.dumps(shapes), encoding="utf-8")
-        with start(script("peer_products.py", asked.folder, roofline.dtype)) as peer:
+        with start(script("peer_products.py", asked.folder, *roofline.dtype)) as peer:
             choice = peer.ask({"do": "choose"}).result
             sides = {"ours": Side(ours, request), "peer": Side(peer, {"do": "products"})}
             rounds = in_rounds(sides, rounds=min(asked.pairs, ROUNDS))

@@ -13,6 +13,8 @@ from workers import Rounds, Side, Worker, in_rounds, told_versions, warmed_up
 _HERE = Path(__file__).parent
 LIBRARY = "sae-lens"
 _STEPS = 20
+_PAIRS = 7
+"""Enough for their spread."""
 _WARM_UP = {"do": "train", "steps": 4}
 _WORK = {"do": "train", "steps": _STEPS}
 WORDS = f"{_STEPS} training steps of an SAE with 2,304 features on 2,048 residuals of width 576, k 32, in float32"
@@ -40,7 +42,7 @@ def step_vs_sae_lens(asked: Asked) -> list[Comparison]:
 
 
 def _measured(mine: Worker, theirs: Worker, pairs: int) -> Rounds:
-    return in_rounds({"ours": Side(mine, _WORK), "peer": Side(theirs, _WORK)}, rounds=pairs)
+    return in_rounds({"ours": Side(mine, _WORK), "peer": Side(theirs, _WORK)}, rounds=min(pairs, _PAIRS))
 
 
 def _script(name: str, argument: str, *, python: str = sys.executable) -> Command:

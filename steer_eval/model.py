@@ -7,6 +7,7 @@ are the model's. No remote code is run.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,15 @@ from steer_eval.errors import SteerEvalError, first_line
 from steer_eval.steering.hooks import replaced
 
 _LONGEST_CHAT = 2**20
+
+_HABITS: dict[str, float | None] = {
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty", "guidance_scale", "num_beams"), 1),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens"), 0),
+    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id")),
+    **dict.fromkeys(("bad_words_ids", "sequence_bias", "exponential_decay_length_penalty", "watermarking_config")),
+    **dict.fromkeys(("stop_strings", "max_time", "penalty_alpha", "dola_layers")),
+}
+"""Settings of `generate` that change what greedy decoding writes, and the value, if any, at which they don't."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +84,12 @@ class LanguageModel:
         if ids is None:
             ids = self.tokenizer.eos_token_id
         return frozenset([] if ids is None else [ids] if isinstance(ids, int) else ids)
+
+    @property
+    def habits(self) -> dict[str, Any]:
+        """Settings of the checkpoint that would change greedy text, in JSON; nothing here applies them."""
+        said = json.loads(self.module.generation_config.to_json_string(use_diff=False))
+        return {name: said[name] for name, idle in _HABITS.items() if said.get(name) not in (None, idle, [])}
 
     def chat_ids(self, user: str, *, system: str | None = None) -> list[int]:
         """Tokens of a conversation up to the point where the assistant's reply begins.

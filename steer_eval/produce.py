@@ -7,8 +7,7 @@ functions make what is published and what a re-run compares it with.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.evaluation.memory import MOST_ROWS, PASS_TOKENS
 from steer_eval.evaluation.probe import check_served
 from steer_eval.extract import pair_differences, steering_vectors
-from steer_eval.formats.containment import inside, is_inside
+from steer_eval.formats.containment import inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
 from steer_eval.measure import Bench
 from steer_eval.model import LanguageModel, load_model
@@ -234,8 +233,10 @@ def bench(
 
 def environment_record(model: LoadedModel) -> dict[str, Any]:
     """What a model was measured on, and how its rows were batched, for `environment.json`."""
+    habits = model.lm.habits
     return {
         **model.environment.to_json(),
+        **({"habits_left_out": habits} if habits else {}),
         "weights_sha256": model.weights.sha256,
         "revision": model.weights.revision,
         "batching": {
@@ -246,25 +247,3 @@ def environment_record(model: LoadedModel) -> dict[str, Any]:
             "decoding_rows": MOST_ROWS,
         },
     }
-
-
-def copy_data(study: Study, source: Path, target: Path, *, files: Iterable[str]) -> None:
-    """Copy files of a dataset repo, so that a run directory is a whole one.
-
-    A file that is absent or lies outside the repo is left out.
-
-    Args:
-        study: The study.
-        source: The dataset repo.
-        target: The run directory.
-        files: Paths of further files, beside the texts that the study measures on.
-
-    Raises:
-        FormatError: A place in the target leads out of it.
-    """
-    for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus, *files):
-        present = is_inside(source, file) and (source / file).is_file()
-        if present and (source / file).resolve() != (target / file).resolve():
-            place = inside(target, file)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / file, place)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from steer_eval.audit import Audit, Coverage, audit_text
 from steer_eval.cards import DATASET_CARD, MODEL_CARD, render_data_repo, render_model_repo, write_rendered
@@ -27,17 +27,17 @@ from steer_eval.formats.manifest import write_manifest
 from steer_eval.formats.strict_json import MAX_FILE_BYTES, read_json, write_json
 from steer_eval.formats.text import read_text
 from steer_eval.legacy_cards import write_beside
-from steer_eval.produce import copy_data
 from steer_eval.published import published_results
-from steer_eval.remeasure import Remeasurement, everything_beside_cells
 from steer_eval.repository import Repositories, StudyRepositories
-from steer_eval.rerun import Budget, CellChoice, rerun_models
 from steer_eval.results import Results
 from steer_eval.results_files import ENVIRONMENT, comparison_file, load_results, sweep_file, vector_path
-from steer_eval.run import opened_run
+from steer_eval.run import copy_data, opened_run
 from steer_eval.study import FILE as STUDY_FILE
 from steer_eval.study import Study
 from steer_eval.validate import Validation, validate
+
+if TYPE_CHECKING:
+    from steer_eval.rerun import CellChoice
 
 Level = Literal["check", "recompute", "rerun"]
 LEVELS: tuple[Level, ...] = ("check", "recompute", "rerun")
@@ -154,6 +154,10 @@ def reproduce(
         measured = [] if level == "rerun" else [ENVIRONMENT, *tables]
         copy_data(study, repositories.data.folder, run, files=measured)
         if level == "rerun":
+            # Importing what runs models takes longer than a reproduction that does not.
+            from steer_eval.remeasure import Remeasurement, everything_beside_cells
+            from steer_eval.rerun import Budget, rerun_models
+
             budget = Budget(max_minutes, tell, judge_kind)
             wanted = needs(study, study.claims) | (everything_beside_cells(study) if cells == "all" else Needs())
             beside = Remeasurement(repositories, published, wanted, run, journal)

@@ -8,7 +8,8 @@ measured again. One process at a time works in a run directory.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,8 +18,10 @@ from filelock import FileLock, Timeout
 
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.atomic import write_text
+from steer_eval.formats.containment import inside, is_inside
 from steer_eval.formats.strict_json import dumps
 from steer_eval.formats.strict_json import parse as parse_json
+from steer_eval.study import Study
 
 JOURNAL = "journal.jsonl"
 LOCK = ".lock"
@@ -175,3 +178,25 @@ def opened_journal(path: Path) -> Iterator[Journal]:
         yield journal
     finally:
         journal.close()
+
+
+def copy_data(study: Study, source: Path, target: Path, *, files: Iterable[str]) -> None:
+    """Copy files of a dataset repo, so that a run directory is a whole one.
+
+    A file that is absent or lies outside the repo is left out.
+
+    Args:
+        study: The study.
+        source: The dataset repo.
+        target: The run directory.
+        files: Paths of further files, beside the texts that the study measures on.
+
+    Raises:
+        FormatError: A place in the target leads out of it.
+    """
+    for file in (study.extraction.pairs, study.sweep.prompts, study.perplexity.corpus, *files):
+        present = is_inside(source, file) and (source / file).is_file()
+        if present and (source / file).resolve() != (target / file).resolve():
+            place = inside(target, file)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, place)

@@ -14,7 +14,8 @@ import contextlib, io, json, sys
 from steer_eval.cli.main import main
 answers = []
 for command in json.loads(sys.stdin.read()):
-    out, err = io.StringIO(), io.StringIO()
+    # Of bytes and strict, as the streams of a process are.
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     sys.argv = ["steer-eval", *command]
     code = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -22,7 +23,7 @@ for command in json.loads(sys.stdin.read()):
             main()
         except SystemExit as end:
             code = end.code or 0
-    answers.append([code, out.getvalue(), err.getvalue()])
+    answers.append([code, *(stream.buffer.getvalue().decode() for stream in (out, err))])
 print(json.dumps(answers))
 """
 

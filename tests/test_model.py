@@ -63,6 +63,16 @@ class TestBlocks:
             decoder_blocks(lm.module)
 
 
+def test_habits_are_what_would_change_greedy_text():
+    lm = tiny_language_model("llama", eos_ids=[7])
+    config = lm.module.generation_config
+    config.update(do_sample=True, temperature=0.6, top_p=0.9, max_length=40, repetition_penalty=1.0, num_beams=1)
+    assert lm.habits == {}
+    config.update(repetition_penalty=1.1, suppress_tokens=[3], sequence_bias=[[[1, 2], -3.0]], min_length=5)
+    expected = {"repetition_penalty": 1.1, "suppress_tokens": [3], "sequence_bias": [[[1, 2], -3.0]], "min_length": 5}
+    assert lm.habits == expected
+
+
 def test_facts_of_the_model(tiny):
     assert tiny.hidden_size == HIDDEN
     assert tiny.device == torch.device("cpu")

@@ -3,11 +3,13 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_study import COEFFICIENTS, LAYERS, Folders, invoke
+from tiny_study import COEFFICIENTS, LAYERS, SCENARIOS, Folders, invoke
 
-from steer_eval.precision import RATIO_CELLS, TEXT_CELLS, TEXT_PROMPTS, evenly
+from steer_eval.formats.vector import SteeringVector, cosine, file_name, read_vector, write_vector
+from steer_eval.precision import DRIFT, RATIO_CELLS, TEXT_CELLS, TEXT_PROMPTS, evenly
 from steer_eval.results_files import read_environments
 
 
@@ -43,6 +45,52 @@ def test_a_sweep_in_bfloat16_says_how_far_it_is_from_float32(folders, tmp_path):
     ]
     assert drift["texts"] == len(texts) <= len(steered) * TEXT_PROMPTS
     assert drift["texts_identical"] == sum(mine == theirs for mine, theirs in texts)
+
+
+def set_dtype(folders: Folders, dtype: str) -> None:
+    path = folders.model / "study.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    document["models"]["tiny"]["dtype"] = dtype
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+def test_a_study_in_bfloat16_needs_no_option_for_that(folders, tmp_path):
+    set_dtype(folders, "bfloat16")
+    sweep(folders, tmp_path / "own")
+    environment = read_environments(tmp_path / "own")["tiny"]
+    assert environment["dtype"] == "bfloat16"
+    assert environment["drift"]["ratio_cells"] == len(LAYERS) * len(COEFFICIENTS)
+    sweep(folders, tmp_path / "exact", "--dtype", "float32")
+    assert "drift" not in read_environments(tmp_path / "exact")["tiny"]
+
+
+def test_vectors_in_bfloat16_say_how_far_they_are_from_float32(folders, tmp_path):
+    for name, dtype in (("faster", "bfloat16"), ("exact", "float32")):
+        assert invoke("extract", str(folders.model), "--out", str(tmp_path / name), "--dtype", dtype).exit_code == 0
+    for layer in LAYERS:
+        ours, exact = (read_vector(tmp_path / name / file_name("tiny", layer)) for name in ("faster", "exact"))
+        assert DRIFT not in exact.provenance
+        stated = json.loads(ours.provenance[DRIFT])
+        # So few pairs are all in the sample.
+        assert (stated["against"], stated["pairs"]) == ("float32", len(SCENARIOS))
+        assert stated["cosine"] == pytest.approx(cosine(ours, exact), abs=1e-6)
+        assert stated["norm"] == pytest.approx(abs(ours.norm / exact.norm - 1), abs=1e-6)
+        assert 0.99 < stated["cosine"] < 1
+
+
+def test_the_drift_of_vectors_is_measured_once(folders, tmp_path):
+    place = tmp_path / "faster"
+    arguments = ("extract", str(folders.model), "--out", str(place), "--dtype", "bfloat16")
+    assert invoke(*arguments).exit_code == 0
+    path = place / file_name("tiny", LAYERS[0])
+    first, vector = path.read_bytes(), read_vector(path)
+    assert invoke(*arguments).exit_code == 0
+    assert path.read_bytes() == first
+    # Interrupted before it was stated.
+    bare = {key: value for key, value in vector.provenance.items() if key != DRIFT}
+    write_vector(path, SteeringVector(vector.values, vector.layer, bare))
+    assert invoke(*arguments).exit_code == 0
+    assert path.read_bytes() == first
 
 
 def test_a_sweep_in_float32_has_nothing_to_compare(folders, tmp_path):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import pytest
+from more_models import another_language_model
 from studies import build
+from tiny_models import save_tiny_model
 
-from steer_eval.errors import FormatError
-from steer_eval.produce import copy_data
+from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.model_reference import LocalSource, ModelReference
+from steer_eval.produce import LoadedModel, environment_record
 from steer_eval.reproduce import default_run_folder
+from steer_eval.results_files import read_environments, write_environments
+from steer_eval.run import copy_data
 
 TEXTS = ["contrast_pairs.jsonl", "eval_prompts.jsonl", "perplexity_corpus.txt"]
 
@@ -56,3 +61,22 @@ def test_a_run_is_not_named_after_what_lies_outside(place, tmp_path):
     corpus.symlink_to(tmp_path / "outside")
 
     assert default_run_folder(place.repositories(), "sweep") == absent
+
+
+def test_the_record_names_habits_of_the_checkpoint_that_were_left_out(tmp_path):
+    lm = save_tiny_model(tmp_path)
+    reference = ModelReference("tiny", "lab/tiny", "float32", LocalSource(str(tmp_path)))
+    assert "habits_left_out" not in environment_record(LoadedModel(reference, tmp_path))
+    lm.module.generation_config.repetition_penalty = 1.1
+    lm.module.generation_config.save_pretrained(tmp_path)
+    write_environments(tmp_path, {"tiny": environment_record(LoadedModel(reference, tmp_path))})
+    assert read_environments(tmp_path)["tiny"]["habits_left_out"] == {"repetition_penalty": 1.1}
+
+
+def test_a_model_on_which_the_engine_would_be_wrong_is_refused(tmp_path):
+    lm = another_language_model("mamba", initializer_range=0.3)
+    for part in (lm.module, lm.tokenizer):
+        part.save_pretrained(tmp_path)
+    reference = ModelReference("tiny", "lab/tiny", "float32", LocalSource(str(tmp_path)))
+    with pytest.raises(SteerEvalError, match="MambaForCausalLM can't be measured exactly"):
+        LoadedModel(reference, tmp_path)

@@ -26,6 +26,7 @@ from transformers import (
     Qwen3_5TextConfig,
 )
 
+from steer_eval.evaluation.probe import check_served
 from steer_eval.model import LanguageModel
 from steer_eval.steering.interventions import Add
 
@@ -168,7 +169,10 @@ def tiny_language_model(
     with torch.no_grad():
         # The first such call leaves hooks of transformers' own behind for good, which `fingerprint` would blame on us.
         module(input_ids=torch.zeros(1, 1, dtype=torch.long), output_hidden_states=True, use_cache=False)
-    return LanguageModel(module, tiny_tokenizer(bos=bos, chat=chat))
+    lm = LanguageModel(module, tiny_tokenizer(bos=bos, chat=chat))
+    # Here and not at its first use, so that tests which count passes see their own.
+    check_served(lm)
+    return lm
 
 
 def save_tiny_model(folder: Path, architecture: str = "llama", *, seed: int = 0) -> LanguageModel:

@@ -115,9 +115,9 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def produced(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """A study produced by the commands, claims included."""
+    """A study produced by the commands, claims included; whoever changes something changes a copy of it."""
     from tiny_models import save_tiny_model
 
     root = tmp_path_factory.mktemp("produced") / "repos"

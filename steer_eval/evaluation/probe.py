@@ -4,10 +4,10 @@ Invariant: a model that passed gives, on a few tokens, the same residuals and lo
 reads it as in one plain pass with hooks; one that did not is refused before anything is measured on it.
 
 The engine continues a prompt from a cache, by several tokens or by one; it lets rows join a pass above the blocks that
-they share, and rows of different lengths decode together. Architectures exist that drop the cache they are given, forget
-a recurrent state when several tokens follow it, hand states from block to block past the residual stream, take positions
-from the longest row, or look ahead. Most of these give wrong numbers without an error, and no list of names would know
-tomorrow's. So each loaded model is asked once, at the cost of five short passes.
+they share, and rows of different lengths decode together. Architectures exist that drop the cache they are given,
+forget a recurrent state when several tokens follow it, hand states from block to block past the residual stream, take
+positions from the longest row, or look ahead. Most of these give wrong numbers without an error, and no list of names
+would know tomorrow's. So each loaded model is asked once, at the cost of five short passes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROMPT, REPLY = 4, 2
 """Tokens that are read first, and those that follow them in one pass; one more follows by itself."""
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05}
-"""How far apart residuals or logits may be, as a share of their norm: some times what rounding does in thirty blocks."""
+"""How far apart residuals or logits may be, as a share of their norm: more than rounding does in deep models."""
 
 ONE_TOKEN = 0.02
 """The same where single tokens are compared with several ones: Nemotron-H bounds its time steps only in these."""
@@ -133,7 +133,11 @@ def differences(lm: LanguageModel) -> Iterator[Difference]:
 
     batch.append(shared.cache, rows=2, tokens=_LENGTH - 1)
     edits = RowEdits.of(lm, rows * len(lengths))
-    with edits.applied(blocks, prompt=0), captured(blocks, everywhere, stop=False) as outputs, decode_attention(lm.module):
+    with (
+        edits.applied(blocks, prompt=0),
+        captured(blocks, everywhere, stop=False) as outputs,
+        decode_attention(lm.module),
+    ):
         hidden = lm.final_hidden(ids[:, lengths].T.reshape(-1, 1), **batch.arguments())
     streams, logits = _streams(lm, outputs), _centred(lm.logits(hidden))
     # Each row has one token; the typical one is that of the rows of a length.

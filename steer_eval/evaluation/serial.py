@@ -1,7 +1,10 @@
 """The plain path: one cell, one prompt, one forward hook, `model.generate`.
 
-Invariant: nothing is shared, batched or skipped here. This is what a study's own script does, it is the oracle that the
-grid is held to, and it decides what counts as the same text.
+Invariant: nothing is shared, batched or skipped here. It is the oracle that the grid is held to, and it decides what
+counts as the same text. It is what a study's own script does, but for one thing: `generate` also obeys the checkpoint's
+generation configuration (a penalty on repetition, suppressed tokens), and here that is hidden, as text under steering
+is to show the model and not what was put on top of it. Only its end-of-sequence tokens count. A run's metadata name
+what was left out (`LanguageModel.habits`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.linalg import svds
 
 from steer_eval.transfer.maps import Floats
 from steer_eval.transfer.variation import check_spread
@@ -143,6 +142,9 @@ def _leading(x: Floats, rank: int) -> tuple[Floats, Floats]:
         _, singular, right = np.linalg.svd(x, full_matrices=False)
     else:
         # A few of hundreds: iterating to the last digit costs a tenth of a whole decomposition. The start is fixed.
+        # Imported here: whoever reads claims on similarities needs none of SciPy.
+        from scipy.sparse.linalg import svds
+
         start = np.random.Generator(np.random.Philox(0)).standard_normal(min(x.shape))
         _, singular, right = svds(x, k=rank, v0=start, return_singular_vectors="vh")
         order = np.argsort(singular)[::-1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +36,39 @@ def sweep(folders: Folders) -> list[dict[str, Any]]:
     return rows(folders.data / "sweep_tiny.jsonl")
 
 
-def test_the_probe_scores_every_cell_with_text(folders: Folders, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    code, report = judge(str(folders.model), "--judge", "probe", "--out", str(out))
+@dataclass(frozen=True)
+class Probed:
+    """What `judge --judge probe` gave once on the tiny study."""
 
-    with_text = [row for row in sweep(folders) if row["generations"]]
+    out: Path
+    code: int
+    report: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def probed(produced: Folders, tmp_path_factory: pytest.TempPathFactory) -> Probed:
+    out = tmp_path_factory.mktemp("probed") / "out"
+    return Probed(out, *judge(str(produced.model), "--judge", "probe", "--out", str(out)))
+
+
+@pytest.fixture(scope="module")
+def published_once(produced: Folders, tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    folders = produced.copy(tmp_path_factory.mktemp("published") / "repos")
+    code, _ = judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
+    assert code == 0
+    return folders
+
+
+@pytest.fixture
+def published(published_once: Folders, tmp_path: Path) -> Folders:
+    """A study with the probe's scores in its dataset repo, to tamper with."""
+    return published_once.copy(tmp_path / "published")
+
+
+def test_the_probe_scores_every_cell_with_text(produced: Folders, probed: Probed) -> None:
+    out, code, report = probed.out, probed.code, probed.report
+
+    with_text = [row for row in sweep(produced) if row["generations"]]
     steered = [(row["layer"], row["coef"]) for row in with_text if row["label"] == "steered"]
     assert code == 0
     assert report["judges"][0]["cells"] == {"scored": len(with_text), "unscored": 0}
@@ -53,25 +83,23 @@ def test_the_probe_scores_every_cell_with_text(folders: Folders, tmp_path: Path)
     assert labels == {"steered", "zero", "random", "anchor"}
 
 
-def test_the_probe_says_the_same_each_time(folders: Folders, tmp_path: Path) -> None:
-    _, first = judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path / "a"))
-    _, again = judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path / "a"))
-    _, anew = judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path / "b"))
+def test_the_probe_says_the_same_each_time(produced: Folders, probed: Probed, tmp_path: Path) -> None:
+    shutil.copytree(probed.out, tmp_path / "a")
+    _, again = judge(str(produced.model), "--judge", "probe", "--out", str(tmp_path / "a"))
+    _, anew = judge(str(produced.model), "--judge", "probe", "--out", str(tmp_path / "b"))
 
-    assert first["judges"] == again["judges"] == anew["judges"]
+    assert probed.report["judges"] == again["judges"] == anew["judges"]
     for file in ("judge_probe_tiny.jsonl", "judgements_probe_tiny.jsonl"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+        first = (probed.out / file).read_bytes()
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() == first
 
 
-def test_scores_in_the_dataset_repo_are_published_scores(folders: Folders) -> None:
+def test_scores_in_the_dataset_repo_are_published_scores(published: Folders) -> None:
     """What is written there passes `validate` and is read back as a published judge's."""
-    code, _ = judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
-    assert code == 0
-
-    checked = json.loads(invoke("validate", str(folders.model), "--json").stdout)
+    checked = json.loads(invoke("validate", str(published.model), "--json").stdout)
     about = [f for f in checked["findings"] if "judge" in f["rule"] or "judg" in f["file"] or "manifest" in f["rule"]]
     assert about == []
-    _, report = judge(str(folders.model), "--judge", "recorded", "--out", str(folders.data))
+    _, report = judge(str(published.model), "--judge", "recorded", "--out", str(published.data))
     assert [each["name"] for each in report["recorded"]] == ["probe"]
 
 
@@ -119,12 +147,9 @@ def test_an_unscored_cell_is_a_finding_and_is_left_out_of_the_scores(folders: Fo
     assert {(row["raw"], row["reason"]) for row in unscored} == {("", "empty")}
 
 
-def test_published_scores_are_never_written_over(folders: Folders, tmp_path: Path) -> None:
-    judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path))
+def test_published_scores_are_never_written_over(folders: Folders, probed: Probed, tmp_path: Path) -> None:
+    shutil.copytree(probed.out, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "judge_probe_tiny.jsonl"
-    ours = file.read_bytes()
-    judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path))
-    assert file.read_bytes() == ours
     published = [{key: row[key] for key in ("layer", "coef", *AXES)} for row in rows(file)]
     file.write_text("".join(json.dumps(row) + "\n" for row in published))
 
@@ -194,13 +219,12 @@ def test_judges_of_different_protocols_are_no_panel(folders: Folders, tmp_path: 
     assert not (tmp_path / "judge_panel_tiny.jsonl").exists()
 
 
-def test_drift_of_the_judge_and_of_the_texts_are_told_apart(folders: Folders, tmp_path: Path) -> None:
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
-    (folders.data / "judge_probe_tiny.jsonl").rename(folders.data / "judge_old_tiny.jsonl")
+def test_drift_of_the_judge_and_of_the_texts_are_told_apart(published: Folders, tmp_path: Path) -> None:
+    (published.data / "judge_probe_tiny.jsonl").rename(published.data / "judge_old_tiny.jsonl")
     run = tmp_path / "run"
-    assert invoke("reproduce", str(folders.model), "--run", str(run), "--cells", "all").exit_code in (0, 1)
+    assert invoke("reproduce", str(published.model), "--run", str(run), "--cells", "all").exit_code in (0, 1)
 
-    code, report = judge(str(run), "--judge", "probe", "--against", str(folders.model))
+    code, report = judge(str(run), "--judge", "probe", "--against", str(published.model))
 
     assert code == 0
     assert report["folder"] == str(run)
@@ -240,10 +264,9 @@ def test_reproduce_judges_published_texts_and_then_its_own(folders: Folders, tmp
     assert check_manifest(run) == []
 
 
-def test_reproduce_tells_both_drifts_in_its_report(folders: Folders, tmp_path: Path) -> None:
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
+def test_reproduce_tells_both_drifts_in_its_report(published: Folders, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    answer = invoke("reproduce", str(folders.model), "--run", str(run), "--judge", "probe", "--json")
+    answer = invoke("reproduce", str(published.model), "--run", str(run), "--judge", "probe", "--json")
 
     report = json.loads(answer.stdout)
     assert report == json.loads((run / "report.json").read_text())

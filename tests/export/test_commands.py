@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import in_one_process
 from export.vector_sets import vector
 from pt_files import sae as sae_pt
 
@@ -110,33 +111,40 @@ def test_nothing_is_replaced_without_force(repo):
     assert (repo / "tiny_L3_caa.pt").read_bytes() != b"mine"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["export", "repo", "--to", "llama-cpp"], "--model-type llama"),
-        (["export", "repo", "--to", "lm-eval", "--model-type", "clip"], "no causal language model"),
-        (["export", "repo", "--to", "nonsense"], "is not one of"),
-        (["export", "repo", "--to", "caa-pt", "--coef", "nan"], "--coef is a number"),
-        (["export", "--to", "caa-pt"], "Missing argument"),
-        (["export", "repo", "--to", "saelens"], "cfg.json"),
-        (["import", "absent.gguf", "--name", "a", "--out", "o"], "the file is absent"),
-        (["import", "absent.gguf", "--name", "A b", "--out", "o"], "--name A b"),
-        (["import", "repo", "--name", "a", "--out", "o"], "cfg.json"),
-    ],
-)
-def test_mistakes_exit_with_2_and_say_what_is_wrong(repo, arguments, message):
-    answer = run(repo.parent, *arguments)
+MISTAKES = [
+    (["export", "repo", "--to", "llama-cpp"], "--model-type llama"),
+    (["export", "repo", "--to", "lm-eval", "--model-type", "clip"], "no causal language model"),
+    (["export", "repo", "--to", "nonsense"], "is not one of"),
+    (["export", "repo", "--to", "caa-pt", "--coef", "nan"], "--coef is a number"),
+    (["export", "--to", "caa-pt"], "Missing argument"),
+    (["export", "repo", "--to", "saelens"], "cfg.json"),
+    (["import", "absent.gguf", "--name", "a", "--out", "o"], "the file is absent"),
+    (["import", "absent.gguf", "--name", "A b", "--out", "o"], "--name A b"),
+    (["import", "repo", "--name", "a", "--out", "o"], "cfg.json"),
+]
 
-    assert answer.returncode == 2
-    assert message in answer.stderr
+
+def test_mistakes_exit_with_2_and_say_what_is_wrong(repo):
+    answers = in_one_process(os.environ, *(arguments for arguments, _ in MISTAKES), cwd=repo.parent)
+
+    for (arguments, message), answer in zip(MISTAKES, answers, strict=True):
+        assert answer.code == 2, arguments
+        assert message in answer.stderr, arguments
     assert [path.name for path in repo.parent.iterdir()] == ["repo"]
 
 
 def test_a_control_vector_goes_out_and_comes_back(repo):
     here = repo.parent
-    assert run(here, "export", "repo", "--to", "llama-cpp", "--model-type", "llama").returncode == 0
-    answer = run(here, "import", "tiny.gguf", "--name", "again", "--out", "taken", "--json")
-    assert answer.returncode == 0, answer.stderr
+    take = ["import", "tiny.gguf", "--name", "again", "--out", "taken"]
+    first, answer, again, forced = in_one_process(
+        os.environ,
+        ["export", "repo", "--to", "llama-cpp", "--model-type", "llama"],
+        [*take, "--json"],
+        take,
+        [*take, "--force"],
+        cwd=here,
+    )
+    assert (first.code, answer.code) == (0, 0), first.stderr + answer.stderr
 
     rows = json.loads(answer.stdout)["files"]
     assert [row["layer"] for row in rows] == list(LAYERS)
@@ -145,24 +153,28 @@ def test_a_control_vector_goes_out_and_comes_back(repo):
         assert row["path"] == f"taken/{file_name('again', row['layer'])}"
         assert taken.values.tobytes() == vector(row["layer"]).values.tobytes()
         assert row["norm"] == taken.norm
-    again = run(here, "import", "tiny.gguf", "--name", "again", "--out", "taken")
-    assert again.returncode == 2
+    assert again.code == 2
     assert "is there already" in again.stderr
-    assert run(here, "import", "tiny.gguf", "--name", "again", "--out", "taken", "--force").returncode == 0
+    assert forced.code == 0
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if load_format(name).takes == "sae"])
-def test_saes_are_exported_and_saelens_ones_are_taken_back(tmp_path, name):
+def test_saes_are_exported_and_saelens_ones_are_taken_back(tmp_path):
     torch.save(sae_pt(), tmp_path / "sae.pt")
     was = read_sae_pt(tmp_path / "sae.pt")
-    answer = run(tmp_path, "export", "sae.pt", "--to", name, "--out", "out")
-    assert answer.returncode == 0, answer.stderr
-    assert f"'out/layers.{was.layer}'" in answer.stdout
-    if name == "sparsify":
-        return
+    names = [name for name in FORMATS if load_format(name).takes == "sae"]
+    back = [name for name in names if name != "sparsify"]
+    answers = in_one_process(
+        os.environ,
+        *(["export", "sae.pt", "--to", name, "--out", name] for name in names),
+        *(["import", f"{name}/layers.{was.layer}", "--name", "tiny", "--out", f"{name}-repo"] for name in back),
+        cwd=tmp_path,
+    )
 
-    answer = run(tmp_path, "import", f"out/layers.{was.layer}", "--name", "tiny", "--out", "repo")
-    assert answer.returncode == 0, answer.stderr
-    taken = read_saelens(tmp_path / answer.stdout.strip())
-    for key, tensor in was.tensors().items():
-        assert torch.equal(taken.tensors()[key], tensor)
+    assert [answer.code for answer in answers] == [0] * len(answers), [answer.stderr for answer in answers]
+    for name, answer in zip(names, answers, strict=False):
+        assert f"'{name}/layers.{was.layer}'" in answer.stdout
+    for name, answer in zip(back, answers[len(names) :], strict=True):
+        assert answer.stdout.startswith(f"{name}-repo/")
+        taken = read_saelens(tmp_path / answer.stdout.strip())
+        for key, tensor in was.tensors().items():
+            assert torch.equal(taken.tensors()[key], tensor)

@@ -77,6 +77,22 @@ def judge(*arguments: str) -> tuple[int, dict[str, Any]]:
     return answer.exit_code, report
 
 
+@pytest.fixture(scope="module")
+def once_judged(produced: Folders, tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """The tiny study with a comparison, and the scores of both tables in its dataset repo."""
+    folders = produced.copy(tmp_path_factory.mktemp("judged") / "repos")
+    compared(folders)
+    code, _ = judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
+    assert code == 0
+    return folders
+
+
+@pytest.fixture
+def scored(once_judged: Folders, tmp_path: Path) -> Folders:
+    """A private copy to tamper with."""
+    return once_judged.copy(tmp_path / "scored")
+
+
 def test_methods_and_controls_have_rows_in_a_file_of_their_own(folders: Folders, tmp_path: Path) -> None:
     _, before = judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path / "before"))
     measured = compared(folders)
@@ -101,22 +117,22 @@ def test_methods_and_controls_have_rows_in_a_file_of_their_own(folders: Folders,
         schema.check(row, "judgement", file="row")
 
 
-def test_the_same_texts_get_the_same_scores_in_both_tables(folders: Folders, tmp_path: Path) -> None:
-    measured = compared(folders)
-    judge(str(folders.model), "--judge", "probe", "--out", str(tmp_path))
-    sweep = rows(folders.data / "sweep_tiny.jsonl")
+def test_the_same_texts_get_the_same_scores_in_both_tables(once_judged: Folders) -> None:
+    place = once_judged.data
+    measured = rows(place / "comparison_tiny.jsonl")
+    sweep = rows(place / "sweep_tiny.jsonl")
     by_text = {
         json.dumps(row["generations"]): (row["layer"], row["coef"]) for row in sweep if row["label"] == "steered"
     }
-    scored = {(row["layer"], row["coef"]): row for row in rows(tmp_path / "judge_probe_tiny.jsonl")}
-    again = rows(tmp_path / "judge_probe_tiny_comparison.jsonl")
+    scores_of = {(row["layer"], row["coef"]): row for row in rows(place / "judge_probe_tiny.jsonl")}
+    again = rows(place / "judge_probe_tiny_comparison.jsonl")
 
     shared = 0
     for method, row in zip(again, measured, strict=False):
-        place = by_text.get(json.dumps(row["generations"]))
-        if place is not None:
+        cell = by_text.get(json.dumps(row["generations"]))
+        if cell is not None:
             shared += 1
-            assert method["means"] == scored[place]["means"]
+            assert method["means"] == scores_of[cell]["means"]
     assert shared
 
 
@@ -158,38 +174,34 @@ def test_a_comparison_that_can_not_be_read_is_told(folders: Folders, tmp_path: P
     assert "not judged: comparison_tiny.jsonl" in answer.stderr
 
 
-def test_margins_are_there_for_cards_and_the_table_of_methods(folders: Folders) -> None:
-    compared(folders)
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
-    [table] = judge_tables(folders.data, ["tiny"])
+def test_margins_are_there_for_cards_and_the_table_of_methods(scored: Folders) -> None:
+    [table] = judge_tables(scored.data, ["tiny"])
 
-    for row in rows(folders.data / "judge_probe_tiny_comparison.jsonl"):
+    for row in rows(scored.data / "judge_probe_tiny_comparison.jsonl"):
         cell = Cell("tiny", row["label"], row["layer"], row["coef"], row["variant"])
         assert table.margin(cell) == row["margin"]
         found = table.row(cell)
         assert found is not None
         assert table.interval(found) == tuple(row["intervals"]["margin"])
-    for row in rows(folders.data / "judge_probe_tiny.jsonl"):
+    for row in rows(scored.data / "judge_probe_tiny.jsonl"):
         assert table.margin(Cell("tiny", "steered", row["layer"], row["coef"])) == row["margin"]
     assert table.margin(Cell("tiny", "steered", 1, 9.0, "rotation")) is None
     assert table.margin(Cell("tiny", "steered", 1, 1.0, "stack")) is None
     assert all(cell.variant is None for cell in table.scores())
-    configs = {config.name: dict(config.files) for config in study_tables(folders.data, {}, ["tiny"])}
+    configs = {config.name: dict(config.files) for config in study_tables(scored.data, {}, ["tiny"])}
     assert configs["judge_probe"] == {"tiny": "judge_probe_tiny.jsonl"}
     assert configs["judge_probe_comparison"] == {"tiny": "judge_probe_tiny_comparison.jsonl"}
 
 
-def test_scores_of_a_comparison_alone_are_no_table_of_the_sweep(folders: Folders) -> None:
-    compared(folders)
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
-    (folders.data / "judge_probe_tiny.jsonl").rename(folders.data / "judge_old_tiny.jsonl")
-    old, probe = sorted(judge_tables(folders.data, ["tiny"]), key=lambda table: table.judge)
+def test_scores_of_a_comparison_alone_are_no_table_of_the_sweep(scored: Folders) -> None:
+    (scored.data / "judge_probe_tiny.jsonl").rename(scored.data / "judge_old_tiny.jsonl")
+    old, probe = sorted(judge_tables(scored.data, ["tiny"]), key=lambda table: table.judge)
 
     assert (old.judge, len(old.compared)) == ("old", 0)
     assert (probe.judge, probe.rows, len(probe.compared)) == ("probe", (), len(METHODS))
     assert agreements(old, (old, probe)) == {}
-    assert invoke("card", str(folders.model)).exit_code == 0
-    assert "Scores of texts by `probe`" not in (folders.model / "README.md").read_text()
+    assert invoke("card", str(scored.model)).exit_code == 0
+    assert "Scores of texts by `probe`" not in (scored.model / "README.md").read_text()
 
 
 LEVELS = st.sampled_from(RUBRIC.levels)
@@ -304,11 +316,8 @@ def rules(folders: Folders) -> list[tuple[str, str]]:
     return [(each.rule, each.where) for each in found if each.file.endswith("_comparison.jsonl")]
 
 
-def test_scores_as_they_are_written_pass_the_rules(folders: Folders) -> None:
-    compared(folders)
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
-
-    assert rules(folders) == []
+def test_scores_as_they_are_written_pass_the_rules(scored: Folders) -> None:
+    assert rules(scored) == []
 
 
 @pytest.mark.parametrize(
@@ -320,47 +329,38 @@ def test_scores_as_they_are_written_pass_the_rules(folders: Folders) -> None:
         ({"label": "random"}, [("judge-duplicate", "line 2"), ("judge-missing", "addition")]),
     ],
 )
-def test_a_wrong_row_is_found(folders: Folders, change: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-    compared(folders)
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
-    file = folders.data / "judge_probe_tiny_comparison.jsonl"
+def test_a_wrong_row_is_found(scored: Folders, change: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    file = scored.data / "judge_probe_tiny_comparison.jsonl"
     first, *others = rows(file)
     file.write_text("".join(json.dumps(row) + "\n" for row in ({**first, **change}, *others)))
 
-    assert rules(folders) == expected
+    assert rules(scored) == expected
 
 
-def test_scores_without_the_comparison_they_are_on_are_found(folders: Folders) -> None:
-    compared(folders)
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
-    (folders.data / "comparison_tiny.jsonl").unlink()
+def test_scores_without_the_comparison_they_are_on_are_found(scored: Folders) -> None:
+    (scored.data / "comparison_tiny.jsonl").unlink()
 
-    assert rules(folders) == [("judge-unmatched", "")]
+    assert rules(scored) == [("judge-unmatched", "")]
 
 
-def test_facts_name_the_method_and_stay_out_of_the_sweep(folders: Folders) -> None:
+def test_facts_name_the_method_and_stay_out_of_the_sweep(folders: Folders, scored: Folders) -> None:
     judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
     taken = inventory(folders)
     cells = Selector("tiny", "steered", 1, 1.0, judge="probe")
     alone = facts_of(taken, model_names(taken)).find("margin", cells)
-    compared(folders)
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
-    taken = inventory(folders)
+    taken = inventory(scored)
     facts = facts_of(taken, model_names(taken))
 
     assert facts.find("margin", cells) == alone
-    for row in rows(folders.data / "judge_probe_tiny_comparison.jsonl"):
+    for row in rows(scored.data / "judge_probe_tiny_comparison.jsonl"):
         [fact] = facts.find("margin", Selector("tiny", row["label"], judge="probe", variant=row["variant"]))
         assert fact.value == row["margin"]
         assert fact.file == "judge_probe_tiny_comparison.jsonl"
 
 
-def test_a_claim_on_a_methods_score_is_checked(folders: Folders, tmp_path: Path) -> None:
-    compared(folders)
-    judge(str(folders.model), "--judge", "probe", "--out", str(folders.data))
+def test_a_claim_on_a_methods_score_is_checked(scored: Folders, tmp_path: Path) -> None:
     by_method = {
-        (row["variant"], row["label"]): row["margin"]
-        for row in rows(folders.data / "judge_probe_tiny_comparison.jsonl")
+        (row["variant"], row["label"]): row["margin"] for row in rows(scored.data / "judge_probe_tiny_comparison.jsonl")
     }
     claims = [
         {
@@ -372,10 +372,10 @@ def test_a_claim_on_a_methods_score_is_checked(folders: Folders, tmp_path: Path)
         }
         for (variant, label), margin in by_method.items()
     ]
-    study = folders.model / "study.yaml"
+    study = scored.model / "study.yaml"
     study.write_text(yaml.safe_dump({**yaml.safe_load(study.read_text()), "claims": claims}, sort_keys=False))
     arguments = ("--level", "recompute", "--run", str(tmp_path / "run"), "--json")
-    report = json.loads(invoke("reproduce", str(folders.model), *arguments).stdout)
+    report = json.loads(invoke("reproduce", str(scored.model), *arguments).stdout)
 
     found = {verdict["id"]: verdict["verdict"] for verdict in report["verdicts"]}
     assert found == {

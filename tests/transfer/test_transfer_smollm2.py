@@ -44,12 +44,12 @@ def test_a_direction_of_one_layer_is_carried_to_another(smollm2, pairs):
     explained = r2_test(rows, ridge, seed=0, draws=19)
     assert (explained.value > 0.6, explained.p, explained.bound < 0.02) == (True, 0.05, True)
     # Thirty rows are fitted all but exactly, whatever they are.
-    by_few = plain_ridge(few.source)(few.target)
+    by_few = plain_ridge(few.source, few.texts)(few.target)
     spread = ((few.target - few.target.mean(axis=0)) ** 2).sum()
     assert ((few.target - by_few.rows(few.source)) ** 2).sum() < 1e-3 * spread
     assert cka_test(rows, seed=0).value > 0.5
 
-    carry = ridge(rows.source)(rows.target)
+    carry = ridge(rows.source, rows.texts)(rows.target)
     kept = sign_flip_test(carry, found[SOURCE], found[TARGET], seed=0)
     assert kept.value > max(0.5, kept.bound)
     assert kept.p < 0.05
