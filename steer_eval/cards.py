@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,9 @@ def _read(repo: Path, path: str) -> str | None:
         return None
 
 
-def _render(template: str, study: Study, results: Results, front_matter: str) -> str:
+@cache
+def _templates() -> Any:
+    """The environment of the templates; compiling one takes longer than rendering a card."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # Markdown for a card, not HTML: there is nothing to escape.
@@ -157,14 +160,23 @@ def _render(template: str, study: Study, results: Results, front_matter: str) ->
         # As `format`, and what rounds to zero has no sign.
         rounded=lambda value, spec: f"{value:{spec}}",
     )
-    return environment.get_template(template).render(
-        front_matter=front_matter,
-        study=study,
-        results=results,
-        models=[_model_view(study, results, model) for model in study.models],
-        transfers=transfer_views(study, results),
-        claims=study.claims,
+    return environment
+
+
+def _render(template: str, study: Study, results: Results, front_matter: str) -> str:
+    rendered: str = (
+        _templates()
+        .get_template(template)
+        .render(
+            front_matter=front_matter,
+            study=study,
+            results=results,
+            models=[_model_view(study, results, model) for model in study.models],
+            transfers=transfer_views(study, results),
+            claims=study.claims,
+        )
     )
+    return rendered
 
 
 def _model_view(study: Study, results: Results, model: str) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from steer_eval import markdown
 from steer_eval.audit import audit_text
@@ -217,7 +219,9 @@ def _heatmap(study: LegacyStudy, view: views.ModelView) -> str:
     return render_heatmap(spanned, view.name, Sweep(study.sweeps[view.name].artifact.path, view.steered))
 
 
-def _render(template: str, study: LegacyStudy, matter: str) -> str:
+@cache
+def _templates() -> Any:
+    """The environment of the templates; compiling one takes longer than rendering a card."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # Markdown for a card, not HTML: there is nothing to escape.
@@ -236,25 +240,34 @@ def _render(template: str, study: LegacyStudy, matter: str) -> str:
         coef=lambda value: f"{value:+g}",
         at=lambda score: f"L={score.layer} c={score.coef:+g}",
     )
+    return environment
+
+
+def _render(template: str, study: LegacyStudy, matter: str) -> str:
     found = [finding for finding in study.findings if finding.severity != "note"]
-    return environment.get_template(template).render(
-        front_matter=matter,
-        mark=MARK,
-        study=study,
-        identity=study.identity,
-        measures=MEASURES,
-        models=views.model_views(study),
-        features=views.feature_views(study),
-        variants=views.variant_files(study),
-        usage=views.usage_view(study),
-        model_files=views.file_views(study, "model"),
-        data_files=views.file_views(study, "dataset"),
-        agreements=[list(each) for _, each in groupby(agreements(study.judgements), key=lambda one: one.model)],
-        limits=limits(study),
-        checked=list(checks.checked(study)),
-        troubles=checks.troubles(study.findings),
-        findings=found,
-        pairs=checks.row_count(study, "contrast_pairs"),
-        prompts=checks.row_count(study, "eval_prompts"),
-        fields=views.field_rows,
+    rendered: str = (
+        _templates()
+        .get_template(template)
+        .render(
+            front_matter=matter,
+            mark=MARK,
+            study=study,
+            identity=study.identity,
+            measures=MEASURES,
+            models=views.model_views(study),
+            features=views.feature_views(study),
+            variants=views.variant_files(study),
+            usage=views.usage_view(study),
+            model_files=views.file_views(study, "model"),
+            data_files=views.file_views(study, "dataset"),
+            agreements=[list(each) for _, each in groupby(agreements(study.judgements), key=lambda one: one.model)],
+            limits=limits(study),
+            checked=list(checks.checked(study)),
+            troubles=checks.troubles(study.findings),
+            findings=found,
+            pairs=checks.row_count(study, "contrast_pairs"),
+            prompts=checks.row_count(study, "eval_prompts"),
+            fields=views.field_rows,
+        )
     )
+    return rendered

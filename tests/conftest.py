@@ -60,17 +60,19 @@ SMOLLM2_VERSION = "0.1.2"
 # one would wait.
 LONGEST = (
     "test_reproduce.py",
-    "transfer/test_transfer_smollm2.py",
-    "hub/test_commands.py",
+    "publish/test_publish_interrupted.py",
     "hub/test_verdicts.py",
-    "cli/test_judge.py",
-    "test_action.py",
-    "evaluation/test_lm_eval_oracle.py",
-    "judge/test_llama_cpp.py",
+    "test_report_browser.py",
+    "evaluation/test_grid_generation.py",
     "publish/test_publish_command.py",
+    "evaluation/test_grid_perplexity.py",
+    "judge/test_llama_cpp.py",
     "test_interruption.py",
+    "test_action.py",
+    "test_weights.py",
     "benchmarks/test_groups.py",
-    "capability/test_capability_smollm2.py",
+    "hub/test_commands.py",
+    "transfer/test_transfer_smollm2.py",
 )
 
 

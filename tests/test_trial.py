@@ -193,7 +193,7 @@ def test_a_model_without_a_chat_template_says_so() -> None:
 def test_the_packaged_vector_on_the_real_model_as_on_the_serial_path(smollm2, packaged_study) -> None:
     published = read_vector(packaged_study / "vectors" / "smollm2_L18_caa.safetensors")
     prompts = ("You lost my order again, and nobody called me back.", "Why?")
-    what = Trial(prompts, {18: published}, (2.0, -2.0), 24)
+    what = Trial(prompts, {18: published}, (2.0, -2.0), 12)
     answers = run(what, smollm2)
     assert_as_serial(what, smollm2, answers)
     assert all(len({each.gen for each in row}) == 3 for row in answers)

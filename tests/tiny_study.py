@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def invoke(*arguments: str) -> Result:
 
 
 @pytest.fixture(scope="session")
-def produced(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+def produced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folders]:
     """A study produced by the commands, claims included; whoever changes something changes a copy of it."""
     from tiny_models import save_tiny_model
 
@@ -138,7 +139,9 @@ def produced(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     what["claims"] = claims(load_results(study, model_repo=folders.model, data_repo=folders.data))
     (folders.model / "study.yaml").write_text(yaml.safe_dump(what, sort_keys=False))
     assert invoke("card", str(folders.model)).exit_code == 0
-    return folders
+    made = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    yield folders
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == made, "a test changed it"
 
 
 @pytest.fixture

@@ -34,15 +34,18 @@ def command(
       steer-eval extract artifacts/smollm2-135m-mature-anger
       steer-eval extract NAMESPACE/NAME --out again
     """
+    from steer_eval.repository import open_study
+
+    # Before the imports that take seconds, so that a study that can't be read is told at once.
+    repositories = open_study(study, data)
+
     from steer_eval.cli.output import print_json
     from steer_eval.formats.manifest import write_manifest
     from steer_eval.formats.vector import file_name
     from steer_eval.precision import DRIFT, state_vector_drift, vector_drift
     from steer_eval.produce import LoadedModel, produce_vectors
-    from steer_eval.repository import open_study
     from steer_eval.results_files import read_pairs
 
-    repositories = open_study(study, data)
     if out is None:
         repositories.model.check_writable("--out")
     place = out or repositories.model.folder

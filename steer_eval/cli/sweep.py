@@ -51,18 +51,21 @@ def command(
       steer-eval sweep NAMESPACE/NAME --out again
       steer-eval sweep artifacts/smollm2-135m-mature-anger --dtype bfloat16 --memory 2 --out faster
     """
+    from steer_eval.repository import open_study
+
+    # Before the imports that take seconds, so that a study that can't be read is told at once.
+    repositories = open_study(study, data)
+
     from steer_eval.cells import plan, wants_text
     from steer_eval.cli.output import print_json
     from steer_eval.formats.manifest import write_manifest
     from steer_eval.measure import measure
     from steer_eval.precision import drift
     from steer_eval.produce import LoadedModel, bench, environment_record
-    from steer_eval.repository import open_study
     from steer_eval.reproduce import default_run_folder
     from steer_eval.results_files import load_results, sweep_file, write_environments, write_sweep
     from steer_eval.run import opened_run
 
-    repositories = open_study(study, data)
     what, dataset = repositories.study, repositories.data
     if out is None:
         dataset.check_writable("--out")

