@@ -8,6 +8,7 @@ from tiny_models import SLIDING_WINDOW, tiny_language_model
 from steer_eval.evaluation.decode_attention import decode_attention
 from steer_eval.evaluation.generation import Request
 from steer_eval.evaluation.grid_generation import generate_grid
+from steer_eval.evaluation.probe import check_served
 from steer_eval.evaluation.row_cache import RowCache, can_join, new_cache, state_bytes
 
 LONGEST = 16
@@ -160,6 +161,7 @@ def decoding_steps(lm, longest: int) -> list[int]:
     """How many rows each step has that decodes prompts of three lengths."""
     lengths = (2, 2, longest - 1, longest)
     shapes = []
+    check_served(lm)  # Its own passes are none of these.
     handle = lm.blocks[0].register_forward_pre_hook(lambda _module, inputs: shapes.append(tuple(inputs[0].shape[:2])))
     requests = [Request(tuple(prompt(length)[0].tolist()), ()) for length in lengths]
     assert len(list(generate_grid(lm, requests, max_new_tokens=3))) == len(requests)
