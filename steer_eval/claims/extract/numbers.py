@@ -21,8 +21,8 @@ _NUMBER = re.compile(
     # `×1.18`, but not the second factor of `3 × 4`; a letter stands for the sign only before a number like 1.2 or 16.
     rf"(?P<times>(?<![0-9)\]}}])(?<![0-9)\]}}]\s)(?:{_TIMES_SIGN}\s?|x(?!64\b|86\b)(?=[0-9]{{2}}|[0-9]\.[0-9])))?"
     r"(?P<sign>(?<![\w-])(?:\\?[+-]|[−–‑]|&minus;|&#43;))?"
-    # Not `(...)*+`: before Python 3.11.5 a possessive group keeps what its last, failed turn has read. The last line makes
-    # going back in vain.
+    # Not `(...)*+`: before Python 3.11.5 a possessive group keeps what its last, failed turn has read. What follows
+    # makes going back in vain.
     r"(?P<digits>(?:[0-9]++(?:[.,][0-9]++)*|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3}+)?)"
     rf"(?P<power>\s?(?:[x·*]|{_TIMES_SIGN})\s?10(?:\s?\^\s?[{{(]?[+\-−]?[0-9]{{1,3}}[}})]?|[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{{1,3}}))?"
     r"(?P<unit>\s?(?:\\?%|[kKMG]i?B\b|bytes\b)|[x×](?![\w×])|\s[x×](?!\s?[\w×])"
