@@ -16,6 +16,7 @@ from typing import Any
 
 from steer_eval import markdown
 from steer_eval.card_metadata import dataset_front_matter, model_front_matter
+from steer_eval.card_templates import card_templates
 from steer_eval.card_views import comparison_view, feature_views, sae_views, transfer_views
 from steer_eval.cells import Cell, plan
 from steer_eval.errors import FormatError
@@ -32,7 +33,6 @@ from steer_eval.judge.file_names import scores_file
 from steer_eval.judge.tables import agreements
 from steer_eval.model_reference import PypiSource
 from steer_eval.repository import Repository
-from steer_eval.resources import folder
 from steer_eval.results import Results, SweepRow
 from steer_eval.results_files import comparison_file, sweep_file
 from steer_eval.study import Study
@@ -140,27 +140,13 @@ def _read(repo: Path, path: str) -> str | None:
 
 @cache
 def _templates() -> Any:
-    """The environment of the templates; compiling one takes longer than rendering a card."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    # Markdown for a card, not HTML: there is nothing to escape.
-    environment = Environment(  # noqa: S701
-        loader=FileSystemLoader(folder("cards")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        line=markdown.line,
-        cell=markdown.table_cell,
+    return card_templates(
         paragraphs=markdown.paragraphs,
         inert=markdown.inert,
         plain=markdown.plain,
         # As `format`, and what rounds to zero has no sign.
         rounded=lambda value, spec: f"{value:{spec}}",
     )
-    return environment
 
 
 def _render(template: str, study: Study, results: Results, front_matter: str) -> str:

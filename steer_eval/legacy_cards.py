@@ -16,6 +16,7 @@ from typing import Any
 
 from steer_eval import markdown
 from steer_eval.audit import audit_text
+from steer_eval.card_templates import card_templates
 from steer_eval.cards import DATASET_CARD, MAX_BYTES, MODEL_CARD, differences, write_rendered
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.findings import Finding
@@ -30,7 +31,6 @@ from steer_eval.legacy.limits import limits
 from steer_eval.legacy.study import LegacyStudy, gather
 from steer_eval.model_reference import LocalSource, ModelReference
 from steer_eval.repository import Repositories, Repository, StudyRepositories
-from steer_eval.resources import folder
 from steer_eval.results import Sweep
 from steer_eval.study import Extraction, PerplexityProtocol, Study, SweepPlan
 from steer_eval.validate import Validation, validate
@@ -221,26 +221,12 @@ def _heatmap(study: LegacyStudy, view: views.ModelView) -> str:
 
 @cache
 def _templates() -> Any:
-    """The environment of the templates; compiling one takes longer than rendering a card."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    # Markdown for a card, not HTML: there is nothing to escape.
-    environment = Environment(  # noqa: S701
-        loader=FileSystemLoader(folder("cards")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        line=markdown.line,
-        cell=markdown.table_cell,
+    return card_templates(
         name=markdown.name,
         text=lambda value: json.dumps(value, ensure_ascii=False),
         coef=lambda value: f"{value:+g}",
         at=lambda score: f"L={score.layer} c={score.coef:+g}",
     )
-    return environment
 
 
 def _render(template: str, study: LegacyStudy, matter: str) -> str:
