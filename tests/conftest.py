@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,12 +90,12 @@ def pytest_unconfigure() -> None:
     _PRIVATE.cleanup()
 
 
-@pytest.fixture(autouse=True)
-def _threads(request: pytest.FixtureRequest) -> None:
-    """Tiny matrices in one thread, real ones in all."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads((os.cpu_count() or 1) if request.node.get_closest_marker("slow") else 1)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tiny matrices in one thread, real ones in all: set before a session's fixtures are made, which record it."""
+    import torch
+
+    torch.set_num_threads((os.cpu_count() or 1) if item.get_closest_marker("slow") else 1)
 
 
 @contextmanager
