@@ -68,7 +68,7 @@ LONGEST = (
     "judge/test_llama_cpp.py",
     "test_interruption.py",
     "test_action.py",
-    "test_weights.py",
+    "test_gguf_weights.py",
     "benchmarks/test_groups.py",
     "hub/test_commands.py",
     "transfer/test_transfer_smollm2.py",

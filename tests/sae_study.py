@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -39,9 +40,26 @@ def edit(folders: Folders, **sections: Any) -> None:
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **sections}, sort_keys=False))
 
 
+def write_documents(folders: Folders) -> None:
+    """The text that SAEs are trained on."""
+    write_jsonl(folders.data / DOCUMENTS, [{"text": TEXT[(7 * number) % 90 :]} for number in range(40)])
+
+
+def trained(folders: Folders) -> dict[str, Any]:
+    """Train the SAE that is planned, with the command, and return its line of the report."""
+    answer = invoke("sae", "train", str(folders.model), "--json")
+    assert answer.exit_code == 0, answer.output
+    return dict(json.loads(answer.stdout)["saes"][0])
+
+
+def sae_bytes(folders: Folders) -> dict[str, bytes]:
+    """The files of the SAE, by name."""
+    return {path.name: path.read_bytes() for path in sorted((folders.model / "saes/tiny/layers.2").iterdir())}
+
+
 def with_everything(folders: Folders) -> None:
     """Plan and produce it all, with the commands."""
-    write_jsonl(folders.data / DOCUMENTS, [{"text": TEXT[(7 * number) % 90 :]} for number in range(40)])
+    write_documents(folders)
     edit(folders, saes=[SAE], transfers=[TRANSFER])
     for command in (["sae", "train"], ["sae", "features"], ["transfer", "fit"], ["transfer", "diagnose"]):
         assert invoke(*command, str(folders.model)).exit_code == 0

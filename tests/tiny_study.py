@@ -155,3 +155,10 @@ def reproduced(folders: Folders, run: Path, *arguments: str) -> tuple[int, dict[
     report = json.loads(answer.stdout)
     schema.check(report, "report", file="standard output")
     return answer.exit_code, report
+
+
+def judge(*arguments: str) -> tuple[int, dict[str, Any]]:
+    answer = invoke("judge", *arguments, "--json")
+    report = json.loads(answer.stdout)
+    schema.check(report, "judging", file="standard output")
+    return answer.exit_code, report

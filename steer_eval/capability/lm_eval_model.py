@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from steer_eval.capability.tokens import Tokens
 from steer_eval.errors import SteerEvalError
+from steer_eval.evaluation.token_nll import token_nll
 from steer_eval.model import LanguageModel, decoder_blocks, written_chat
 from steer_eval.steering.hooks import hooked, residual, with_residual
 from steer_eval.steering.interventions import Add
@@ -29,7 +30,7 @@ from steer_eval.steering.row_edits import RowEdits
 
 MODEL_TYPE = "steer-eval"
 _LOGIT_ROWS = 64
-"""Positions whose logits are looked at in float64 at once."""
+"""Positions whose logits are looked at at once."""
 
 
 class SteeredLM(HFLM):  # type: ignore[misc]
@@ -183,8 +184,8 @@ class SteeredLM(HFLM):  # type: ignore[misc]
         greedy = []
         for start in range(0, len(targets), _LOGIT_ROWS):
             chunk, wanted = logits[start : start + _LOGIT_ROWS], targets[start : start + _LOGIT_ROWS]
-            scores.append(chunk.double().log_softmax(-1).gather(1, wanted[:, None])[:, 0].cpu())
             greedy.append((chunk.argmax(-1) == wanted).cpu())
+            scores.append(-token_nll(chunk.float(), wanted))
         return torch.cat(scores), torch.cat(greedy)
 
 

@@ -15,18 +15,15 @@ from contextlib import AbstractContextManager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from steer_eval.evaluation.corpus import TokenisedCorpus, Window
 from steer_eval.evaluation.memory import Budget, logit_rows, one_row, out_of_memory, smaller
 from steer_eval.evaluation.probe import check_served
 from steer_eval.evaluation.shared_pass import SharedPass, entry_layer
 from steer_eval.evaluation.token_bytes import residual_bytes
+from steer_eval.evaluation.token_nll import token_nll
 from steer_eval.model import LanguageModel
 from steer_eval.steering.interventions import Intervention
-
-_STRETCH = 128
-"""Terms that are summed in float32."""
 
 
 def perplexity_grid(
@@ -147,23 +144,6 @@ class _Scored:
         step = logit_rows(self._lm)
         targets = self._targets.expand(len(hidden), -1).flatten()
         chunks = zip(torch.split(hidden.flatten(0, 1), step), torch.split(targets, step), strict=True)
-        scores = torch.cat([_nll(self._lm.logits(chunk[None])[0].float(), wanted) for chunk, wanted in chunks])
+        scores = torch.cat([token_nll(self._lm.logits(chunk[None])[0].float(), wanted) for chunk, wanted in chunks])
         per_row: NDArray[np.float64] = scores.view(len(hidden), -1).numpy()
         return per_row
-
-
-def _nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood of targets `[tokens]` under logits `[tokens, vocabulary]`, which are overwritten.
-
-    In float32 the sum over tens of thousands of small terms has a bias of about 1e-5, which perplexity keeps. So
-    stretches are summed in float32 and their sums in float64; converting them all takes longer than their exponentials.
-    Not all devices have float64, so that part is done on the CPU, on which the result stands.
-    """
-    picked = logits.gather(1, targets[:, None])[:, 0].cpu().double()
-    largest = logits.amax(dim=1, keepdim=True)
-    terms = logits.sub_(largest).exp_()
-    whole = terms.shape[1] // _STRETCH * _STRETCH
-    stretches = terms[:, :whole].view(len(terms), whole // _STRETCH, _STRETCH)
-    sums, rest = stretches.sum(dim=2).cpu(), terms[:, whole:].cpu()
-    total = sums.sum(dim=1, dtype=torch.float64) + rest.sum(dim=1, dtype=torch.float64)
-    return total.log() + largest[:, 0].cpu().double() - picked

@@ -18,7 +18,7 @@ from torch import Tensor
 from steer_eval.formats.sae import TopKSae
 from steer_eval.model import LanguageModel
 from steer_eval.sae.activations import Passage
-from steer_eval.sae.quality import reconstructed
+from steer_eval.sae.quality import reconstructed, text_nll
 from steer_eval.sae.sinks import is_sink
 from steer_eval.steering.hooks import captured, entered_at, residual, with_residual
 
@@ -56,7 +56,7 @@ class LiveEntropy:
                 final = lm.final_hidden(ids)
             self.known.append(_Known(ids, outputs[layer]))
             self.tokens += ids.numel() - len(ids)
-            total += self._nll(final, ids)
+            total += text_nll(lm, final, ids)
         self.clean = total / max(1, self.tokens)
 
     @torch.no_grad()
@@ -71,13 +71,5 @@ class LiveEntropy:
             kept = torch.where(is_sink(x, self.threshold)[:, None], x, reconstructed(sae, x))
             given = with_residual(known.output, kept.view_as(hidden).to(hidden.dtype))
             with entered_at(self.lm.blocks, self.layer, given):
-                total += self._nll(self.lm.final_hidden(known.ids), known.ids)
+                total += text_nll(self.lm, self.lm.final_hidden(known.ids), known.ids)
         return total / self.tokens - self.clean
-
-    @torch.no_grad()
-    def _nll(self, final: Tensor, ids: Tensor) -> float:
-        total = 0.0
-        for states, targets in zip(final, ids, strict=True):
-            logits = self.lm.logits(states[None, :-1])[0].float()
-            total += float(torch.nn.functional.cross_entropy(logits, targets[1:].to(logits.device), reduction="sum"))
-        return total

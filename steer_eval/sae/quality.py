@@ -156,7 +156,7 @@ def cross_entropy(
     with kernels():
         for ids in _batches(passages, rows):
             for index, states in enumerate(_finals(lm, sae, ids, mean, threshold=threshold)):
-                sums[index] += _nll(lm, states, ids)
+                sums[index] += text_nll(lm, states, ids)
             count += ids.numel() - len(ids)
     if not count:
         raise SteerEvalError(
@@ -186,6 +186,23 @@ def _finals(
     return clean, replaced(reconstructed(sae, x)), replaced(mean.expand_as(x))
 
 
+@torch.no_grad()
+def text_nll(lm: LanguageModel, final: Tensor, ids: Tensor) -> float:
+    """Sum of the negative log-likelihoods of each row's tokens after its first, in nats.
+
+    Args:
+        lm: The model.
+        final: What its head reads, `[rows, tokens, hidden_size]`.
+        ids: The tokens, `[rows, tokens]`.
+    """
+    total = 0.0
+    # One row at a time: logits of a whole batch over a large vocabulary would not fit.
+    for states, targets in zip(final, ids, strict=True):
+        logits = lm.logits(states[None, :-1])[0].float()
+        total += float(torch.nn.functional.cross_entropy(logits, targets[1:].to(logits.device), reduction="sum"))
+    return total
+
+
 def mean_residual(activations: Activations, *, threshold: float) -> Tensor:
     """Mean of stored residuals, sinks left out, `[hidden_size]`.
 
@@ -208,15 +225,6 @@ def _none_left(sinks: int, threshold: float) -> SteerEvalError:
         f"the norms of all {sinks} tokens lie above {threshold:g}, so that each is taken for an attention sink",
         "mend metadata.steer_eval.sink_norm in the SAE's cfg.json, or train it with `steer-eval sae train`",
     )
-
-
-def _nll(lm: LanguageModel, final: Tensor, ids: Tensor) -> float:
-    """Sum of the negative log-likelihoods of each row's tokens after its first."""
-    total = 0.0
-    for states, targets in zip(final, ids, strict=True):
-        logits = lm.logits(states[None, :-1])[0].float()
-        total += float(torch.nn.functional.cross_entropy(logits, targets[1:].to(logits.device), reduction="sum"))
-    return total
 
 
 def _batches(passages: Iterable[Passage], rows: int) -> Iterator[Tensor]:

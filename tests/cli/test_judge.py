@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from judge.stub_server import Answer, Body, good, is_probe, scores, serving
-from tiny_study import Folders, invoke
+from tiny_study import Folders, invoke, judge
 
 from steer_eval.cli.main import cli
 from steer_eval.errors import SteerEvalError
@@ -19,13 +19,6 @@ from steer_eval.formats import schema
 from steer_eval.formats.manifest import check_manifest
 from steer_eval.judge.cache import FILE
 from steer_eval.judge.rubric import STUDY_AXES as AXES
-
-
-def judge(*arguments: str) -> tuple[int, dict[str, Any]]:
-    answer = invoke("judge", *arguments, "--json")
-    report = json.loads(answer.stdout)
-    schema.check(report, "judging", file="standard output")
-    return answer.exit_code, report
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge.cases import RUBRIC, judge_on, judged_on, subjects
 from judge.stub_server import Answer, Body, good, is_probe, scores, serving
-from tiny_study import Folders, invoke
+from tiny_study import Folders, invoke, judge
 
 from steer_eval.cells import Cell
 from steer_eval.claims.claim import Selector
@@ -68,13 +68,6 @@ def compared(folders: Folders) -> list[dict[str, Any]]:
     made.append({**made[0], "variant": "stack", "collapsed": True, "generations": []})
     (folders.data / "comparison_tiny.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
     return made
-
-
-def judge(*arguments: str) -> tuple[int, dict[str, Any]]:
-    answer = invoke("judge", *arguments, "--json")
-    report = json.loads(answer.stdout)
-    schema.check(report, "judging", file="standard output")
-    return answer.exit_code, report
 
 
 @pytest.fixture(scope="module")

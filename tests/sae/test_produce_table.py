@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sae_study import DOCUMENTS, SAE, edit
+from sae_study import SAE, edit, write_documents
 from some_saes import random_sae
-from tiny_models import HIDDEN, TEXT, save_tiny_model
+from tiny_models import HIDDEN, save_tiny_model
 from tiny_study import SCENARIOS, Folders, invoke
 
 from steer_eval.errors import FormatError, SteerEvalError
@@ -26,7 +26,7 @@ SMALL = {**SAE, "features": 48, "table": {"coefficient": 1, "top": 5}}
 @pytest.fixture(scope="module")
 def trained(produced: Folders, tmp_path_factory: pytest.TempPathFactory) -> Folders:
     folders = produced.copy(tmp_path_factory.mktemp("trained") / "repos")
-    write_jsonl(folders.data / DOCUMENTS, [{"text": TEXT[(7 * number) % 90 :]} for number in range(40)])
+    write_documents(folders)
     edit(folders, saes=[SMALL], claims=[])
     assert invoke("sae", "train", str(folders.model)).exit_code == 0
     return folders
@@ -151,7 +151,7 @@ def test_other_architectures_from_text_to_table(
     base = folders.model.parent / "base"
     shutil.rmtree(base)
     save_tiny_model(base, architecture)
-    write_jsonl(folders.data / DOCUMENTS, [{"text": TEXT[(7 * number) % 90 :]} for number in range(40)])
+    write_documents(folders)
     edit(folders, saes=[SMALL], claims=[])
     for command in (["extract"], ["sweep", "--run", str(tmp_path / "run")], ["sae", "train"]):
         assert invoke(*command, str(folders.model)).exit_code == 0

@@ -4,93 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from safetensors.numpy import load_file, save_file
 from tiny_models import save_tiny_model
-from tiny_study import SCENARIOS, document, invoke
-from transfer_models import ROTATION, rotated_language_model
+from tiny_study import document, invoke
+from transfer_models import ROTATION
+from transfer_study import BACK, NAME, PLANNED, Place
 
 from steer_eval.digest import sha256_text
-from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
-from steer_eval.formats.safetensors_file import read_header
-from steer_eval.formats.strict_json import write_jsonl
 from steer_eval.formats.transfer import TransferMap, read_transfer_map, read_transferred, write_transfer_map
-from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
-from steer_eval.inventory import Root, take_inventory
-from steer_eval.rules.transfer_diagnostics import diagnostics_findings, planned_diagnostics_findings
-from steer_eval.rules.transfers import transfer_findings
-from steer_eval.study import load_study
-
-NAME = "tiny_L2_to_turned_L2"
-PLANNED = {
-    "source": {"model": "tiny", "layer": 2},
-    "target": {"model": "turned", "layer": 2},
-    "text": {"offline": "neutral-sentences"},
-    "coefficient": 2,
-    "words": 400,
-    "draws": 19,
-}
-BACK = {**PLANNED, "source": {"model": "turned", "layer": 1}, "target": {"model": "tiny", "layer": 2}, "seed": 5}
-
-
-@dataclass(frozen=True)
-class Place:
-    model: Path
-    data: Path
-
-    def plan(self, *transfers: dict[str, Any]) -> None:
-        file = self.model / "study.yaml"
-        what = yaml.safe_load(file.read_text())
-        # Copied, for what is shared would be written as an alias.
-        planned = [deepcopy(each) for each in transfers]
-        file.write_text(yaml.safe_dump({**what, "transfers": planned}, sort_keys=False))
-
-    def findings(self) -> list[str]:
-        inventory = take_inventory([Root(self.model, "m/", "model"), Root(self.data, "d/", "dataset")])
-        assert not [artifact for artifact in inventory.artifacts if artifact.troubles]
-        study = load_study(self.model / "study.yaml")
-        findings = [
-            *transfer_findings(inventory, {}),
-            *diagnostics_findings(inventory),
-            *planned_diagnostics_findings(study, inventory, "m/"),
-        ]
-        return [str(finding.rule) for finding in findings]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    root = tmp_path_factory.mktemp("transfer")
-    place = Place(root / "tiny", root / "tiny-data")
-    place.model.mkdir()
-    save_tiny_model(root / "base")
-    turned = rotated_language_model("llama")
-    turned.module.save_pretrained(root / "turned")
-    turned.tokenizer.save_pretrained(root / "turned")
-    models = document()["models"]
-    models["turned"] = {"base_model": "lab/tiny-turned", "source": {"local": {"path": "../turned"}}}
-    (place.model / "study.yaml").write_text(yaml.safe_dump({**document(), "models": models}, sort_keys=False))
-    write_jsonl(
-        place.data / "contrast_pairs.jsonl",
-        [{"scenario": s, "angry": f"I am done. {s}", "calm": f"I see. {s} Fine."} for s in SCENARIOS],
-    )
-    assert invoke("extract", str(place.model)).exit_code == 0
-    place.plan(PLANNED, BACK)
-    return place
-
-
-@pytest.fixture(scope="module")
-def transferred(place: Place) -> Place:
-    for step in ("fit", "apply", "diagnose"):
-        assert invoke("transfer", step, str(place.model)).exit_code == 0
-    return place
+from steer_eval.formats.vector import file_name, read_vector
 
 
 def test_the_planted_map_is_fitted_and_says_where_it_is_from(transferred: Place) -> None:
@@ -228,133 +156,12 @@ def test_a_map_of_other_layers_does_not_carry(transferred: Place) -> None:
     path.write_bytes(content)
 
 
-def test_without_a_map_there_is_nothing_to_carry(place: Place) -> None:
-    place.plan({**PLANNED, "source": {"model": "tiny", "layer": 1}})
-
-    with pytest.raises(SteerEvalError, match=r"tiny_L1_to_turned_L2\.safetensors: the file is absent"):
-        invoke("transfer", "apply", str(place.model))
-    place.plan(PLANNED, BACK)
-
-
-def recorded(place: Place, **said: str | None) -> str:
-    """Change what a map's header records, and whatever the file says of itself; None takes an entry out."""
-    path = place.model / f"transfer/{NAME}.safetensors"
-    header, tensors = read_header(path, name=path.name), load_file(path)
-    metadata = {key: value for key, value in {**header["__metadata__"], **said}.items() if value is not None}
-    save_file(tensors, path, metadata)
-    return f"transfer/{NAME}.safetensors"
-
-
-@pytest.fixture
-def copy(transferred: Place, tmp_path: Path) -> Place:
-    shutil.copytree(transferred.model.parent, tmp_path / "copy")
-    return Place(tmp_path / "copy" / "tiny", tmp_path / "copy" / "tiny-data")
-
-
-HOSTILE = [
-    ("random_seed", "abc"),
-    ("random_seed", "-3"),
-    ("random_scale", "nan"),
-    ("random_scale", "0"),
-    ("random_scale", "0.0e5"),
-    ("scale", "0.0"),
-    ("scale", "inf"),
-    ("n_rows", "x"),
-    ("n_texts", "-1"),
-]
-
-
-@pytest.mark.parametrize(("field", "value"), HOSTILE)
-def test_a_map_that_records_nonsense_is_named_with_the_field_and_fitted_again(
-    copy: Place, field: str, value: str
-) -> None:
-    file = recorded(copy, **{field: value})
-
-    with pytest.raises(FormatError, match=rf"^{file}: header: __metadata__\.{field}: ") as refused:
-        invoke("transfer", "apply", str(copy.model))
-    assert refused.value.fix
-    inventory = take_inventory([Root(copy.model, "", "model")])
-    assert [
-        (artifact.path, trouble.where)
-        for artifact in inventory.artifacts
-        for trouble in artifact.troubles
-        if artifact.kind == "transfer_map"
-    ] == [(file, f"header: __metadata__.{field}")]
-    answer = invoke("transfer", "fit", str(copy.model), "--json")
-    assert json.loads(answer.stdout)["maps"][0]["rows"] > 12
-    assert invoke("transfer", "apply", str(copy.model)).exit_code == 0
-
-
-@pytest.mark.parametrize("field", ["n_rows", "n_texts", "random_scale"])
-def test_a_map_that_does_not_say_how_it_was_fitted_is_fitted_again(copy: Place, field: str) -> None:
-    recorded(copy, **{field: None})
-
-    answer = invoke("transfer", "fit", str(copy.model), "--json")
-
-    assert json.loads(answer.stdout)["maps"][0]["file"] == f"transfer/{NAME}.safetensors"
-    assert field in read_transfer_map(copy.model / f"transfer/{NAME}.safetensors").provenance
-
-
-@pytest.mark.parametrize(("field", "tensor"), [("ridge", "W"), ("orthogonal", "R")])
-def test_a_map_to_nothing_carries_nothing(copy: Place, field: str, tensor: str) -> None:
-    path = copy.model / f"transfer/{NAME}.safetensors"
-    maps = read_transfer_map(path)
-    write_transfer_map(path, TransferMap(**{**vars(maps), field: np.zeros_like(maps.ridge)}))
-
-    with pytest.raises(FormatError, match=rf"{path.name}: {tensor}: the map leaves nothing"):
-        invoke("transfer", "apply", str(copy.model))
-
-
-@pytest.mark.parametrize("model", ["tiny", "turned"])
-def test_a_vector_that_is_zero_is_not_carried(copy: Place, model: str) -> None:
-    path = copy.model / file_name(model, 2)
-    vector = read_vector(path)
-    write_vector(path, SteeringVector(np.zeros_like(vector.values), 2, {**vector.provenance, "norm": "0"}))
-
-    with pytest.raises(FormatError, match=rf"{path.name}: .*the vector is zero"):
-        invoke("transfer", "apply", str(copy.model))
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        (["the"] * 30, "all alike"),
-        (["a b c d e f g h i j k l m"] * 12, "all alike"),
-        (["a b c d e f g h i j k l m"] * 11 + ["The river rose."], "all alike"),
-    ],
-    ids=["one word", "one text", "all but one"],
-)
-def test_texts_that_do_not_differ_are_refused(copy: Place, texts: list[str], message: str) -> None:
-    write_jsonl(copy.data / "texts.jsonl", [{"text": text} for text in texts])
-    copy.plan({**PLANNED, "text": {"files": ["texts.jsonl"]}})
-
-    with pytest.raises(SteerEvalError, match=message):
-        invoke("transfer", "diagnose", str(copy.model))
-
-
-def test_memory_is_bounded_as_elsewhere(copy: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEER_EVAL_TRANSFER_FIT_MEMORY", "-1")
-    assert invoke("transfer", "fit", str(copy.model)).exit_code == 2
-    monkeypatch.setenv("STEER_EVAL_TRANSFER_FIT_MEMORY", "0.000001")
-    shutil.rmtree(copy.model / "transfer")
-    copy.plan(PLANNED)
-    assert invoke("transfer", "fit", str(copy.model)).exit_code == 0
-    answer = invoke("transfer", "diagnose", str(copy.model), "--memory", "0.000001")
-    assert "nulls" in answer.stderr
-    assert "rows" in answer.stderr
-
-
 def test_between_two_layers_of_a_hybrid(tmp_path: Path) -> None:
     """Recurrent layers among the others: read, carried and measured by the commands themselves."""
     place = Place(tmp_path / "tiny", tmp_path / "tiny-data")
     place.model.mkdir()
     save_tiny_model(tmp_path / "base", "qwen3_5")
-    (place.model / "study.yaml").write_text(yaml.safe_dump(document(), sort_keys=False))
-    write_jsonl(
-        place.data / "contrast_pairs.jsonl",
-        [{"scenario": s, "angry": f"I am done. {s}", "calm": f"I see. {s} Fine."} for s in SCENARIOS],
-    )
-    assert invoke("extract", str(place.model)).exit_code == 0
+    place.begin(document())
     place.plan({**PLANNED, "target": {"model": "tiny", "layer": 1}})
     for step in ("fit", "diagnose", "apply"):
         assert invoke("transfer", step, str(place.model)).exit_code == 0
@@ -369,34 +176,3 @@ def test_between_two_layers_of_a_hybrid(tmp_path: Path) -> None:
     cosine = float(carried.values @ native.values / (carried.norm * native.norm))
     assert cosine == pytest.approx(measured["maps"]["ridge"]["cosine_to_native"]["value"], abs=1e-4)
     assert place.findings() == []
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"source": {"model": "huge", "layer": 2}}, "no such model"),
-        ({"target": {"model": "turned", "layer": 3}}, "no vector there"),
-        ({"target": {"model": "tiny", "layer": 2}}, "to where it is from"),
-        ({"protocol": "fancy"}, "protocol"),
-        ({"text": {"offline": "poems"}}, "text"),
-    ],
-)
-def test_a_plan_that_can_not_be_is_refused(place: Place, change: dict[str, Any], message: str) -> None:
-    place.plan({**PLANNED, **change})
-
-    with pytest.raises(SteerEvalError, match=message):
-        invoke("transfer", "fit", str(place.model))
-    place.plan(PLANNED, BACK)
-
-
-def test_one_transfer_is_planned_once(place: Place) -> None:
-    place.plan(PLANNED, {**PLANNED, "seed": 3})
-
-    with pytest.raises(SteerEvalError, match="two transfers from one place"):
-        invoke("transfer", "fit", str(place.model))
-    place.plan(PLANNED, BACK)
-
-
-def test_a_study_without_transfers_says_where_to_plan_them(produced: Any) -> None:
-    with pytest.raises(SteerEvalError, match="plans no transfer"):
-        invoke("transfer", "diagnose", str(produced.model))
