@@ -1,8 +1,8 @@
 """What `torch.compile` gains: `python benchmarks/compiled.py` prints it as a table.
 
-Invariant: all ways run the same model on the same tokens with nothing cached, and the first call, in which a compiler
-compiles, is told beside the others. PyTorch's own compiler needs a C++ compiler; where there is none, that is said and
-nothing is measured.
+Invariant: all ways run the same decoder on the same tokens, without the LM head and with nothing cached, and the first
+call, in which a compiler compiles, is told beside the others. PyTorch's own compiler needs a C++ compiler; where there
+is none, that is said and nothing is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from steer_eval.model import load_model
 
 COMPILERS = ("g++", "clang++")
 CALLS = 5
-SHAPES = {"read 8 x 256 tokens": (8, 256), "decode 128 rows, 1 token": (128, 1)}
+SHAPES = {"8 x 256 tokens": (8, 256), "128 rows of 1 token": (128, 1)}
 
 
 def compiler() -> str | None:

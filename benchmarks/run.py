@@ -58,6 +58,7 @@ class Benchmark:
         required_mb: Peak memory that is allowed above that of importing torch and jsonschema; None if any.
         required_s: Seconds that ours may take; None if any.
         libraries: Those that it needs in environments of their own.
+        same: What both sides are held to as the same result, and how closely, in words; empty if to nothing.
     """
 
     ours: str
@@ -66,9 +67,16 @@ class Benchmark:
     required_mb: float | None = None
     required_s: float | None = None
     libraries: tuple[str, ...] = ()
+    same: str = ""
 
 
-_GRID = "the packaged study's grid on SmolLM2-135M, 35 cells, 10 prompts, 80 tokens"
+_GRID = "the texts of the packaged study's grid on SmolLM2-135M, 35 cells, 10 prompts, 80 tokens"
+_SAME_TEXTS = (
+    "each text of the peer's, token by token, up to the first near-tie of ours (the two largest logits within 1e-4 of "
+    "each other)"
+)
+_SAME_PERPLEXITY = "the mean negative log-likelihood of each cell of the peer's, within 1e-4 of its size"
+_SAME_SCORES = "the files of scores, byte by byte"
 _ROOF = 0.6
 _REQUIRED_ROOFS = ("roofline_prefill", "roofline_perplexity")
 _PERPLEXITY = "perplexity of the packaged study's corpus in its 35 cells"
@@ -81,41 +89,57 @@ BENCHMARKS = {
         1 / 1.5,
         validate_vs_sha256sum_and_import.measure,
         required_mb=400.0,
+        same="which files are not as their checksums say: none, and after one bit of the largest is flipped, that one",
     ),
     judge_cached_vs_calls.NAME: Benchmark(
         "`steer-eval judge` again on a finished run of the packaged study: every reply is in the log, no call is made",
         1.0,
         judge_cached_vs_calls.measure,
+        same=_SAME_SCORES,
     ),
     judge_concurrent_vs_serial.NAME: Benchmark(
         "`steer-eval judge --concurrency 8` at an endpoint that answers in 0.1 s and takes eight calls, without a 429",
         2.0,
         judge_concurrent_vs_serial.measure,
+        same=_SAME_SCORES,
     ),
-    "sweep_vs_serial": Benchmark(f"{_GRID}, in float32", 14, sweeping.sweeps),
-    "sweep_vs_best_peer": Benchmark(f"{_GRID}, in float32", 3, sweeping.sweeps, libraries=sweeping.LIBRARIES),
+    "sweep_vs_serial": Benchmark(f"{_GRID}, in float32", 14, sweeping.sweeps, same=_SAME_TEXTS),
+    "sweep_vs_best_peer": Benchmark(
+        f"{_GRID}, in float32", 3, sweeping.sweeps, libraries=sweeping.LIBRARIES, same=_SAME_TEXTS
+    ),
     "sweep_bf16_vs_serial": Benchmark(f"{_GRID}, in bfloat16", 30, sweeping.sweeps),
-    "perplexity_grid_vs_serial": Benchmark(_PERPLEXITY, 2, sweeping.perplexities),
-    "perplexity_grid_vs_lm_eval": Benchmark(_PERPLEXITY, 2, sweeping.perplexities),
+    "perplexity_grid_vs_serial": Benchmark(_PERPLEXITY, 2, sweeping.perplexities, same=_SAME_PERPLEXITY),
+    "perplexity_grid_vs_lm_eval": Benchmark(_PERPLEXITY, 2, sweeping.perplexities, same=_SAME_PERPLEXITY),
     "extract_vs_per_layer": Benchmark(
-        "vectors of the packaged study's 5 layers from its 80 contrast pairs", 6, sweeping.extract_vs_per_layer
+        "vectors of the packaged study's 5 layers from its 80 contrast pairs",
+        6,
+        sweeping.extract_vs_per_layer,
+        same="the vectors of the peer's pairs, within 1e-4 of their norm",
     ),
     **{
         name: Benchmark(roofline.words, _ROOF if name in _REQUIRED_ROOFS else None, limits.rooflines)
         for name, roofline in limits.ROOFLINES.items()
     },
     **{name: Benchmark(f"a sweep of {limits.SMALL_SWEEP}", None, limits.growth) for name in limits.GROWTH},
-    "sae_step_vs_dense": Benchmark(sae_steps.WORDS, 2.5, sae_steps.step_vs_dense),
+    "sae_step_vs_dense": Benchmark(
+        sae_steps.WORDS,
+        2.5,
+        sae_steps.step_vs_dense,
+        same="the unexplained variance of each step's batch, within 1e-3 of its size",
+    ),
     "sae_step_vs_sae_lens": Benchmark(sae_steps.WORDS, 3, sae_steps.step_vs_sae_lens, libraries=(sae_steps.LIBRARY,)),
     "start_help": Benchmark("`steer-eval --help`", None, starting.start_help, required_s=0.3),
     "start_validate": Benchmark(
         "`steer-eval validate` of the packaged study", None, starting.start_validate, required_s=1.5
     ),
     "start_model": Benchmark(
-        "loading the packaged study's model from the cache, its checksums verified",
+        "the packaged study's model from the cache to where it can be measured on, in a process that was started for "
+        "it and has imported torch, transformers' Auto classes and our modules: checksums, the modules of its "
+        "architecture, weights, and the probe whether the engine serves it",
         None,
         starting.start_model,
         required_s=3.0,
+        same="the sum of each parameter",
     ),
 }
 """Every comparison, by its name. To add one, write a module with a group and register it here."""
@@ -136,10 +160,14 @@ where a round takes long, to nine, and **Least** the least of their ratios; `res
 required is met or missed by the median; it is met within noise if the least lies below it. **Peak** is the largest
 resident memory of our largest process, mapped files included, beside it that of the peer's, where that is a process of
 its own. Our side of sweeps, perplexities, extraction, growth and rooflines has 8 GB for its batches (`--memory 8`),
-whatever else is resident.
+whatever else is resident. **Same result** says whether both sides came to the same where both do the same; what was
+compared and how closely stands below the table. Where the peer does a part of the work, that part is compared.
 
-Where a peer does a part of the work, its time is scaled to all of it. Loading a model is left out where both sides load
-the same one. For `roofline_*` the peer is the limit: the same matrix products alone, each in the fastest way that we
+`sweep_*` and `growth_*` are the generation of texts. `steer-eval sweep` measures perplexities as well, which have
+comparisons of their own (`perplexity_*`), and in bfloat16 a sample in float32 besides.
+
+Where a peer does a part of the work, its time is scaled to all of it. Loading a model is left out everywhere but in
+`start_model`. For `roofline_*` the peer is the limit: the same matrix products alone, each in the fastest way that we
 know of, so the ratio is the share of the limit that we reach. For `growth_*` the peer is our own, with twice as much of
 one thing, so the ratio is how many times longer that takes; a table of its own has four times as much.
 
@@ -203,7 +231,8 @@ def rendered(results: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) ->
     for entry in results["comparisons"]:
         benchmark = benchmarks.get(entry["name"])
         ours = benchmark.ours if benchmark else "not among the comparisons any more"
-        lines += ["", f"- `{entry['name']}`: {ours}. Peer: {entry['peer']}.{_near_ties(entry)}{_measured(entry)}"]
+        said = f"{_same(entry, benchmark)}{_near_ties(entry)}{_measured(entry)}"
+        lines += ["", f"- `{entry['name']}`: {ours}. Peer: {entry['peer']}.{said}"]
     return "\n".join(lines + _growth(results["comparisons"])) + "\n"
 
 
@@ -213,6 +242,13 @@ def _whole(results: Mapping[str, Any]) -> list[str]:
     if not whole:
         return []
     return [f"All {whole['comparisons']} comparisons took {whole['minutes']:.1f} min together, on {whole['date']}."]
+
+
+def _same(entry: Mapping[str, Any], benchmark: Benchmark | None) -> str:
+    """What was compared."""
+    if entry["identical"] is None or benchmark is None or not benchmark.same:
+        return ""
+    return f" Compared: {benchmark.same}."
 
 
 def _near_ties(entry: Mapping[str, Any]) -> str:

@@ -1,18 +1,20 @@
 """How long it takes until something happens: help, a check of a small repo, a model in memory.
 
 Invariant: commands are timed as whole processes, from their start to their end; loading a model is timed in a process
-that has its libraries already. Files are in the page cache, and the peer is what the same thing takes at least.
+that was started for it, and has imported the libraries already. Files are in the page cache, and the peer is what the
+same thing takes at least.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from measuring import Asked, Command, Comparison, Cost, MeasurementError, compare, own_peak_mb, run
-from workers import Side, in_rounds, warmed_up
+from workers import Worker
 
 STUDY = Path(__file__).parents[1] / "artifacts" / "smollm2-135m-mature-anger"
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}
@@ -53,11 +55,27 @@ def start_validate(asked: Asked) -> list[Comparison]:
 
 
 def start_model(asked: Asked) -> list[Comparison]:
-    """Our model from the cache, its checksums verified, against transformers alone on the same folder."""
-    command = _script("loading.py", str(STUDY))
-    ours, peer = ({"do": name} for name in ("ours", "plain"))
-    with warmed_up(command, ours) as mine, warmed_up(command, peer) as theirs:
-        rounds = in_rounds({"ours": Side(mine, ours), "peer": Side(theirs, peer)}, rounds=asked.pairs)
-    same = rounds.last("ours").result == rounds.last("peer").result
-    what = "transformers' `from_pretrained` on the same folder, nothing verified"
-    return [Comparison.of("start_model", what, rounds.timing("ours", "peer"), identical=same)]
+    """Our model from the cache to where it can be measured on, against transformers alone on the same folder."""
+    found: dict[str, Any] = {}
+    ours, plain = (_script("loading.py", str(STUDY), way) for way in ("ours", "plain"))
+    timing = compare([ours], [plain], pairs=asked.pairs, runner=loading(found))
+    what = "transformers' tokenizer and `from_pretrained` on the same folder, nothing verified and no probe"
+    return [Comparison.of("start_model", what, timing, identical=found["ours"] == found["plain"])]
+
+
+def loading(found: dict[str, Any]) -> Callable[[Sequence[Command]], Cost]:
+    """What runs a worker for one load: started anew, timed by its own clock once its libraries are there.
+
+    Args:
+        found: Where the weights that were loaded are noted, by the last argument of the command.
+    """
+
+    def load(commands: Sequence[Command]) -> Cost:
+        [command] = commands
+        with Worker(command) as worker:
+            seconds = worker.ask({"do": "load"}).seconds
+            # They are mapped from the file, and parts may not have been read yet: that is no part of the load.
+            found[command.arguments[-1]] = worker.ask({"do": "weights"}).result
+        return Cost(seconds, worker.peak_mb)
+
+    return load

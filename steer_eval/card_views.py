@@ -12,9 +12,12 @@ from typing import Any
 
 from steer_eval.comparison.cells import ADDITION, ROTATION, UNSTEERED
 from steer_eval.comparison.table import Line, Measured, margins_of, table
+from steer_eval.formats.sae import SaeOutline
 from steer_eval.formats.saelens import folder_name
 from steer_eval.results import Results, SweepRow
+from steer_eval.sae.belongs import recorded_text
 from steer_eval.sae.plan import SaePlan
+from steer_eval.sae.recipe import RECIPES
 from steer_eval.sae.text import OfflineText
 from steer_eval.study import Study
 from steer_eval.transfer.plan import TransferPlan
@@ -53,13 +56,19 @@ class SaeView:
     """An SAE.
 
     Args:
-        plan: What the study says of it.
+        layer: Its layer.
         folder: Where it is.
+        features: How many it has; None where it is not there to say so.
+        k: How many of them may fire per token; None as before.
+        without_sinks: Whether its training left attention sinks out.
         quality: How good it is.
     """
 
-    plan: SaePlan
+    layer: int
     folder: str
+    features: int | None
+    k: int | None
+    without_sinks: bool
     quality: Mapping[str, Any]
 
 
@@ -148,12 +157,18 @@ class ComparisonView:
 
 
 def sae_views(study: Study, results: Results, model: str) -> list[SaeView]:
-    """The SAEs of a model that were measured, in the order of the study."""
-    return [
-        SaeView(plan, folder_name(model, plan.layer), results.saes[model, plan.layer])
-        for plan in study.saes
-        if plan.model == model and (model, plan.layer) in results.saes
-    ]
+    """The SAEs of a model that were measured, in the order of the study; what they are, they say themselves."""
+    found = []
+    for plan in study.saes:
+        quality = results.saes.get((model, plan.layer)) if plan.model == model else None
+        if quality is None:
+            continue
+        its = results.sae_outlines.get((model, plan.layer))
+        features, k = (None, None) if its is None else (its.d_sae, its.k)
+        recipe = None if its is None else RECIPES.get(its.provenance.get("recipe", ""))
+        without_sinks = recipe is not None and recipe.drop_sinks
+        found.append(SaeView(plan.layer, folder_name(model, plan.layer), features, k, without_sinks, quality))
+    return found
 
 
 def feature_views(study: Study, results: Results, model: str) -> list[FeatureView]:
@@ -166,9 +181,16 @@ def feature_views(study: Study, results: Results, model: str) -> list[FeatureVie
         if table is not None and "format" in table:
             rows = tuple(table["top_features"][:TOP])
             contexts = tuple(_contexts(rows[:CONTEXTS_OF]))
-            credit = _LICENCES.get(plan.text.name, "") if isinstance(plan.text, OfflineText) else ""
+            credit = _credit(plan, results.sae_outlines.get((model, plan.layer)))
             found.append(FeatureView(plan.layer, features_file(model, plan.layer), table, rows, contexts, credit))
     return found
+
+
+def _credit(plan: SaePlan, sae: SaeOutline | None) -> str:
+    """Whose words an SAE was trained on, as it records; of one that does not, those that the study plans."""
+    planned = recorded_text(plan.text)
+    text = planned if sae is None else sae.provenance.get("text", planned)
+    return next((credit for name, credit in _LICENCES.items() if text == recorded_text(OfflineText(name))), "")
 
 
 def _contexts(rows: tuple[Mapping[str, Any], ...]) -> Iterator[tuple[int, str]]:

@@ -2,7 +2,8 @@
 
 Invariant: the vector of layer L is the mean over contrast pairs of (mean residual over the persona reply's tokens)
 minus (mean residual over the reference reply's tokens), both after the same chat prompt, at the output of block L
-(Rimsky et al., 2024, arXiv:2312.06681, with the mean over the reply in place of its last token).
+(Rimsky et al., 2024, arXiv:2312.06681, with the mean over the reply in place of its last token). What is only rounding,
+beside the residuals that it is a difference of or the differences that it is a mean of, is 0.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from steer_eval.evaluation.probe import check_served
 from steer_eval.evaluation.row_cache import new_cache
 from steer_eval.evaluation.token_bytes import key_bytes, residual_bytes
 from steer_eval.model import LanguageModel
+from steer_eval.rounding import ROUNDING
 from steer_eval.steering.hooks import captured, residual
 
 _NOTHING = -1
@@ -76,9 +78,12 @@ def steering_vectors(differences: Mapping[int, Tensor]) -> dict[int, Tensor]:
         differences: For each layer `[pairs, hidden_size]`.
 
     Returns:
-        For each layer a float32 vector `[hidden_size]`.
+        For each layer a float32 vector `[hidden_size]`; zero where the pairs cancel each other.
     """
-    return {layer: each.mean(dim=0).to(torch.float32) for layer, each in differences.items()}
+    return {
+        layer: _known(each.mean(dim=0), each.norm(dim=-1).mean()).to(torch.float32)
+        for layer, each in differences.items()
+    }
 
 
 def pair_differences(
@@ -223,5 +228,11 @@ def _differences(lm: LanguageModel, pairs: Sequence[TokenisedPair], layers: Sequ
     found = {}
     for layer, output in outputs.items():
         hidden = residual(output).cpu().double().view(len(pairs), 2, width, -1)
-        found[layer] = torch.einsum("prt,prth->ph", by_pair, hidden)
+        means = torch.einsum("prt,prth->prh", by_pair, hidden)
+        found[layer] = _known(means.sum(dim=1), means.norm(dim=-1).sum(dim=1))
     return found
+
+
+def _known(vectors: Tensor, size: Tensor) -> Tensor:
+    """Vectors `[..., hidden_size]`, zero where they are only rounding beside the size `[...]` of what made them."""
+    return torch.where((vectors.norm(dim=-1) > ROUNDING * size)[..., None], vectors, 0.0)

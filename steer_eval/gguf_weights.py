@@ -49,7 +49,7 @@ def converted(parts: Sequence[Path], folder: Path, sha256: str) -> Path:
     except OSError as error:
         raise SteerEvalError(f"the cache {folder.parent} can't be written: {error}", "set STEER_EVAL_CACHE") from error
     with FileLock(f"{folder}.lock"):
-        if _is_intact(folder, sha256):
+        if is_intact(folder, sha256):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         for path in folder.parent.iterdir():
@@ -97,7 +97,13 @@ def _whole(parts: Sequence[Path], staging: Path) -> Iterator[Path]:
         yield path
 
 
-def _is_intact(folder: Path, sha256: str) -> bool:
+def is_intact(folder: Path, sha256: str) -> bool:
+    """Whether a folder is a finished conversion, byte for byte as it was written.
+
+    Args:
+        folder: The folder; it need not exist.
+        sha256: SHA-256 of the whole GGUF file.
+    """
     try:
         record: Any = read_json(folder / _RECORD)
         return (

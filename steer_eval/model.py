@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from steer_eval.errors import SteerEvalError, first_line
+from steer_eval.rotary import refuse_longer_texts
 from steer_eval.steering.hooks import replaced
 
 _LONGEST_CHAT = 2**20
@@ -261,6 +262,7 @@ def load_model(
         if loading["missing_keys"]:
             # transformers would go on with random numbers in their place.
             raise ValueError(f"the weights lack {', '.join(sorted(loading['missing_keys']))}")
+        refuse_longer_texts(module)
         return LanguageModel(module.to(device).eval(), tokenizer)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise SteerEvalError(

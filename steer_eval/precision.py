@@ -42,8 +42,9 @@ def drift(rows: Sequence[SweepRow], reference: Bench) -> dict[str, Any]:
         reference: The same model in float32, with the same vectors, texts and journal.
 
     Returns:
-        The largest and the median relative difference of perplexity ratios over a sample of steered cells, and how many
-        of a sample of texts are identical; None where the sample is empty.
+        The largest and the median relative difference of perplexity ratios over a sample of steered cells (None where
+        it is empty), how many of a sample of texts are identical, and how many cells of either sample collapse in one
+        of the two precisions only. A text of a cell that collapses in float32, and so has none there, is not identical.
     """
     steered = [row for row in rows if row.cell.label == "steered"]
     sample = evenly(steered, RATIO_CELLS)
@@ -52,18 +53,17 @@ def drift(rows: Sequence[SweepRow], reference: Bench) -> dict[str, Any]:
     cells = list(dict.fromkeys(row.cell for row in (*sample, *speaking)))
     exact = {row.cell: row for row in measure(short, cells, [row.cell for row in speaking])}
     differences = [abs(row.ppl_ratio / exact[row.cell].ppl_ratio - 1) for row in sample]
-    pairs = [
-        (mine.gen, theirs.gen)
-        for row in speaking
-        for mine, theirs in zip(row.generations, exact[row.cell].generations, strict=False)
-    ]
+    texts = [(row.cell, text) for row in speaking for text in row.generations[:TEXT_PROMPTS]]
+    spoken = {(row.cell, text.prompt_idx): text.gen for row in exact.values() for text in row.generations}
+    collapsed = {row.cell: row.collapsed for row in (*sample, *speaking)}
     return {
         "against": reference.lm.dtype,
         "ratio_cells": len(differences),
         "ratio_largest": max(differences, default=None),
         "ratio_median": statistics.median(differences) if differences else None,
-        "texts": len(pairs),
-        "texts_identical": sum(mine == theirs for mine, theirs in pairs),
+        "texts": len(texts),
+        "texts_identical": sum(text.gen == spoken.get((cell, text.prompt_idx)) for cell, text in texts),
+        "collapse_differs": sum(exact[cell].collapsed != found for cell, found in collapsed.items()),
     }
 
 

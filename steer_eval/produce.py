@@ -21,6 +21,7 @@ from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.evaluation.memory import MOST_ROWS, PASS_TOKENS
 from steer_eval.evaluation.probe import check_served
+from steer_eval.evaluation.row_cache import can_join
 from steer_eval.extract import pair_differences, steering_vectors
 from steer_eval.formats.containment import inside
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
@@ -36,6 +37,8 @@ from steer_eval.weights import Weights, fetch
 VECTOR_FORMAT = "steer-eval/vector/1"
 SAID_IF_SO = ("companions_sha256", "chat_template_sha256")
 """Keys of a model's provenance that not every model has: one that is absent says something, too."""
+_LONGER_THAN_ANY_WINDOW = 2**40
+"""In tokens."""
 
 
 class LoadedModel:
@@ -144,6 +147,9 @@ def produce_vectors(
 
     Returns:
         The vectors, by layer.
+
+    Raises:
+        SteerEvalError: A vector is zero, or the model has no such layer.
     """
     model.check_layers(layers)
     provenance = {
@@ -163,6 +169,11 @@ def produce_vectors(
     if missing:
         kept = study.transferred_layers(model.reference.name)
         extracted = steering_vectors(model.pair_differences(pairs, missing, keep=kept, memory=memory))
+        if nothing := [layer for layer, tensor in extracted.items() if not tensor.any()]:
+            raise SteerEvalError(
+                f"the contrast pairs add nothing to the residuals of model {model.reference.name} at layers {nothing}",
+                f"give the two replies of each pair in {study.extraction.pairs} different texts",
+            )
         for layer, tensor in extracted.items():
             values = tensor.numpy()
             norm = float(np.linalg.norm(values.astype(np.float64)))
@@ -231,8 +242,15 @@ def bench(
     )
 
 
-def environment_record(model: LoadedModel) -> dict[str, Any]:
-    """What a model was measured on, and how its rows were batched, for `environment.json`."""
+def environment_record(model: LoadedModel, *, memory: int | None = None) -> dict[str, Any]:
+    """What a model was measured on, and how its rows were batched, for `environment.json`.
+
+    What was free is left out: each grid finds it anew, and the same sweep would be recorded differently each time.
+
+    Args:
+        model: The model, loaded.
+        memory: Bytes that batches were allowed to take; None for half of what is free.
+    """
     habits = model.lm.habits
     return {
         **model.environment.to_json(),
@@ -242,8 +260,18 @@ def environment_record(model: LoadedModel) -> dict[str, Any]:
         "batching": {
             "perplexity_layout": "rows of one window share the blocks below their lowest edits; nothing is padded",
             "generation_layout": "rows of one prompt share the blocks below their lowest edits while it is read; "
-            "rows of all lengths decode together unless a sliding window slides, then rows of one length",
-            "pass_tokens": PASS_TOKENS,
-            "decoding_rows": MOST_ROWS,
+            f"{_decoding_layout(model.lm)}",
+            "memory_gb": "half of what is free when a grid begins" if memory is None else memory / 1e9,
+            "pass_tokens_at_most": PASS_TOKENS,
+            "decoding_rows_at_most": MOST_ROWS,
         },
     }
+
+
+def _decoding_layout(lm: LanguageModel) -> str:
+    """Which rows share a batch while they decode, as `evaluation/row_cache.py` decides."""
+    if can_join(lm, longest=_LONGER_THAN_ANY_WINDOW):
+        return "rows of all lengths decode together"
+    if can_join(lm, longest=1):
+        return "rows of all lengths decode together, unless one grows longer than a window or chunk: then of one length"
+    return "rows of one length decode together"

@@ -21,6 +21,7 @@ from steer_eval.formats.vector import SteeringVector, file_name
 
 if TYPE_CHECKING:
     from steer_eval.claims.facts import Facts
+    from steer_eval.formats.sae import SaeOutline
     from steer_eval.judge.tables import JudgeTable
     from steer_eval.table_configs import TableConfig
 
@@ -135,6 +136,7 @@ class Results:
         judges: Tables of judges' scores, as cards show them.
         comparisons: Rows of the comparison of methods, by model.
         saes: How good each SAE is (`schemas/sae_quality.schema.json`), by model and layer.
+        sae_outlines: What each SAE says of itself, its values not read, by model and layer.
         feature_tables: Feature tables (`schemas/features.schema.json`), by model and layer.
         transfers: Diagnostics of each transfer (`schemas/transfer_diagnostics.schema.json`), by its name.
     """
@@ -153,6 +155,7 @@ class Results:
     judges: tuple[JudgeTable, ...] = ()
     comparisons: Mapping[str, Sweep] = field(default_factory=dict)
     saes: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
+    sae_outlines: Mapping[tuple[str, int], SaeOutline] = field(default_factory=dict)
     feature_tables: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     transfers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

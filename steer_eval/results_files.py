@@ -34,7 +34,7 @@ from steer_eval.formats.text import read_text
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector
 from steer_eval.judge.tables import judge_tables
 from steer_eval.results import Results, Sweep, SweepRow, Text
-from steer_eval.sae.results import read_saes, read_tables
+from steer_eval.sae.results import read_outlines, read_saes, read_tables
 from steer_eval.study import Study
 from steer_eval.table_configs import study_tables
 from steer_eval.transfer.results import read_transfers
@@ -107,6 +107,7 @@ def load_results(study: Study, *, model_repo: Path, data_repo: Path) -> Results:
         judges=judge_tables(data_repo, study.models),
         comparisons=comparisons,
         saes=read_saes(study, model_repo, attempt),
+        sae_outlines=read_outlines(study, model_repo),
         feature_tables=read_tables(study, model_repo, attempt),
         transfers=read_transfers(study, model_repo, attempt),
     )

@@ -7,7 +7,7 @@ Invariant: a `Study` is a frozen value that satisfies `schemas/study.schema.json
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -230,104 +230,145 @@ def _printed(expected: str | float) -> str:
 
 
 def _check_agreement(study: Study, file: str) -> None:
-    def refuse(where: str, message: str, expected: object, observed: object) -> None:
-        raise FormatError(file, where, message, expected=expected, observed=observed)
+    def refuse(where: str, message: str, fix: str, expected: object, observed: object) -> None:
+        raise FormatError(file, where, message, expected=expected, observed=observed, fix=fix)
 
     for name, reference in study.models.items():
         complaint = None if reference.chat_template is None else syntax_error(reference.chat_template)
         if complaint is not None:
             where, why = f"models.{name}.chat_template", f"the template can't be read: {complaint}"
             raise FormatError(file, where, why, fix="mend it, or leave it out where the tokenizer has one")
-    strays = sorted(set(study.sweep.layers) - set(study.extraction.layers))
+    layers = list(study.extraction.layers)
+    strays = sorted(set(study.sweep.layers) - set(layers))
     if strays:
-        refuse("sweep.layers", "a swept layer has no vector", list(study.extraction.layers), strays)
-    for number, sae in enumerate(study.saes):
-        if sae.model not in study.models:
-            refuse(f"saes.{number}.model", "the study has no such model", sorted(study.models), sae.model)
-        if sae.k > sae.features:
-            refuse(f"saes.{number}.k", "k is larger than the number of features", f"<= {sae.features}", sae.k)
-        swept = sae.layer in study.layers(sae.model)
-        if sae.table and not (swept and sae.table.coefficient in study.coefficients(sae.model)):
-            refuse(
-                f"saes.{number}.table",
-                "the sweep has no such cell at the SAE's layer",
-                list(study.layers(sae.model)),
-                sae.layer,
-            )
-    if len({(sae.model, sae.layer) for sae in study.saes}) < len(study.saes):
-        refuse("saes", "two SAEs of one model and layer", "one", "two")
-    for number, transfer in enumerate(study.transfers):
-        for key, end in (("source", transfer.source), ("target", transfer.target)):
-            if end.model not in study.models:
-                refuse(f"transfers.{number}.{key}.model", "no such model", sorted(study.models), end.model)
-            layers = study.vector_layers(end.model)
-            if end.layer not in layers:
-                refuse(f"transfers.{number}.{key}.layer", "the model has no vector there", list(layers), end.layer)
-        if transfer.source == transfer.target:
-            refuse(f"transfers.{number}", "a transfer to where it is from", "two places", transfer.name)
-    if len({transfer.name for transfer in study.transfers}) < len(study.transfers):
-        refuse("transfers", "two transfers from one place to the same other", "one", "two")
+        message = f"a swept layer has no vector: {_listed(strays)}"
+        refuse("sweep.layers", message, "add it to extraction.layers, or take it out here", layers, strays)
+    _check_saes(study, refuse)
+    _check_transfers(study, refuse)
     _check_comparisons(study, refuse)
-    strays_c = sorted(set(study.sweep.random_text_coefficients) - set(study.sweep.coefficients))
+    coefficients = list(study.sweep.coefficients)
+    strays_c = sorted(set(study.sweep.random_text_coefficients) - set(coefficients))
     if strays_c:
-        refuse(
-            "sweep.controls.random.text_coefficients",
-            "a coefficient is not swept",
-            list(study.sweep.coefficients),
-            strays_c,
-        )
+        message = f"a coefficient is not swept: {_listed(strays_c)}"
+        fix = "add it to sweep.coefficients, or take it out here"
+        refuse("sweep.controls.random.text_coefficients", message, fix, coefficients, strays_c)
     for name, tolerance in study.tolerances.items():
-        if tolerance.drifted < tolerance.reproduced:
-            refuse(f"tolerances.{name}.drifted", "lies below `reproduced`", tolerance.reproduced, tolerance.drifted)
+        reproduced, drifted = tolerance.reproduced, tolerance.drifted
+        if drifted < reproduced:
+            message, fix = f"{drifted:g} lies below `reproduced`, {reproduced:g}", "take at least that"
+            refuse(f"tolerances.{name}.drifted", message, fix, reproduced, drifted)
     seen: set[str] = set()
     for index, claim in enumerate(study.claims):
         if claim.id in seen:
-            refuse(f"claims[{index}].id", f"the id {claim.id!r} stands twice", "one claim per id", claim.id)
+            message = f"the id {claim.id!r} stands twice"
+            refuse(f"claims[{index}].id", message, "give each claim an id of its own", "one claim per id", claim.id)
         seen.add(claim.id)
-        model = claim.select.model
-        if model is not None and model not in study.models:
-            refuse(f"claims[{index}].select.model", "the study has no such model", sorted(study.models), model)
+        if claim.select.model is not None:
+            _check_model(study, f"claims[{index}].select.model", claim.select.model, refuse)
 
 
-def _check_comparisons(study: Study, refuse: Callable[[str, str, object, object], None]) -> None:
+_Refuse = Callable[[str, str, str, object, object], None]
+"""Raises an error: where, what is wrong, how to mend it, what would be right and what is there."""
+
+
+def _listed(values: Iterable[object]) -> str:
+    """Values in words, for messages."""
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values) or "none"
+
+
+def _check_one_of(where: str, message: str, allowed: Sequence[object], observed: object, refuse: _Refuse) -> None:
+    """Refuse what is not among the values that a study has."""
+    if observed not in allowed:
+        fix = f"take one of {_listed(allowed)}" if allowed else "plan one first, or leave it out"
+        refuse(where, f"{message}: {_listed([observed])}", fix, list(allowed), observed)
+
+
+def _check_model(study: Study, where: str, model: str, refuse: _Refuse) -> None:
+    _check_one_of(where, "the study has no such model", sorted(study.models), model, refuse)
+
+
+def _check_saes(study: Study, refuse: _Refuse) -> None:
+    """Refuse SAEs of what the study does not have."""
+    for number, sae in enumerate(study.saes):
+        place = f"saes.{number}"
+        _check_model(study, f"{place}.model", sae.model, refuse)
+        if sae.k > sae.features:
+            message, fix = f"k {sae.k} is larger than the number of features, {sae.features}", "take a smaller k"
+            refuse(f"{place}.k", message, fix, f"<= {sae.features}", sae.k)
+        if sae.table:
+            _check_one_of(
+                f"{place}.table",
+                "the sweep has no cell at the SAE's layer, of which a table could be",
+                study.layers(sae.model),
+                sae.layer,
+                refuse,
+            )
+            _check_one_of(
+                f"{place}.table.coefficient",
+                "the sweep has no such coefficient",
+                study.coefficients(sae.model),
+                sae.table.coefficient,
+                refuse,
+            )
+    if len({(sae.model, sae.layer) for sae in study.saes}) < len(study.saes):
+        refuse("saes", "two SAEs of one model and layer", "take one of them out, or train it at another layer", 1, 2)
+
+
+def _check_transfers(study: Study, refuse: _Refuse) -> None:
+    """Refuse transfers from or to where the study has no vector."""
+    for number, transfer in enumerate(study.transfers):
+        place = f"transfers.{number}"
+        for key, end in (("source", transfer.source), ("target", transfer.target)):
+            _check_model(study, f"{place}.{key}.model", end.model, refuse)
+            layers = study.vector_layers(end.model)
+            _check_one_of(f"{place}.{key}.layer", f"{end.model} has no vector there", layers, end.layer, refuse)
+        if transfer.source == transfer.target:
+            fix = "name another model or layer as its target"
+            refuse(place, f"a transfer to where it is from: {transfer.name}", fix, "two places", transfer.name)
+    if len({transfer.name for transfer in study.transfers}) < len(study.transfers):
+        refuse("transfers", "two transfers from one place to the same other", "take one of them out", 1, 2)
+
+
+def _check_comparisons(study: Study, refuse: _Refuse) -> None:
     """Refuse comparisons of what the study does not plan."""
     for number, plan in enumerate(study.comparisons):
         place = f"comparisons.{number}"
-        if plan.model not in study.models:
-            refuse(f"{place}.model", "the study has no such model", sorted(study.models), plan.model)
+        _check_model(study, f"{place}.model", plan.model, refuse)
         layers = list(study.vector_layers(plan.model))
-        if plan.layer not in layers:
-            refuse(f"{place}.layer", "the model has no vector there", layers, plan.layer)
+        _check_one_of(f"{place}.layer", "the model has no vector there", layers, plan.layer, refuse)
         strays = sorted(set(plan.stack) - set(layers))
         if strays:
-            refuse(f"{place}.stack", "the model has no vector at a stacked layer", layers, strays)
-        coefficients = list(study.coefficients(plan.model))
-        if plan.coefficient not in coefficients:
-            refuse(f"{place}.coefficient", "the sweep has no such coefficient", coefficients, plan.coefficient)
+            message = f"the model has no vector at a stacked layer: {_listed(strays)}"
+            refuse(f"{place}.stack", message, f"stack some of {_listed(layers)}", layers, strays)
+        coefficients, message = study.coefficients(plan.model), "the sweep has no such coefficient"
+        _check_one_of(f"{place}.coefficient", message, coefficients, plan.coefficient, refuse)
         if plan.features is not None:
             _check_features(study, plan, place, refuse)
         if plan.transfer is not None:
             carried = [transfer.name for transfer in study.transfers if transfer.target.model == plan.model]
-            if plan.transfer not in carried:
-                refuse(f"{place}.transfer", "the study plans no such transfer to the model", carried, plan.transfer)
-        if plan.prompts is not None and study.sweep.n_prompts is not None and plan.prompts > study.sweep.n_prompts:
-            most = f"<= {study.sweep.n_prompts}"
-            refuse(f"{place}.prompts", "more prompts than the sweep has text on", most, plan.prompts)
+            message = "the study plans no such transfer to the model"
+            _check_one_of(f"{place}.transfer", message, carried, plan.transfer, refuse)
+        most = study.sweep.n_prompts
+        if plan.prompts is not None and most is not None and plan.prompts > most:
+            message = f"more prompts than the sweep has text on: {plan.prompts}"
+            refuse(f"{place}.prompts", message, f"take at most {most}", f"<= {most}", plan.prompts)
     if len({plan.model for plan in study.comparisons}) < len(study.comparisons):
-        refuse("comparisons", "two comparisons on one model", "one", "two")
+        refuse("comparisons", "two comparisons on one model", "take one of them out", "one", "two")
     anchor = study.sweep.anchor
     if study.comparisons and anchor is not None and not has_other_orders(anchor):
         why = "a comparison's control is the anchor with its words in another order, and there is none"
-        refuse("sweep.controls.anchor.system_prompt", why, "at least two different words", anchor)
+        fix = "write an anchor of at least two different words"
+        refuse("sweep.controls.anchor.system_prompt", why, fix, "at least two different words", anchor)
 
 
-def _check_features(
-    study: Study, plan: ComparisonPlan, place: str, refuse: Callable[[str, str, object, object], None]
-) -> None:
+def _check_features(study: Study, plan: ComparisonPlan, place: str, refuse: _Refuse) -> None:
     """Refuse to clamp features that no table lists."""
     tables = {sae.layer: sae.table for sae in study.saes if sae.model == plan.model and sae.table is not None}
     table = tables.get(plan.layer)
     if table is None:
-        refuse(f"{place}.features", "saes plans no feature table at that layer", sorted(tables), plan.layer)
+        message = f"saes plans no feature table at that layer, {plan.layer}"
+        fix = "plan a `table` of an SAE there, or leave features out"
+        refuse(f"{place}.features", message, fix, sorted(tables), plan.layer)
     elif plan.features is not None and plan.features > table.top:
-        refuse(f"{place}.features", "more features than the table has", f"<= {table.top}", plan.features)
+        message = f"more features than the table has: {plan.features}"
+        refuse(f"{place}.features", message, f"take at most {table.top}", f"<= {table.top}", plan.features)

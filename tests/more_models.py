@@ -20,6 +20,7 @@ MORE: dict[str, dict[str, Any]] = {
     "bloom": {},
     "falcon": {"alibi": True},
     "mpt": {"expansion_ratio": 2, "max_seq_len": 256},
+    "gpt_neo": {"attention_types": [[["global", "local"], BLOCKS // 2]], "window_size": SLIDING_WINDOW},
 }
 """What each needs beside the sizes of all."""
 

@@ -1,6 +1,9 @@
 import itertools
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_study import COEFFICIENTS, LAYERS, SCENARIOS, Folders, invoke
 
+from steer_eval.cells import random_direction
 from steer_eval.formats.vector import SteeringVector, cosine, file_name, read_vector, write_vector
 from steer_eval.precision import DRIFT, RATIO_CELLS, TEXT_CELLS, TEXT_PROMPTS, evenly
 from steer_eval.results_files import read_environments
@@ -45,17 +49,54 @@ def test_a_sweep_in_bfloat16_says_how_far_it_is_from_float32(folders, tmp_path):
     ]
     assert drift["texts"] == len(texts) <= len(steered) * TEXT_PROMPTS
     assert drift["texts_identical"] == sum(mine == theirs for mine, theirs in texts)
+    assert drift["collapse_differs"] == 0
 
 
-def set_dtype(folders: Folders, dtype: str) -> None:
+@pytest.mark.parametrize("higher", ["float32", "bfloat16"])
+def test_a_cell_that_collapses_in_one_precision_only_is_not_left_out(folders, tmp_path, higher):
+    """The collapse ratio is set between the two ratios of one cell; all texts that are there count."""
+    lower = "bfloat16" if higher == "float32" else "float32"
+    steered = [("steered", layer, coefficient) for layer in LAYERS for coefficient in COEFFICIENTS]
+    for seed in range(20):
+        for layer in LAYERS:
+            path = folders.model / file_name("tiny", layer)
+            vector = read_vector(path)
+            write_vector(path, replace(vector, values=random_direction(vector.values, seed=seed, layer=layer)))
+        measured = (sweep(folders, tmp_path / f"{seed}{dtype}", "--dtype", dtype) for dtype in (higher, lower))
+        high, low = ({each: row["ppl_ratio"] for each, row in rows.items()} for rows in measured)
+        apart = {cell: high[cell] - low[cell] for cell in steered if low[cell] > 1}
+        if max(apart.values(), default=0.0) > 1e-4:
+            break
+    cell = max(apart, key=lambda cell: apart[cell])
+    threshold = (high[cell] + low[cell]) / 2
+    assert 1 < low[cell] < threshold < high[cell]
+    change(folders, lambda study: study["sweep"].update(collapse_ratio=threshold))
+    rows = sweep(folders, tmp_path / "faster", "--dtype", "bfloat16")
+    exact = sweep(folders, tmp_path / "exact", "--dtype", "float32")
+    drift = read_environments(tmp_path / "faster")["tiny"]["drift"]
+
+    differing = [each for each in steered if rows[each]["collapsed"] != exact[each]["collapsed"]]
+    assert cell in differing
+    assert drift["collapse_differs"] == len(differing)
+    mine, theirs = (
+        {(each, text["prompt_idx"]): text["gen"] for each in steered for text in table[each].get("generations", ())}
+        for table in (rows, exact)
+    )
+    assert drift["texts"] == len(mine)
+    assert drift["texts_identical"] == sum(theirs.get(place) == text for place, text in mine.items())
+    # Where float32 collapses, the texts of the cell are among those that are not identical.
+    assert any(place[0] == cell for place in mine) == (higher == "float32")
+
+
+def change(folders: Folders, how: Callable[[dict[str, Any]], object]) -> None:
     path = folders.model / "study.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    document["models"]["tiny"]["dtype"] = dtype
+    how(document)
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
 def test_a_study_in_bfloat16_needs_no_option_for_that(folders, tmp_path):
-    set_dtype(folders, "bfloat16")
+    change(folders, lambda study: study["models"]["tiny"].update(dtype="bfloat16"))
     sweep(folders, tmp_path / "own")
     environment = read_environments(tmp_path / "own")["tiny"]
     assert environment["dtype"] == "bfloat16"
@@ -109,10 +150,14 @@ def test_the_memory_changes_nothing_but_the_speed(folders, tmp_path):
             assert "determined" in mine or mine["gen"] == theirs["gen"]
 
 
-def test_no_memory_is_refused(folders):
-    result = invoke("sweep", str(folders.model), "--memory", "0")
-    assert result.exit_code == 2
-    assert "--memory" in result.output
+def test_the_memory_that_batches_had_is_recorded(folders, tmp_path):
+    sweep(folders, tmp_path / "asked", "--memory", "0.5")
+    assert read_environments(tmp_path / "asked")["tiny"]["batching"]["memory_gb"] == 0.5
+    for name in ("found", "again"):
+        sweep(folders, tmp_path / name)
+    assert read_environments(tmp_path / "found")["tiny"]["batching"]["memory_gb"].startswith("half of what is free")
+    # However much that was: a sweep again gives the same files.
+    assert (tmp_path / "found/environment.json").read_bytes() == (tmp_path / "again/environment.json").read_bytes()
 
 
 @given(st.lists(st.integers(), max_size=40, unique=True), st.integers(1, 15))

@@ -73,6 +73,25 @@ def test_the_record_names_habits_of_the_checkpoint_that_were_left_out(tmp_path):
     assert read_environments(tmp_path)["tiny"]["habits_left_out"] == {"repetition_penalty": 1.1}
 
 
+@pytest.mark.parametrize(
+    ("architecture", "own", "layout"),
+    [
+        ("llama", {}, "rows of all lengths decode together"),
+        ("mistral", {"sliding_window": 8}, "rows of all lengths decode together"),
+        ("gemma2", {"sliding_window": 8}, "unless one grows longer than a window or chunk: then of one length"),
+        ("gpt_neo", {"attention_types": [[["global", "local"], 2]], "window_size": 8}, "rows of one length decode"),
+    ],
+)
+def test_the_record_says_which_rows_decode_together(tmp_path, architecture, own, layout):
+    lm = another_language_model(architecture, **own)
+    for part in (lm.module, lm.tokenizer):
+        part.save_pretrained(tmp_path)
+    reference = ModelReference("tiny", "lab/tiny", "float32", LocalSource(str(tmp_path)))
+    said = environment_record(LoadedModel(reference, tmp_path))["batching"]["generation_layout"]
+    assert layout in said
+    assert ("unless" in said) == ("unless" in layout)
+
+
 def test_a_model_on_which_the_engine_would_be_wrong_is_refused(tmp_path):
     lm = another_language_model("mamba", initializer_range=0.3)
     for part in (lm.module, lm.tokenizer):

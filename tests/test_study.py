@@ -132,6 +132,61 @@ CONTRADICTIONS = {
 }
 
 
+TEXT = {"files": ["a.txt"]}
+SAE = {"model": "tiny", "layer": 1, "features": 8, "k": 2, "text": TEXT, "tokens": 100}
+HERE, THERE = {"model": "tiny", "layer": 1}, {"model": "tiny", "layer": 2}
+TRANSFER = {"source": HERE, "target": THERE, "text": TEXT, "coefficient": 2}
+
+
+@pytest.mark.parametrize(
+    ("part", "entry", "where", "message", "fix"),
+    [
+        ("saes", {"k": 9}, "saes.0.k", "k 9 is larger than the number of features, 8", "take a smaller k"),
+        ("saes", {"model": "huge"}, "saes.0.model", "no such model: huge", "take one of tiny"),
+        (
+            "saes",
+            {"table": {"coefficient": 3}},
+            "saes.0.table.coefficient",
+            "the sweep has no such coefficient: 3",
+            "take one of 2, 4",
+        ),
+        ("saes", {"layer": 7, "table": {"coefficient": 2}}, "saes.0.table", "at the SAE's layer", "take one of 1, 2"),
+        (
+            "transfers",
+            {"source": {"model": "huge", "layer": 1}},
+            "transfers.0.source.model",
+            "huge",
+            "take one of tiny",
+        ),
+        (
+            "transfers",
+            {"target": {"model": "tiny", "layer": 7}},
+            "transfers.0.target.layer",
+            "tiny has no vector there: 7",
+            "take one of 1, 2",
+        ),
+        ("transfers", {"target": HERE}, "transfers.0", "to where it is from: tiny_L1_to_tiny_L1", "another model or"),
+        ("transfers", {"coefficient": 0}, "transfers[0].coefficient", "0", "carried vectors are tried; not 0"),
+    ],
+)
+def test_what_a_study_does_not_have_is_refused_with_what_it_has(tmp_path, part, entry, where, message, fix):
+    study = deepcopy(document())
+    for place in ("extraction", "sweep"):
+        study[place]["layers"] = [1, 2]
+    study["sweep"]["coefficients"] = [2, 4]
+    study["sweep"]["controls"]["random"]["text_coefficients"] = [2]
+    study["claims"] = []
+    study[part] = [deepcopy({"saes": SAE, "transfers": TRANSFER}[part])]
+    assert load_study(write_study(tmp_path, study))
+    study[part] = deepcopy([{**study[part][0], **entry}])
+    with pytest.raises(FormatError) as caught:
+        load_study(write_study(tmp_path, study))
+
+    assert caught.value.where == where
+    assert message in caught.value.message
+    assert fix in caught.value.fix
+
+
 @pytest.mark.parametrize(
     "template",
     [
@@ -157,6 +212,7 @@ def test_a_contradiction_is_named(tmp_path, change, where, message):
 
     assert (caught.value.file, caught.value.where) == ("repo/study.yaml", where)
     assert message in str(caught.value)
+    assert caught.value.fix
 
 
 def test_a_text_at_a_branch_is_refused_and_it_says_what_to_write(tmp_path):

@@ -21,6 +21,7 @@ from steer_eval.inventory import Root, take_inventory
 from steer_eval.judge.tables import JudgeTable
 from steer_eval.report_cells import Naming, labelled_files
 from steer_eval.results import Results
+from steer_eval.sae.belongs import recorded_text
 from steer_eval.sae.text import OfflineText
 from steer_eval.validate import validate
 
@@ -217,24 +218,57 @@ def test_two_draws_of_one_cell_are_said_to_be_two(place, card):
     assert said not in render_model_repo(same, place.results())["README.md"]
 
 
+def _with_sae(results: Results, **recorded: str | None) -> Results:
+    """Results whose SAE records something else; nothing, where it is None."""
+    its = results.sae_outlines["tiny", 3]
+    said = {key: value for key, value in {**its.provenance, **recorded}.items() if value is not None}
+    return replace(results, sae_outlines={("tiny", 3): replace(its, provenance=said)})
+
+
 def _model_card(place, results: Results) -> str:
     return render_model_repo(place.study(), results)["README.md"]
 
 
 def test_only_an_sae_that_never_saw_sinks_is_said_to_know_none(place, card):
-    study, said = place.study(), "it was trained without them"
-    plain = replace(study, saes=tuple(replace(plan, recipe="plain") for plan in study.saes))
+    said = "it was trained without them"
 
     assert said in card
-    assert said not in render_model_repo(plain, place.results())["README.md"]
+    for recipe in ("plain", "another's"):
+        assert said not in _model_card(place, _with_sae(place.results(), recipe=recipe))
 
 
 def test_words_of_others_are_credited(place, card):
     study, credit = place.study(), "held out (English Wikipedia, CC BY-SA 3.0), with the token"
-    quoting = replace(study, saes=tuple(replace(plan, text=OfflineText("wikipedia-sample")) for plan in study.saes))
+    sample = OfflineText("wikipedia-sample")
+    quoting = replace(study, saes=tuple(replace(plan, text=sample) for plan in study.saes))
 
     assert credit not in card
-    assert credit in render_model_repo(quoting, place.results())["README.md"]
+    assert credit in _model_card(place, _with_sae(place.results(), text=recorded_text(sample)))
+    # The text of an SAE that does not name one is the planned one; else it is what the SAE says.
+    assert credit in render_model_repo(quoting, _with_sae(place.results(), text=None))["README.md"]
+    assert credit not in render_model_repo(quoting, place.results())["README.md"]
+
+
+def test_the_card_says_of_an_sae_what_it_is_and_not_what_is_planned(place, card):
+    study = place.study()
+    other = tuple(replace(plan, features=99, k=7, recipe="plain", tokens=5) for plan in study.saes)
+
+    assert render_model_repo(replace(study, saes=other), place.results())["README.md"] == card
+
+
+def test_the_card_leaves_open_what_no_sae_says(place):
+    [row] = table(_model_card(place, replace(place.results(), sae_outlines={})), "| layer | SAE features")
+
+    assert (row["layer"], row["SAE features"], row["SAE k"]) == ("3", "–", "–")
+
+
+def test_the_card_says_what_the_anchor_replaces(place, card):
+    said = "a system prompt of its own for conversations without one, `unsteered` has that"
+    compared = place.results().comparisons["tiny"]
+    without = replace(compared, rows=tuple(row for row in compared.rows if row.cell.variant != "anchor"))
+
+    assert said in card
+    assert said not in _model_card(place, replace(place.results(), comparisons={"tiny": without}))
 
 
 def test_a_study_that_plans_these_parts_and_has_none_says_nothing_of_them(place, tmp_path):

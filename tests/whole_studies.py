@@ -30,10 +30,12 @@ from steer_eval.formats.strict_json import read_jsonl, write_json
 from steer_eval.formats.transfer import Centring, TransferMap, write_transfer_map
 from steer_eval.results import Results, SweepRow
 from steer_eval.results_files import write_comparison
+from steer_eval.sae.belongs import recorded_of_plan
 from steer_eval.sae.contexts import Context
 from steer_eval.sae.feature_activity import FeatureActivity, write_feature_activity
 from steer_eval.sae.feature_statistics import Activity
 from steer_eval.sae.feature_table import Conditions, feature_table
+from steer_eval.sae.plan import sae_plan
 from steer_eval.sae.results import features_file
 from steer_eval.study import Study
 from steer_eval.transfer.diagnose import SCHEMA, measured
@@ -116,7 +118,7 @@ def _pristine() -> OnDisk:
 
 def sae() -> TopKSae:
     """The SAE, with what `sae train` records."""
-    recorded = {"method": "top-k", "features": str(FEATURES), "k": str(K), "layer": str(LAYER), "sink_norm": "100.0"}
+    recorded = {"method": "top-k", **recorded_of_plan(sae_plan(SAE)), "dtype": "float32", "sink_norm": "100.0"}
     return replace(random_sae(WIDTH, FEATURES, K, layer=LAYER), provenance={**recorded, "quality": json.dumps(QUALITY)})
 
 

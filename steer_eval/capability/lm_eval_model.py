@@ -30,7 +30,7 @@ from steer_eval.steering.row_edits import RowEdits
 
 MODEL_TYPE = "steer-eval"
 _LOGIT_ROWS = 64
-"""Positions whose logits are looked at at once."""
+"""Positions whose logits are made at once."""
 
 
 class SteeredLM(HFLM):  # type: ignore[misc]
@@ -178,14 +178,18 @@ class SteeredLM(HFLM):  # type: ignore[misc]
                 "take a smaller perplexity window",
             )
         whole = torch.tensor([ids], device=self.device)
-        logits = self._model_call(whole[:, :-1])[0]
-        targets = whole[0, 1:]
         scores = []
         greedy = []
-        for start in range(0, len(targets), _LOGIT_ROWS):
-            chunk, wanted = logits[start : start + _LOGIT_ROWS], targets[start : start + _LOGIT_ROWS]
-            greedy.append((chunk.argmax(-1) == wanted).cpu())
-            scores.append(-token_nll(chunk.float(), wanted))
+        precision = self.mixed_precision_dtype
+        with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
+            with self._applied():
+                hidden = self._lm.final_hidden(whole[:, :-1])
+            # The logits of a whole window would take gigabytes.
+            parts, targets = torch.split(hidden, _LOGIT_ROWS, dim=1), torch.split(whole[0, 1:], _LOGIT_ROWS)
+            for part, wanted in zip(parts, targets, strict=True):
+                chunk = self._lm.logits(part)[0]
+                greedy.append((chunk.argmax(-1) == wanted).cpu())
+                scores.append(-token_nll(chunk.float(), wanted))
         return torch.cat(scores), torch.cat(greedy)
 
 

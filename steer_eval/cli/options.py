@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
+
+_GIGABYTE = 1e9
 
 
 def tell_which(_ctx: click.Context, _parameter: click.Parameter, target: str | None) -> str | None:
@@ -16,6 +20,20 @@ def tell_which(_ctx: click.Context, _parameter: click.Parameter, target: str | N
         if address is not None:
             click.echo(f"note: the folder {target} is read; the repo of the Hub is {address.uri}", err=True)
     return target
+
+
+class _Gigabytes(click.FloatRange):
+    """A finite number of gigabytes, larger than 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it; what is no number of bytes either is a usage error."""
+        gigabytes: float = super().convert(value, param, ctx)
+        if not math.isfinite(gigabytes * _GIGABYTE):
+            self.fail(f"{value} is no amount of memory; give a number of gigabytes, for example 4.", param, ctx)
+        return gigabytes
 
 
 study_argument = click.argument("study", metavar="STUDY", callback=tell_which)
@@ -37,7 +55,7 @@ run_option = click.option(
 )
 memory_option = click.option(
     "--memory",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Gigabytes(),
     metavar="GB",
     help="Memory for batches, beside the model's weights; by default half of what is free. It changes the speed, not "
     "the results.",
@@ -51,4 +69,4 @@ dtype_option = click.option(
 
 def memory_bytes(gigabytes: float | None) -> int | None:
     """What `--memory` means in bytes."""
-    return None if gigabytes is None else max(1, int(gigabytes * 1e9))
+    return None if gigabytes is None else max(1, int(gigabytes * _GIGABYTE))

@@ -80,7 +80,7 @@ def command(
             ready = bench(what, model, published, journal, memory=memory_bytes(memory))
             rows = measure(ready, cells, [cell for cell in cells if wants_text(what, cell)])
             write_sweep(place, name, rows)
-            records[name] = environment_record(model)
+            records[name] = environment_record(model, memory=memory_bytes(memory))
             if model.lm.dtype != "float32":
                 exact = LoadedModel(reference, repositories.model.folder, dtype="float32")
                 reference_bench = bench(what, exact, published, journal, memory=memory_bytes(memory))

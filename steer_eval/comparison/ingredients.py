@@ -1,12 +1,13 @@
 """What the methods of a comparison are made of: vectors, an SAE with its table, carried vectors.
 
 Invariant: each is read when a method first needs it, from the published files and no others, so that a method can be
-measured where the files of another are absent. What is absent or bad is an error that says which command makes it.
+measured where the files of another are absent. What is absent, bad or of something else is an error that says which
+command makes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 from steer_eval.comparison.cells import transfer_of
 from steer_eval.comparison.controls import matched_features
 from steer_eval.comparison.plan import ComparisonPlan
+from steer_eval.consistency import shown_apart
 from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.containment import inside
-from steer_eval.formats.features import read_features
+from steer_eval.formats.features import FeatureTable, read_features
 from steer_eval.formats.sae import TopKSae
 from steer_eval.formats.saelens import StoredSae, folder_name
 from steer_eval.formats.vector import read_vector
 from steer_eval.results import Results
+from steer_eval.sae.belongs import Mismatch, table_off_plan, table_off_sae
 from steer_eval.sae.feature_activity import FeatureActivity, read_feature_activity
 from steer_eval.sae.results import features_file
 from steer_eval.sae.stored import sink_threshold, study_sae
@@ -170,7 +173,11 @@ class Ingredients:
 
     @cached_property
     def _rows(self) -> dict[int, float]:
-        """How much steering changes each feature of the table, in the order of the table."""
+        """How much steering changes each feature of the table, in the order of the table.
+
+        Raises:
+            FormatError: The table is absent or bad, or not that of the SAE, the vector and the plan.
+        """
         name, d_sae = self._table_name, self.stored_sae.d_sae
         table = _made_by("steer-eval sae features", lambda: read_features(inside(self._repo, name), name=name))
         strays = [row.feature for row in table.rows if row.feature >= d_sae]
@@ -179,7 +186,27 @@ class Ingredients:
                 name, "top_features", "the table lists features that the SAE does not have",
                 expected=f"less than {d_sae}", observed=strays[0], fix="run `steer-eval sae features`",
             )  # fmt: skip
+        # Where nothing is computed a table is only described, and the rules on tables say what is wrong with it.
+        wrong = None if self._width is None else next(self._strange(table), None)
+        if wrong is not None:
+            wanted, has = shown_apart(wrong.expected, wrong.observed)
+            raise FormatError(
+                name, wrong.where, f"{wrong.message}: {has}, not {wanted}",
+                expected=wrong.expected, observed=wrong.observed,
+                fix="run `steer-eval sae features` on the study again",
+            )  # fmt: skip
         return {row.feature: row.delta for row in table.rows}
+
+    def _strange(self, table: FeatureTable) -> Iterator[Mismatch]:
+        """Signs that a table is not that of the SAE, the vector and the plan."""
+        sae, layer = self.stored_sae, self._plan.layer
+        for where, wanted, has in (("model", sae.model, table.model), ("layer", sae.layer, table.layer)):
+            if has != wanted:
+                yield Mismatch(where, f"the table is of another {where} than the SAE in {self._sae_name}", wanted, has)
+        for planned in self._study.saes:
+            if (planned.model, planned.layer) == (self._plan.model, layer) and planned.table is not None:
+                yield from table_off_plan(table, planned.table)
+        yield from table_off_sae(table, sae, self._sae_name, self.vector(layer))
 
     @cached_property
     def _activity(self) -> FeatureActivity:

@@ -30,10 +30,12 @@ from steer_eval.comparison.cells import (
 )
 from steer_eval.comparison.controls import shuffled_words
 from steer_eval.comparison.ingredients import Ingredients
-from steer_eval.comparison.patching import ConversationPatch, Conversations, Source
+from steer_eval.comparison.patching import ConversationPatch, Conversations, Source, residuals_of
 from steer_eval.comparison.plan import ComparisonPlan
-from steer_eval.errors import SteerEvalError
+from steer_eval.errors import FormatError, SteerEvalError
+from steer_eval.formats.saelens import CONFIG, folder_name
 from steer_eval.results import Results
+from steer_eval.sae.stored import SINK_KEY
 from steer_eval.steering.interventions import Add, ClampFeatures, Rotate
 from steer_eval.study import Study
 from steer_eval.treatment import Treatment
@@ -116,9 +118,28 @@ class Comparison:
         found = self._ingredients
         held = found.matched if cell.label == "random" else found.raised
         # Nobody decodes a feature of an edit that is only described.
-        sae = cast("TopKSae", found.stored_sae) if self._lm is None else found.sae
+        if self._lm is None:
+            sae = cast("TopKSae", found.stored_sae)
+        else:
+            sae = found.sae
+            self._check_sinks(self._lm)
         clamp = ClampFeatures(self._plan.layer, sae, held.features, self._tensor(held.values), found.sink_norm)
         return Treatment((clamp,))
+
+    def _check_sinks(self, lm: LanguageModel) -> None:
+        """Refuse a threshold above which every token lies: nothing would be clamped, and without a word."""
+        from steer_eval.sae.sinks import is_sink
+
+        threshold = self._ingredients.sink_norm
+        residuals = residuals_of(lm, lm.chat_ids(self._first_prompt), self._plan.layer)
+        if bool(is_sink(residuals, threshold).all()):
+            shortest = float(residuals.float().norm(dim=-1).min())
+            raise FormatError(
+                f"{folder_name(self._plan.model, self._plan.layer)}/{CONFIG}", SINK_KEY,
+                "all tokens of the first prompt lie above the norm of attention sinks, so that no feature is clamped",
+                expected=f"> {shortest:.6g}", observed=threshold,
+                fix="write the norm that the training found, or train the SAE again with `steer-eval sae train`",
+            )  # fmt: skip
 
     def _anchor(self, cell: Cell) -> Treatment:
         random = cell.label == "random"

@@ -70,17 +70,27 @@ class Conversations:
             plain, anchored = lm.chat_ids(prompt), lm.chat_ids(prompt, system=self.anchor)
             tail = min(shared_tail(plain, anchored), len(plain) - 1)
             at = tuple(range(len(plain) - tail, len(plain)))
-            self._known[prompt] = Shared(at, self._residuals(lm, plain, tail), self._residuals(lm, anchored, tail))
+            tails = [residuals_of(lm, ids, self.layer)[len(ids) - tail :].clone() for ids in (plain, anchored)]
+            self._known[prompt] = Shared(at, *tails)
         return self._known[prompt]
 
-    def _residuals(self, lm: LanguageModel, ids: Sequence[int], tail: int) -> Tensor:
-        import torch
 
-        from steer_eval.steering.hooks import captured, residual
+def residuals_of(lm: LanguageModel, ids: Sequence[int], layer: int) -> Tensor:
+    """The residuals of an unsteered text at one layer, `[tokens, hidden_size]`.
 
-        with torch.no_grad(), captured(lm.blocks, [self.layer], stop=True) as outputs:
-            lm.final_hidden(torch.tensor([list(ids)]))
-        return residual(outputs[self.layer])[0, len(ids) - tail :].clone()
+    Args:
+        lm: The model.
+        ids: Tokens of the text.
+        layer: Index of the decoder block whose output is taken, from 0.
+    """
+    import torch
+
+    from steer_eval.steering.hooks import captured, residual
+
+    with torch.no_grad(), captured(lm.blocks, [layer], stop=True) as outputs:
+        lm.final_hidden(torch.tensor([list(ids)]))
+    found: Tensor = residual(outputs[layer])[0]
+    return found
 
 
 def shared_tail(first: Sequence[int], second: Sequence[int]) -> int:

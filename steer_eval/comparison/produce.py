@@ -14,11 +14,11 @@ from typing import Any
 from steer_eval.cells import Cell
 from steer_eval.comparison.cells import comparison_cells
 from steer_eval.comparison.table import Line, margins_of, table
-from steer_eval.errors import SteerEvalError
+from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.measure import measure
 from steer_eval.produce import LoadedModel, bench, environment_record
 from steer_eval.repository import StudyRepositories
-from steer_eval.results import Sweep, Text
+from steer_eval.results import Results, Sweep, Text
 from steer_eval.results_files import (
     ENVIRONMENT,
     load_results,
@@ -27,6 +27,8 @@ from steer_eval.results_files import (
     write_environments,
 )
 from steer_eval.run import Journal
+from steer_eval.study import FILE as STUDY_FILE
+from steer_eval.study import Study
 
 _SAME_MACHINE = ("machine_class", "dtype", "weights_sha256")
 """What a comparison must have in common with the sweep beside which it stands."""
@@ -48,14 +50,16 @@ def produce_comparison(
         Its table.
 
     Raises:
-        FormatError: A file that a method needs is absent or bad.
+        FormatError: A file that a method needs is absent, bad or of something else; or there are fewer prompts than are
+            planned.
         SteerEvalError: The folder has a sweep of the model from another machine, or of other weights.
     """
     study, folder = repositories.study, repositories.data.folder
     published = load_results(study, model_repo=repositories.model.folder, data_repo=folder)
+    _check_prompts(study, model, published)
     loaded = LoadedModel(study.models[model], repositories.model.folder)
     records = _records(out)
-    record = environment_record(loaded)
+    record = environment_record(loaded, memory=memory)
     _check_machine(model, records.get(model), record)
     cells = comparison_cells(study, model)
     place = bench(study, loaded, published, journal, repo=repositories.model.folder, memory=memory)
@@ -79,6 +83,20 @@ def _has_texts_of(before: Sweep | None, cell: Cell, generations: Sequence[Text])
 def _records(folder: Path) -> dict[str, dict[str, Any]]:
     """What the sweeps of a folder were measured on."""
     return read_environments(folder) if (folder / ENVIRONMENT).exists() else {}
+
+
+def _check_prompts(study: Study, model: str, published: Results) -> None:
+    """Refuse a plan of more prompts than the file has, which would be a comparison on fewer."""
+    for number, plan in enumerate(study.comparisons):
+        if plan.model == model and plan.prompts is not None and published.prompts is not None:
+            there = len(published.prompts)
+            if plan.prompts > there:
+                raise FormatError(
+                    STUDY_FILE, f"comparisons.{number}.prompts",
+                    f"{plan.prompts} prompts are planned, and {study.sweep.prompts} has {there}",
+                    expected=f"<= {there}", observed=plan.prompts,
+                    fix="write that many, or leave the field out to take all of them",
+                )  # fmt: skip
 
 
 def _check_machine(model: str, swept: Mapping[str, Any] | None, record: Mapping[str, Any]) -> None:

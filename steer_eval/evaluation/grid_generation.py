@@ -147,7 +147,7 @@ class _Batch:
                 values, tokens = self._two_best(torch.cat(hidden))
             staying = []
             finished = []
-            gaps, best = (values[:, 0] - values[:, 1]).tolist(), tokens[:, 0].tolist()
+            gaps, best = (values[:, 0] - values[:, 1]).tolist(), tokens.tolist()
             for place, row in enumerate(self.unfinished):
                 self._gaps[row].append(gaps[place])
                 ended = best[place] in eos_ids
@@ -191,10 +191,10 @@ class _Batch:
         return rows.hidden[:, -1].clone()
 
     def _two_best(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The two largest logits of each row and their tokens, both `[rows, 2]`."""
+        """The two largest logits of each row, `[rows, 2]`, and the token of the largest, `[rows]`."""
         step = max(1, min(LOGIT_ROWS, LOGIT_BYTES // (4 * self._lm.vocabulary)))
-        best = [self._lm.logits(chunk[None])[0].float().topk(2) for chunk in torch.split(hidden, step)]
-        return torch.cat([each.values for each in best]), torch.cat([each.indices for each in best])
+        best = [_best(self._lm.logits(chunk[None])[0].float()) for chunk in torch.split(hidden, step)]
+        return torch.cat([values for values, _ in best]), torch.cat([tokens for _, tokens in best])
 
     def _admitted(self, waiting: deque[int]) -> list[list[int]]:
         """Take rows that wait, those of one prompt together, as many as one pass may read."""
@@ -214,3 +214,14 @@ class _Batch:
 
     def _of_one_length(self, first: int, second: int) -> bool:
         return len(self._requests[first].ids) == len(self._requests[second].ids)
+
+
+def _best(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The two largest of each row's logits, `[rows, 2]`, and the token that greedy decoding takes, `[rows]`."""
+    values, indices = logits.topk(2)
+    tokens = indices[:, 0]
+    # `topk` says nothing of the order of equal ones, which are frequent in bfloat16.
+    tied = values[:, 0] == values[:, 1]
+    if tied.any():
+        tokens[tied] = logits[tied].argmax(dim=-1)
+    return values, tokens

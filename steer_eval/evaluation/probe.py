@@ -7,7 +7,7 @@ The engine continues a prompt from a cache, by several tokens or by one; it lets
 they share, and rows of different lengths decode together. Architectures exist that drop the cache they are given,
 forget a recurrent state when several tokens follow it, hand states from block to block past the residual stream, take
 positions from the longest row, or look ahead. Most of these give wrong numbers without an error, and no list of names
-would know tomorrow's. So each loaded model is asked once, at the cost of five short passes.
+would know tomorrow's. So each loaded model is asked once, at the cost of a few short passes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from steer_eval.steering.row_edits import RowEdits
 PROMPT, REPLY = 4, 2
 """Tokens that are read first, and those that follow them in one pass; one more follows by itself."""
 
-TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05}
+TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.08}
 """How far apart residuals or logits may be, as a share of their norm: more than rounding does in deep models."""
 
 ONE_TOKEN = 0.02
@@ -51,7 +51,7 @@ class Difference:
 
     Args:
         what: What differs, as a clause.
-        share: Norm of the difference as a share of the norm, of the typical token of the worst block and row.
+        share: Norm of the difference as a share of the norm, of the median token of the worst block.
         of_the_model: How large it may be at any rate, because the model itself is not more consistent.
         ahead: Whether the model looks ahead if it is larger.
     """
@@ -128,7 +128,8 @@ def differences(lm: LanguageModel) -> Iterator[Difference]:
         batch.append(copy.deepcopy(shared.cache), rows=2, tokens=PROMPT)
     with edits.applied(blocks, prompt=0), captured(blocks, everywhere, stop=False) as outputs:
         lm.final_hidden(ids[:, PROMPT:-1], cache=shared.cache)
-    share = _share(_streams(lm, outputs), plain[:, :, PROMPT:-1])
+    # Rows and tokens are taken together, as their typical one is asked for.
+    share = _share(_streams(lm, outputs).flatten(1, 2), plain[:, :, PROMPT:-1].flatten(1, 2))
     yield Difference("tokens that continue a prompt have other residuals than read with it", share)
 
     batch.append(shared.cache, rows=2, tokens=_LENGTH - 1)
@@ -140,10 +141,10 @@ def differences(lm: LanguageModel) -> Iterator[Difference]:
     ):
         hidden = lm.final_hidden(ids[:, lengths].T.reshape(-1, 1), **batch.arguments())
     streams, logits = _streams(lm, outputs), _centred(lm.logits(hidden))
-    # Each row has one token; the typical one is that of the rows of a length.
+    # Rows are in order of their lengths, each with one token.
     share = max(
-        _share(streams.view(len(blocks), len(lengths), 2, -1), plain[:, :, lengths].transpose(1, 2)),
-        _share(logits.view(len(lengths), 2, -1), plain_logits[:, lengths].transpose(0, 1)),
+        _share(streams.flatten(1, 2), plain[:, :, lengths].transpose(1, 2).flatten(1, 2)),
+        _share(logits.flatten(0, 1), plain_logits[:, lengths].transpose(0, 1).flatten(0, 1)),
     )
     yield Difference("rows that decode together have other residuals or logits than by themselves", share, ONE_TOKEN)
 
@@ -177,14 +178,15 @@ def _centred(logits: Tensor) -> Tensor:
 def _share(seen: Tensor, expected: Tensor) -> float:
     """Norm of a difference as a share of the norm, of the median token, where it is largest.
 
-    The median, because rounding may send single tokens to another expert of a mixture.
+    The median, because rounding may send single tokens to another expert of a mixture; of an even number the upper one,
+    so that half of the tokens can't be wrong.
 
     Args:
         seen: `[..., tokens, width]`, possibly empty.
         expected: The same shape.
     """
     apart = (seen - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
-    return float(apart.median(dim=-1).values.max()) if apart.numel() else 0.0
+    return float(apart.kthvalue(apart.shape[-1] // 2 + 1, dim=-1).values.max()) if apart.numel() else 0.0
 
 
 def _refusal(lm: LanguageModel, why: str, *, ahead: bool = False) -> SteerEvalError:

@@ -43,6 +43,9 @@ def can_join(lm: LanguageModel, *, longest: int) -> bool:
         lm: The model.
         longest: Most tokens that a row will have.
     """
+    # GPT-Neo cuts its local windows by place in the cache, and takes the longest row's place for every row's.
+    if "local" in (getattr(lm.module.config.get_text_config(), "attention_layers", None) or ()):
+        return False
     places = _Places(0, longest)
     return all(
         type(layer) is LinearAttentionLayer or _buffers(lm, layer, places) is not None for layer in new_cache(lm).layers

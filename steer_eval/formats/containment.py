@@ -16,6 +16,7 @@ from steer_eval.errors import FormatError
 
 REASON = "the path leaves the repo through a symbolic link"
 FIX = "put a copy of the file in place of the link"
+_BY_ITSELF = "the path leaves the repo by itself", "put the file into the repo, and name it by its path from the root"
 _CACHED_REPO = re.compile(r"(models|datasets|spaces)--.+")
 
 
@@ -46,8 +47,15 @@ def inside(root: Path, path: str, *, name: str | None = None) -> Path:
         FormatError: The path leaves the repo.
     """
     if not is_inside(root, path):
-        raise FormatError(name or path, "", REASON, fix=FIX)
+        reason, fix = (REASON, FIX) if _stays(path) else _BY_ITSELF
+        raise FormatError(name or path, "", reason, fix=fix)
     return root / path
+
+
+def _stays(path: str) -> bool:
+    """Whether a path would stay inside the repo if nothing in it were a link."""
+    parts = Path(os.path.normpath(path)).parts
+    return not Path(path).is_absolute() and parts[:1] != (os.pardir,)
 
 
 def links_out(root: Path) -> Iterator[str]:

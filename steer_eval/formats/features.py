@@ -63,11 +63,13 @@ class TableStatistics:
         n_features: Features of the SAE.
         tokens: Tokens of the texts, `base` and `steered`.
         discoveries: Features with a q-value up to 0.05, by change.
+        seed: Decided resamples.
     """
 
     n_features: int
     tokens: Mapping[str, int]
     discoveries: Mapping[str, int]
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,9 @@ def table_of(document: Mapping[str, Any]) -> FeatureTable:
         float(document["coef"]),
         document["n_prompts"],
         rows,
-        TableStatistics(document["n_features"], document["n_tokens"], document["discoveries"])
+        TableStatistics(
+            document["n_features"], document["n_tokens"], document["discoveries"], document["statistics"]["seed"]
+        )
         if "format" in document
         else None,
     )

@@ -92,8 +92,8 @@ def look_at_saelens(folder: Path, *, name: str | None = None) -> StoredSae:
     return StoredSae(*known, stored=stored, name=weights_name)
 
 
-def read_recorded(folder: Path, *, name: str | None = None) -> dict[str, str]:
-    """What an SAELens folder records of how its SAE was made; its weights are not read.
+def read_settings(folder: Path, *, name: str | None = None) -> SaeOutline:
+    """What the `cfg.json` of an SAELens folder says of its SAE; its weights are not looked at.
 
     Args:
         folder: The folder.
@@ -102,7 +102,7 @@ def read_recorded(folder: Path, *, name: str | None = None) -> dict[str, str]:
     Raises:
         FormatError: `cfg.json` is absent or bad.
     """
-    return _recorded(_read_settings(folder, name or str(folder)))
+    return _outline(_read_settings(folder, name or str(folder)))
 
 
 def outline_saelens(folder: Path, header: dict[str, Any], *, name: str) -> SaeOutline:
@@ -118,9 +118,7 @@ def outline_saelens(folder: Path, header: dict[str, Any], *, name: str) -> SaeOu
     """
     settings = _read_settings(folder, name)
     _check_header(header, settings.config, name)
-    config, model = settings.config, settings.config["metadata"]["model_name"]
-    sizes = (config["d_in"], config["d_sae"], config["k"])
-    return SaeOutline(*sizes, settings.layer, model, _recorded(settings), settings.block)
+    return _outline(settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +186,12 @@ def _read_settings(folder: Path, name: str) -> _Settings:
     path = hook[0] if hook["block"] else config["metadata"].get("hf_hook_name", "")
     # One that is no path of this block says nothing.
     return _Settings(config, layer, rescales, path if path.endswith(f".{layer}") else "")
+
+
+def _outline(settings: _Settings) -> SaeOutline:
+    config, model = settings.config, settings.config["metadata"]["model_name"]
+    sizes = (config["d_in"], config["d_sae"], config["k"])
+    return SaeOutline(*sizes, settings.layer, model, _recorded(settings), settings.block)
 
 
 def _recorded(settings: _Settings) -> dict[str, str]:

@@ -78,8 +78,8 @@ def check(value: Any, schema: str, *, file: str, where: str = "") -> None:
 
 
 def _described(error: ValidationError) -> str:
-    """What a text has to be, in the words of its schema: a pattern alone is no help."""
-    if error.validator != "pattern" or not isinstance(error.schema, Mapping):
+    """What a value has to be, in the words of its schema: a pattern, or what it may not be, alone is no help."""
+    if error.validator not in {"pattern", "not"} or not isinstance(error.schema, Mapping):
         return ""
     description = error.schema.get("description")
     return f": {description}" if description else ""

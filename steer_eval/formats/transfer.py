@@ -89,7 +89,8 @@ class TransferMap:
     Args:
         ridge: float32 `[d_large, d_small]`.
         intercept: float32 `[d_small]`; a carried *row* is `x @ ridge + intercept`, a carried direction `v @ ridge`.
-        orthogonal: Procrustes map, float32 `[d_large, d_small]`.
+        orthogonal: Procrustes map, float32 `[d_large, d_small]`; its singular values are 1, or 0 for what it was fitted
+            on no row of.
         layer_large: Layer of the large model.
         layer_small: Layer of the small model.
         alpha: Ridge penalty.
@@ -237,11 +238,19 @@ def write_transfer_map(path: Path, maps: TransferMap) -> None:
 
 
 def orthogonality_error(matrix: Floats32) -> float:
-    """Largest difference of a map's Gram matrix, on its narrower side, from the identity; 0 if it is orthogonal."""
+    """How far a map is from turning some directions and leaving out the others; 0 if each singular value is 1 or 0.
+
+    The largest difference between the Gram matrix `G`, on the narrower side, and its square, which are equal if and
+    only if `G` is a projection; where it is one of full rank, the map is orthogonal.
+    """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     gram = tall.T @ tall
-    gram[np.diag_indices_from(gram)] -= 1.0
-    return float(np.abs(gram).max())
+    return float(np.abs(gram @ gram - gram).max())
+
+
+def rank_of(matrix: Floats32) -> int:
+    """How many directions an orthogonal map turns: the sum of its squared singular values, which are 1 or 0."""
+    return round(float(np.square(matrix, dtype=np.float64).sum()))
 
 
 def _transferred(

@@ -112,7 +112,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("sae-layer", "error", "an SAE or feature table has another layer than its name"),
     Rule("sae-shape", "error", "an SAE is not as wide as the vectors of its model"),
-    Rule("sae-provenance", "error", "what an SAE records of its training does not fit it, or itself"),
+    Rule("sae-provenance", "error", "what an SAE has and records does not fit itself, or what the study plans"),
     Rule("sae-activity", "error", "the activity of an SAE's features does not fit the SAE, or itself"),
     Rule("sae-quality", "error", "a file of an SAE's quality does not say what the SAE records, or contradicts itself"),
     Rule("feature-arithmetic", "error", "a feature's delta, mean and frequency do not follow from each other"),
@@ -127,7 +127,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "feature-sae",
         "error",
-        "a feature table does not fit the SAE of its name, or of its model and layer, or the vector of its cell",
+        "a feature table does not fit the SAE of its name, or of its model and layer, the vector of its cell, or the "
+        "study's plan",
     ),
     Rule("feature-model", "error", "a feature table is of another model than the vectors of its name"),
     Rule(
@@ -141,7 +142,12 @@ RULES: tuple[Rule, ...] = (
         "error",
         "a native or source vector in a file of transferred ones equals no published one, or one of another layer",
     ),
-    Rule("transfer-map", "error", "a transfer map is not orthogonal, or does not give the transferred vectors"),
+    Rule(
+        "transfer-map",
+        "error",
+        "a transfer map is not orthogonal on what its rows show, turns more than that, or does not give the "
+        "transferred vectors",
+    ),
     Rule("transfer-cosine", "error", "a recorded cosine is not that of the published vectors"),
     Rule("transfer-norm", "warning", "a transferred vector was measured at another norm than it is published with"),
     Rule(

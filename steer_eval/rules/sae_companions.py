@@ -7,7 +7,6 @@ itself records.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from steer_eval.formats.strict_json import parse
 from steer_eval.formats.vector import SteeringVector
 from steer_eval.inventory import Artifact, Inventory
 from steer_eval.rules.vector_files import name_parts, vectors_by_model
+from steer_eval.sae.belongs import table_off_sae
 
 _FLOAT32 = 1e-5
 _SHARE = 1e-6
@@ -122,36 +122,11 @@ def _recorded_quality(sae: StoredSae) -> dict[str, Any]:
 def _table(artifact: Artifact, sae: StoredSae, path: str, inventory: Inventory) -> Iterator[Finding]:
     """Numbers of a feature table that the SAE and the vector give."""
     table: FeatureTable = artifact.value
-    rows = [row for row in table.rows if row.statistics and row.feature < sae.d_sae]
-    if table.statistics is None or not rows or (sae.model, sae.layer) != (table.model, table.layer):
+    if (sae.model, sae.layer) != (table.model, table.layer):
         return
-
-    def found(where: str, message: str, expected: Any, observed: Any) -> Finding:
-        return Finding("feature-sae", "error", artifact.file, where, message, expected, observed, _TABLE)
-
-    if table.statistics.n_features != sae.d_sae:
-        message = f"{path} has another number of features"
-        yield found("n_features", message, sae.d_sae, table.statistics.n_features)
-    features = [row.feature for row in rows]
-    norms = np.linalg.norm(sae.stored.values("W_dec", features).astype(np.float64), axis=1)
     vector = _vector(artifact, table, inventory)
-    of_vector = None
-    if vector is not None and vector.values.size == sae.d_in:
-        columns = sae.stored.values("W_enc", (slice(None), features)).astype(np.float64)
-        of_vector = table.coefficient * (vector.values.astype(np.float64) @ columns)
-    places = {row.feature: index for index, row in enumerate(table.rows)}
-    for index, row in enumerate(rows):
-        where, its = f"top_features[{places[row.feature]}]", row.statistics
-        if its is None:
-            continue
-        if not math.isclose(its.decoder_norm, norms[index], rel_tol=_FLOAT32):
-            message = f"the feature's decoder row in {path} has another norm"
-            yield found(f"{where}.decoder_norm", message, float(f"{norms[index]:.8g}"), its.decoder_norm)
-        if of_vector is not None and vector is not None:
-            slack = _FLOAT32 * max(abs(of_vector[index]), vector.norm)
-            if abs(its.predicted - of_vector[index]) > slack:
-                message = f"the vector of the table's cell and {path} give another value"
-                yield found(f"{where}.predicted", message, float(f"{of_vector[index]:.8g}"), its.predicted)
+    for wrong in table_off_sae(table, sae, path, None if vector is None else vector.values):
+        yield Finding("feature-sae", "error", artifact.file, *wrong, _TABLE)
 
 
 def _vector(artifact: Artifact, table: FeatureTable, inventory: Inventory) -> SteeringVector | None:

@@ -18,7 +18,7 @@ import numpy as np
 from steer_eval.contrast import ContrastPair, pairs_digest
 from steer_eval.digest import sha256_text
 from steer_eval.findings import Finding
-from steer_eval.formats.transfer import TransferMap, TransferredVectors
+from steer_eval.formats.transfer import TransferMap, TransferredVectors, rank_of
 from steer_eval.inventory import Artifact, Inventory
 from steer_eval.study import Study
 from steer_eval.transfer.nulls import LEVEL, may_reach
@@ -176,6 +176,10 @@ def _of_map(document: Mapping[str, Any], maps: TransferMap, path: str) -> Iterat
     alpha = measured["maps"]["ridge"]["settings"].get("alpha")
     if alpha is not None and not math.isclose(alpha, maps.alpha, rel_tol=_NORM):
         yield f"{where}.maps.ridge.settings.alpha", f"{path} has another penalty", maps.alpha, alpha
+    turned, rank = measured["maps"]["procrustes"]["settings"].get("rank"), rank_of(maps.orthogonal)
+    if turned is not None and turned != rank:
+        message = f"{path} turns another number of directions"
+        yield f"{where}.maps.procrustes.settings.rank", message, rank, turned
 
 
 def _of_vectors(document: Mapping[str, Any], vectors: TransferredVectors, path: str) -> Iterator[_Complaint]:

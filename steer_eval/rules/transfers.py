@@ -2,7 +2,7 @@
 
 Invariant: what a file of transferred vectors copies from the native ones is equal to them; what is recorded of the
 vectors elsewhere (norms, cosines, the perplexity of the native one) follows from them; a map that is called orthogonal
-is.
+turns directions or leaves them out, and turns no more of them than there were rows to tell of.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from steer_eval.consistency import same_or_rounded, shown_apart, vector_conflicts
 from steer_eval.findings import Finding
-from steer_eval.formats.transfer import Floats32, TransferMap, TransferredVectors, orthogonality_error
+from steer_eval.formats.transfer import Floats32, TransferMap, TransferredVectors, orthogonality_error, rank_of
 from steer_eval.inventory import Artifact, Inventory
 from steer_eval.rules.files import unusable
 from steer_eval.rules.sweep_files import SweepFile
@@ -102,9 +102,17 @@ def _as_recorded(vector: Artifact, copy: Floats32) -> bool:
 def _map(artifact: Artifact, carried: list[Artifact]) -> Iterator[Finding]:
     maps: TransferMap = artifact.value
     error = orthogonality_error(maps.orthogonal)
+    rank, rows = rank_of(maps.orthogonal), maps.provenance.get("n_rows")
     if error > _ORTHOGONAL:
-        message = f"the Procrustes map is not orthogonal: its Gram matrix is up to {error:.3g} away from the identity"
+        message = f"the Procrustes map is not orthogonal: its Gram matrix is up to {error:.3g} away from its square"
         yield Finding("transfer-map", "error", artifact.file, "R", message, 0.0, error, "publish the map that was used")
+    elif rank == 0:
+        message = "the Procrustes map is zero: it leaves nothing of any direction"
+        yield Finding("transfer-map", "error", artifact.file, "R", message, ">= 1", 0, "publish the map that was used")
+    elif rows is not None and rank > int(rows):
+        message = f"the Procrustes map turns {rank} directions; {rows} rows tell of no more than {rows}"
+        fix = "run `steer-eval transfer fit` and `steer-eval transfer apply` again"
+        yield Finding("transfer-map", "error", artifact.file, "R", message, f"<= {rows}", rank, fix)
     for other in carried:
         vectors: TransferredVectors = other.value
         if vectors.provenance.get("map", artifact.path) != artifact.path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from steer_eval.formats.saelens import folder_name, write_saelens
 from steer_eval.produce import SAID_IF_SO, LoadedModel
 from steer_eval.progress import progress_bar
 from steer_eval.sae.activations import SPLITS, Activations, Passage, capture, cut, holds, load_split
+from steer_eval.sae.belongs import recorded_of_plan
 from steer_eval.sae.feature_activity import FILE as ACTIVITY
 from steer_eval.sae.feature_activity import read_feature_activity, write_feature_activity
 from steer_eval.sae.live_entropy import PASSAGES, LiveEntropy
@@ -118,13 +118,12 @@ def produce_sae(
     recipe = RECIPES[plan.recipe]
     decides = {
         "method": "top-k",
-        **{name: str(value) for name, value in plan.to_json().items()},
+        **recorded_of_plan(plan),
         "recipe_settings": json.dumps(recipe.to_json(), sort_keys=True),
         "weights_sha256": model.weights.sha256,
         "dtype": model.lm.dtype,
         **text_checksums(model.weights, None),
         "text_sha256": source_digest(plan.text, data_folder),
-        "text": json.dumps({type(plan.text).__name__: asdict(plan.text)}, sort_keys=True),
     }
     name = folder_name(plan.model, plan.layer)
     target = inside(repo, name)

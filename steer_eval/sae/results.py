@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from steer_eval.errors import FormatError
 from steer_eval.formats.containment import inside
-from steer_eval.formats.saelens import CONFIG, folder_name, read_recorded
+from steer_eval.formats.sae import SaeOutline
+from steer_eval.formats.saelens import CONFIG, folder_name, read_settings
 from steer_eval.formats.schema import check
 from steer_eval.formats.strict_json import parse, read_json
 from steer_eval.study import Study
@@ -55,6 +57,23 @@ def read_saes(study: Study, repo: Path, attempt: Attempt) -> dict[tuple[str, int
     return found
 
 
+def read_outlines(study: Study, repo: Path) -> dict[tuple[str, int], SaeOutline]:
+    """What each planned SAE says of itself, by model and layer; those that can't be read are left out.
+
+    Why they can't is a finding of the rules on files, and a run has none.
+
+    Args:
+        study: The study.
+        repo: The model repo, or a run directory.
+    """
+    found = {}
+    for plan in study.saes:
+        name = folder_name(plan.model, plan.layer)
+        with suppress(FormatError):
+            found[plan.model, plan.layer] = read_settings(inside(repo, name), name=name)
+    return found
+
+
 def read_tables(study: Study, repo: Path, attempt: Attempt) -> dict[tuple[str, int], Document]:
     """The planned feature tables, by model and layer.
 
@@ -88,7 +107,7 @@ def read_quality(repo: Path, model: str, layer: int) -> Document:
         return _read_document(repo, file, "sae_quality")
     name = folder_name(model, layer)
     config = f"{name}/{CONFIG}"
-    text = read_recorded(inside(repo, name), name=name).get("quality")
+    text = read_settings(inside(repo, name), name=name).provenance.get("quality")
     if text is None:
         raise FormatError(config, QUALITY_KEY, "the SAE does not say how good it is", fix=_AGAIN)
     quality: Any = parse(text, config, QUALITY_KEY)

@@ -6,12 +6,14 @@ its checkpoint again, so the file of one that was killed is that of one that was
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from steer_eval.errors import SteerEvalError
 from steer_eval.formats.sae import TopKSae
 from steer_eval.formats.strict_json import read_jsonl, write_jsonl
 from steer_eval.sae.activations import Activations
@@ -53,9 +55,18 @@ class TrainingLog:
 
         Returns:
             The measurement in words; empty if it is not time.
+
+        Raises:
+            SteerEvalError: All tokens of the batch are alike.
         """
         if progress.step % EVERY and progress.step != self.training.steps:
             return ""
+        if not math.isfinite(progress.loss):
+            raise SteerEvalError(
+                f"step {progress.step}: the residuals of the batch have no variance to explain, as where all tokens "
+                "are the same one",
+                "name text that is less uniform under saes.text in study.yaml",
+            )
         if not self.rows:
             # Those of the steps before the checkpoint that training went on from.
             self.rows = [row for row in self._written() if row["step"] < progress.step]

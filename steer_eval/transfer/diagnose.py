@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from steer_eval.contrast import ContrastPair, pairs_digest
-from steer_eval.errors import SteerEvalError
 from steer_eval.formats import schema
 from steer_eval.formats.containment import inside
 from steer_eval.formats.strict_json import write_json
@@ -40,6 +39,7 @@ from steer_eval.transfer.produce import Models, texts_of
 from steer_eval.transfer.protocol import KINDS, PROTOCOLS, RANDOM, Protocol
 from steer_eval.transfer.rows import Read, pair, read_texts
 from steer_eval.transfer.similarity import cosine
+from steer_eval.transfer.variation import check_vector
 
 SCHEMA = "steer-eval/transfer-diagnostics/1"
 SVCCA_RANK = 10
@@ -200,16 +200,13 @@ def measured(
         on_fits: Called with the number of maps and canonical directions just fitted for the nulls.
 
     Raises:
-        SteerEvalError: The native vector is zero, or rows do not differ.
+        SteerEvalError: A vector is zero but for rounding, or rows do not differ.
     """
     count = len(rows.texts)
     rank = min(SVCCA_RANK, count // ROWS_PER_COMPONENT, rows.source.shape[1], rows.target.shape[1])
+    for end, differences in (("source", source), ("target", target)):
+        check_vector(differences, end)
     native = target.mean(axis=0)
-    if not native.any():
-        raise SteerEvalError(
-            "the contrast pairs add nothing to the target's residuals: the native vector is zero",
-            "give the two replies of each contrast pair different texts",
-        )
     maps = {}
     for kind, fitter in protocol.fitters(seed=seed).items():
         fitted = fitter(rows.source, rows.texts)(rows.target)

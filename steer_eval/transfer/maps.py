@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steer_eval.transfer.penalty import left_out_errors
-from steer_eval.transfer.variation import check_spread
+from steer_eval.transfer.variation import check_spread, known_directions, through
 
 Floats = NDArray[np.float64]
 Documents = NDArray[np.int64]
@@ -37,7 +37,7 @@ class LinearMap:
         matrix: `[d_source, d_target]`.
         source_mean: What is taken from a source row: the mean of the rows that it was fitted on, or zero, `[d_source]`.
         target_mean: What is added to a carried row: the mean of the target rows, or zero, `[d_target]`.
-        settings: What was chosen in fitting, by name: the ridge penalty, the scale, the seed.
+        settings: What was chosen or found in fitting, by name: the ridge penalty, the scale, the rank, the seed.
     """
 
     matrix: Floats
@@ -47,13 +47,12 @@ class LinearMap:
 
     def rows(self, source: Floats) -> Floats:
         """Carry rows of the source's residual stream, `[rows, d_source]` to `[rows, d_target]`."""
-        carried: Floats = (source - self.source_mean) @ self.matrix + self.target_mean
-        return carried
+        found: Floats = (source - self.source_mean) @ self.matrix + self.target_mean
+        return found
 
     def direction(self, vector: Floats) -> Floats:
-        """Carry a direction, `[..., d_source]` to `[..., d_target]`."""
-        carried: Floats = vector @ self.matrix
-        return carried
+        """Carry a direction, `[..., d_source]` to `[..., d_target]`; zero where the map leaves nothing of it."""
+        return through(vector, self.matrix)
 
 
 Prepared = Callable[[Floats], LinearMap]
@@ -91,18 +90,20 @@ def ridge_from(source: Floats, documents: Documents | None = None, *, alphas: Se
 def procrustes_from(source: Floats, _documents: Documents | None = None) -> Prepared:
     """The rotation with one scale that brings centred rows closest (Schoenemann 1966; Gower 1975).
 
-    Between spaces of different width the rotation is of the narrower one into the wider one.
+    What no row shows is not turned but left out; see `_Rotation`. Between spaces of different width the rotation is of
+    the narrower one into the wider one.
 
     Args:
         source: `[rows, d_source]`.
     """
     x, source_mean = _centred(source)
+    shown = known_directions(x, _size(source))
 
     def fit(target: Floats) -> LinearMap:
         y, target_mean = _centred(target, rows=len(x))
-        rotation, overlap = _rotation(x, y)
-        scale = overlap / float(((x @ rotation) ** 2).sum())
-        return LinearMap(scale * rotation, source_mean, target_mean, {"scale": scale})
+        found = _rotation(x @ shown, y, shown, known_directions(y, _size(target)))
+        scale = found.overlap / float(((x @ found.matrix) ** 2).sum()) if found.rank else 0.0
+        return LinearMap(scale * found.matrix, source_mean, target_mean, {"scale": scale, "rank": found.rank})
 
     return fit
 
@@ -110,17 +111,21 @@ def procrustes_from(source: Floats, _documents: Documents | None = None) -> Prep
 def plain_procrustes_from(source: Floats, _documents: Documents | None = None) -> Prepared:
     """The rotation that brings rows closest as they stand: neither centred nor scaled.
 
-    What is not centred spends its best direction on the common mean, which every row has; for comparison only.
+    What is not centred spends its best direction on the common mean, which every row has; for comparison only. What no
+    row shows is left out here, too.
 
     Args:
         source: `[rows, d_source]`.
     """
     x = source.astype(np.float64)
+    shown = known_directions(x, _size(x))
 
     def fit(target: Floats) -> LinearMap:
         _centred(target, rows=len(x))
-        rotation, _ = _rotation(x, target.astype(np.float64))
-        return LinearMap(rotation, np.zeros(x.shape[1]), np.zeros(target.shape[1]), {"scale": 1.0})
+        y = target.astype(np.float64)
+        found = _rotation(x @ shown, y, shown, known_directions(y, _size(y)))
+        settings = {"scale": 1.0, "rank": found.rank}
+        return LinearMap(found.matrix, np.zeros(x.shape[1]), np.zeros(y.shape[1]), settings)
 
     return fit
 
@@ -141,8 +146,8 @@ def random_from(source: Floats, _documents: Documents | None = None, *, seed: in
 
     def fit(target: Floats) -> LinearMap:
         y, target_mean = _centred(target, rows=len(x))
-        rotation, carried = rotation_into(y.shape[1])
-        scale = float((carried * y).sum() / (carried**2).sum())
+        rotation, turned = rotation_into(y.shape[1])
+        scale = float((turned * y).sum() / (turned**2).sum())
         return LinearMap(scale * rotation, source_mean, target_mean, {"scale": scale, "seed": seed})
 
     return fit
@@ -161,10 +166,39 @@ def random_rotation(random: np.random.Generator, d_source: int, d_target: int) -
     return basis if d_source == wide else basis.T
 
 
-def _rotation(x: Floats, y: Floats) -> tuple[Floats, float]:
-    """The rotation that brings rows closest, and the overlap that it reaches, which is a sum of singular values."""
-    left, singular, right = np.linalg.svd(x.T @ y, full_matrices=False)
-    return left @ right, float(singular.sum())
+@dataclass(frozen=True, eq=False)
+class _Rotation:
+    """What all rotations that bring rows closest have in common.
+
+    With `X^T Y = U S V^T`, every `R = U V^T` minimises `|Y - X R|` among orthogonal matrices (Schoenemann 1966; Golub
+    and Van Loan, Matrix Computations, 4th ed., section 6.4.1). Where rows leave out some directions, as fewer rows than
+    dimensions always do, singular values are 0, and what their vectors are turned into is up to the last bit of the
+    rows: any orthogonal choice is as close. `U_r V_r^T`, of the others alone, is the mean of all these solutions and
+    the map of least norm that is no further; it is unique, and carries nothing of what no row shows.
+
+    Args:
+        matrix: `U_r V_r^T`, `[d_source, d_target]`; its singular values are 1, `rank` times, and 0.
+        overlap: `trace(R^T X^T Y)`, the sum of the singular values.
+        rank: How many directions it turns.
+    """
+
+    matrix: Floats
+    overlap: float
+    rank: int
+
+
+def _rotation(x: Floats, y: Floats, x_basis: Floats, y_basis: Floats) -> _Rotation:
+    """The rotation of rows in coordinates `x` of their known directions `x_basis` to rows `y` with their own."""
+    overlaps = x.T @ (y @ y_basis)
+    left, singular, right = np.linalg.svd(overlaps, full_matrices=False)
+    # What two sides have in common by rounding, where one does not move with the other at all.
+    kept = singular > max(overlaps.shape) * np.finfo(np.float64).eps * np.linalg.norm(x) * np.linalg.norm(y)
+    matrix = (x_basis @ left[:, kept]) @ (right[kept] @ y_basis.T)
+    return _Rotation(matrix, float(singular[kept].sum()), int(kept.sum()))
+
+
+def _size(rows: Floats) -> float:
+    return float(np.linalg.norm(rows.astype(np.float64)))
 
 
 def _centred(values: Floats, *, rows: int | None = None) -> tuple[Floats, Floats]:

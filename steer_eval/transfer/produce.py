@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from steer_eval.environment import Environment
-from steer_eval.errors import FormatError
+from steer_eval.errors import FormatError, SteerEvalError
 from steer_eval.formats.containment import inside
 from steer_eval.formats.transfer import (
     Centring,
     Floats32,
     TransferMap,
     TransferredVectors,
+    rank_of,
     read_transfer_map,
     write_transfer_map,
     write_transferred,
@@ -34,12 +35,14 @@ from steer_eval.formats.vector import SteeringVector, write_vector
 from steer_eval.produce import SAID_IF_SO, VECTOR_FORMAT, LoadedModel
 from steer_eval.progress import progress_bar
 from steer_eval.results import Results
+from steer_eval.rounding import ROUNDING
 from steer_eval.sae.text import documents, source_digest
 from steer_eval.transfer.heldout import PairedRows
 from steer_eval.transfer.maps import Floats, seeded_rotation
 from steer_eval.transfer.plan import End, TransferPlan
 from steer_eval.transfer.protocol import KINDS, PROTOCOLS, Protocol
 from steer_eval.transfer.rows import Side, paired_rows
+from steer_eval.transfer.variation import MORE_TEXT, through
 from steer_eval.transfer.words import Passage, passages
 
 _EXTRACT = "run `steer-eval extract` on the study"
@@ -149,6 +152,8 @@ def produce_map(
     fitted = {kind: fitter(rows.source, rows.texts)(rows.target) for kind, fitter in fitters.items()}
     ridge, rotation = fitted["ridge"], fitted["procrustes"]
     scale = rotation.settings["scale"]
+    if not rotation.settings["rank"]:
+        raise SteerEvalError(f"the rows of {plan.name} share nothing that could be turned", MORE_TEXT)
     maps = TransferMap(
         ridge=_narrow(ridge.matrix),
         intercept=_narrow(ridge.target_mean - ridge.source_mean @ ridge.matrix),
@@ -195,8 +200,12 @@ def produce_carried(plan: TransferPlan, published: Results, *, repo: Path) -> di
             plan.map_file, "W", "the map does not lead from the source's vector to the native one",
             expected=list(shape), observed=list(maps.ridge.shape), fix=_FIT_AGAIN,
         )  # fmt: skip
+    middles = {plan.source: 0.0, plan.target: 0.0}
+    if maps.centring is not None:
+        # Where rows lie is how large residuals are there: a vector is a difference of such.
+        middles = {plan.source: _norm(maps.centring.large), plan.target: _norm(maps.centring.small)}
     for end, vector in ((plan.source, source), (plan.target, native)):
-        if not vector.values.any():
+        if not vector.norm > ROUNDING * middles[end]:
             file = published.vector_file(end.model, end.layer)
             raise FormatError(file, "vector", "the vector is zero: it has no direction to carry", fix=_EXTRACT)
     by_itself = carried_by_itself(maps, source.values.astype(np.float64), name=plan.map_file)
@@ -214,7 +223,7 @@ def produce_carried(plan: TransferPlan, published: Results, *, repo: Path) -> di
             "format": VECTOR_FORMAT,
             "method": f"transfer-{kind}",
             "layer": str(plan.target.layer),
-            "norm": f"{float(np.linalg.norm(at_native.astype(np.float64))):.9g}",
+            "norm": f"{_norm(at_native):.9g}",
             "carried_norm": f"{norm:.9g}",
             "carried_from": published.vector_file(plan.source.model, plan.source.layer),
             "map": plan.map_file,
@@ -262,7 +271,7 @@ def carried_by_itself(maps: TransferMap, vector: Floats, *, name: str = "transfe
         "procrustes": maps.centring.scale * maps.orthogonal.astype(np.float64),
         "random": float(recorded["random_scale"]) * rotation,
     }
-    return {kind: vector @ matrices[kind] for kind in KINDS}
+    return {kind: through(vector, matrices[kind]) for kind in KINDS}
 
 
 def _vector(end: End, published: Results) -> SteeringVector:
@@ -283,18 +292,25 @@ def _versions(environment: Environment) -> str:
     return json.dumps(environment.versions, sort_keys=True)
 
 
+def _norm(values: Floats32) -> float:
+    return float(np.linalg.norm(values.astype(np.float64)))
+
+
 def _narrow(values: Floats) -> Floats32:
     narrowed: Floats32 = values.astype(np.float32)
     return narrowed
 
 
 def _same(path: Path, decides: dict[str, Any]) -> TransferMap | None:
-    """The maps that a file holds if they were made under these conditions, else None."""
+    """The maps that a file holds if they were made under these conditions, else None.
+
+    A rotation that turns more directions than there were rows is that of an older version, and rests on rounding.
+    """
     try:
         maps = read_transfer_map(path)
     except FormatError:
         return None
-    if not maps.provenance.keys() >= set(_TOLD):
+    if not maps.provenance.keys() >= set(_TOLD) or rank_of(maps.orthogonal) > int(maps.provenance["n_rows"]):
         return None
     decides = {**{f"{key}_{size}": None for key in SAID_IF_SO for size in ("large", "small")}, **decides}
     return maps if all(maps.provenance.get(key) == value for key, value in decides.items()) else None

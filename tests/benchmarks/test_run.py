@@ -166,6 +166,25 @@ def test_what_is_known_of_some_entries_only_is_shown_with_them():
     assert text.endswith("| `a` | 2.00 s (1.00) | 3.00 s (1.50) | 5.00 s (2.50) |\n")
 
 
+def test_what_was_compared_is_said_where_something_was():
+    entries = [entry("a"), entry("b", identical=None), entry("c"), entry("d", identical=False)]
+    same = {"a": "the texts", "b": "the texts", "c": "", "d": "the texts"}
+    benchmarks = {name: run.Benchmark("ours", None, lambda _asked: [], same=words) for name, words in same.items()}
+    text = run.rendered(results_file.merged(None, MACHINE, entries, CODE), benchmarks)
+    lines = {line[3]: line for line in text.splitlines() if line.startswith("- `")}
+    assert {name: " Compared: the texts. Measured" in line for name, line in lines.items()} == {
+        "a": True,
+        "b": False,
+        "c": False,
+        "d": True,
+    }
+
+
+def test_every_comparison_of_results_says_what_it_compares():
+    for each in results_file.read_results(run.RESULTS)["comparisons"]:
+        assert bool(run.BENCHMARKS[each["name"]].same) == (each["identical"] is not None)
+
+
 def test_the_code_is_told_by_version_and_commit(tmp_path):
     version = metadata.version("steer-eval")
 

@@ -94,28 +94,32 @@ def test_texts_are_those_of_the_serial_path(tiny) -> None:
 
 @pytest.mark.parametrize(("beyond", "bos"), [("windows", False), ("windows", True), ("truncate", False)])
 @pytest.mark.parametrize("cell", [(), (add(1, 1.0), add(2, -0.5))], ids=["unsteered", "steered"])
-def test_sentences_sum_to_the_perplexity_of_a_sweep(beyond, bos, cell) -> None:
+def test_sentences_sum_to_the_perplexity_of_a_sweep(beyond, bos, cell, monkeypatch) -> None:
+    monkeypatch.setattr("steer_eval.capability.lm_eval_model._LOGIT_ROWS", 20)
     lm = tiny_language_model("llama", bos=bos)
     protocol = PerplexityProtocol("", window=64, beyond=beyond)
     corpus = tokenise(CORPUS, lm, protocol)
     documents = sentence_documents(CORPUS, lm, protocol, reads_ids=True)
     model = SteeredLM(lm=lm, intervention=cell)
-    passes = []
-    call = model._model_call
-    model._model_call = lambda *args: passes.append(1) or call(*args)  # type: ignore[method-assign]
+    passes: list[int] = []
+    scored: list[int] = []
+    lm.blocks[0].register_forward_hook(lambda *_: passes.append(1))
+    lm.module.lm_head.register_forward_hook(lambda _module, _inputs, logits: scored.append(logits.shape[1]))
     pairs = [
         (Tokens(doc["context"], doc["context_ids"]), Tokens(doc["continuation"], doc["continuation_ids"]))
         for doc in documents
     ]
     answers = model.loglikelihood(asked("loglikelihood", *pairs))
+    windows, most = len(passes), max(scored)
 
     nll = perplexity_serial(lm, corpus, cell)
     sums, counts = corpus.by_sentence(nll)
     assert perplexity(-np.array([score for score, _ in answers]), counts) == pytest.approx(
         perplexity(sums, counts), rel=1e-6
     )
-    # All sentences of a window are scored in one pass.
-    assert len(passes) == len(corpus.windows)
+    # All sentences of a window are scored in one pass, and its logits never stand there at once.
+    assert windows == len(corpus.windows)
+    assert most == 20
     assert len(documents) > len(corpus.windows)
 
 

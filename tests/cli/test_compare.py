@@ -174,6 +174,17 @@ def test_a_sweep_of_another_machine_is_not_mixed_with(private: Folders, tmp_path
     assert "--out" in fix
 
 
+def test_more_prompts_than_there_are_are_refused_and_not_quietly_fewer(private: Folders, tmp_path: Path) -> None:
+    path = private.model / "study.yaml"
+    what = yaml.safe_load(path.read_text())
+    what["comparisons"][0]["prompts"] = 99
+    path.write_text(yaml.safe_dump(what, sort_keys=False))
+
+    message, fix = refused(str(private.model), "--run", str(tmp_path / "run"))
+    assert message == "study.yaml: comparisons.0.prompts: 99 prompts are planned, and eval_prompts.jsonl has 5"
+    assert fix
+
+
 @pytest.mark.parametrize(
     ("file", "command"),
     [

@@ -269,3 +269,15 @@ def test_a_table_with_too_few_raised_features_says_so(tmp_path: Path) -> None:
     bench = bench_of(tiny_language_model(), study, tmp_path, Journal(tmp_path / "journal.jsonl"))
     with pytest.raises(FormatError, match="raises 4 of the listed features"):
         bench.treatment(Cell("tiny", "steered", LAYER, 0.0, "features"))
+
+
+def test_a_threshold_above_which_every_token_lies_is_refused(tmp_path: Path) -> None:
+    """Nothing would be clamped, and the method would look as if it did nothing."""
+    write_ingredients(tmp_path, vectors()[LAYER])
+    config = tmp_path / folder_name("tiny", LAYER) / "cfg.json"
+    config.write_text(config.read_text().replace(repr(SINK_NORM), "0.001"))
+    bench = bench_of(tiny_language_model(), study_of(tmp_path), tmp_path, Journal(tmp_path / "journal.jsonl"))
+
+    with pytest.raises(FormatError, match="no feature is clamped") as caught:
+        bench.treatment(Cell("tiny", "steered", LAYER, 0.0, "features"))
+    assert caught.value.where == "metadata.steer_eval.sink_norm"

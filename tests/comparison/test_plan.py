@@ -123,3 +123,4 @@ def test_what_the_study_does_not_plan_can_not_be_compared(tmp_path, change, wher
     assert error.where == where
     assert message in error.message
     assert error.observed == observed
+    assert error.fix

@@ -18,7 +18,7 @@ from tiny_models import (
 
 from steer_eval.errors import SteerEvalError
 from steer_eval.evaluation.generation import Generation, Request
-from steer_eval.evaluation.grid_generation import _reading_order, generate_grid
+from steer_eval.evaluation.grid_generation import _best, _reading_order, generate_grid
 from steer_eval.evaluation.row_cache import can_join
 from steer_eval.evaluation.serial import generate_serial
 from steer_eval.steering.interventions import Add
@@ -150,6 +150,17 @@ class TestAgainstTheSerialPath:
         rows = st.builds(Request, prompts.map(tuple), st.lists(edits, max_size=2).map(tuple))
         requests = data.draw(st.lists(rows, min_size=1, max_size=6))
         assert_as_serial(ending, requests, max_new_tokens=6, rows_per_batch=data.draw(st.integers(1, 4)))
+
+
+@given(st.integers(1, 40), st.integers(2, 3000), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_of_equal_logits_the_one_that_generate_takes_is_taken(rows, vocabulary, levels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randint(levels, (rows, vocabulary), generator=generator).float()
+
+    values, tokens = _best(logits)
+
+    assert torch.equal(tokens, logits.argmax(dim=-1))
+    assert torch.equal(values, logits.sort(dim=-1, descending=True).values[:, :2])
 
 
 class TestRows:

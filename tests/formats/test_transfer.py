@@ -17,6 +17,7 @@ from steer_eval.formats.transfer import (
     METHODS,
     VECTORS,
     orthogonality_error,
+    rank_of,
     read_transfer_map_pt,
     read_transferred_pt,
 )
@@ -176,8 +177,21 @@ def test_an_orthogonal_map_has_no_error_and_another_has(shape):
     before = exact.copy()
 
     assert orthogonality_error(exact) < 1e-6
-    assert orthogonality_error(2 * exact) == pytest.approx(3.0, abs=1e-5)
+    assert rank_of(exact) == min(shape)
+    assert orthogonality_error(2 * exact) == pytest.approx(12.0, abs=1e-4)
     assert bits(exact) == bits(before)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_a_map_that_leaves_out_directions_has_no_error_and_one_that_shrinks_them_has(rank):
+    rng = np.random.default_rng(1)
+    first, second = (np.linalg.qr(rng.standard_normal((side, 4)))[0] for side in (6, 5))
+    turned = (first[:, :rank] @ second[:, :rank].T).astype(np.float32)
+    shrunk = (turned + 0.5 * first[:, 3:] @ second[:, 3:].T).astype(np.float32)
+
+    assert orthogonality_error(turned) < 1e-6
+    assert rank_of(turned) == rank
+    assert orthogonality_error(shrunk) > 0.03
 
 
 def test_the_published_vectors_are_read(upstream):

@@ -115,6 +115,98 @@ def test_a_planted_rotation_is_recovered(seed, d, wider, scale):
     assert np.isclose(fitted.settings["scale"], scale)
 
 
+def test_rotation_as_it_stands_is_that_of_scipy():
+    source, target = some_rows(50, 8, seed=4), some_rows(50, 8, seed=5)
+
+    assert np.allclose(plain_procrustes_from(source)(target).matrix, orthogonal_procrustes(source, target)[0])
+
+
+def basis_of(rows: np.ndarray, rank: int) -> np.ndarray:
+    return np.linalg.svd(rows, full_matrices=False)[2][:rank].T
+
+
+@pytest.mark.parametrize(("fitter", "rank"), [(procrustes_from, 11), (plain_procrustes_from, 12)])
+def test_of_all_closest_rotations_what_they_have_in_common_is_taken(fitter, rank):
+    """SciPy's, which is one of them, cut to the directions that rows have anything in; and it is no closer."""
+    source, target = some_rows(12, 30, seed=4), some_rows(12, 30, seed=5)
+    centred = fitter is procrustes_from
+    x, y = ((each - centred * each.mean(axis=0)) for each in (source, target))
+    one, _ = orthogonal_procrustes(x, y)
+    shown = basis_of(x, rank)
+
+    fitted = fitter(source)(target)
+
+    rotation = fitted.matrix / fitted.settings["scale"]
+    assert fitted.settings["rank"] == rank
+    assert np.allclose(rotation, shown @ shown.T @ one)
+    assert np.allclose(np.linalg.svd(rotation, compute_uv=False), np.arange(30) < rank)
+    assert np.linalg.norm(y - x @ rotation) <= np.linalg.norm(y - x @ one) + 1e-9
+    assert np.linalg.norm(rotation) < np.linalg.norm(one)
+
+
+@pytest.mark.parametrize("fitter", [procrustes_from, plain_procrustes_from])
+@pytest.mark.parametrize(("rows", "d_source", "d_target"), [(30, 96, 96), (30, 96, 40), (30, 40, 96), (97, 96, 96)])
+def test_the_last_bits_of_the_rows_decide_nothing(fitter, rows, d_source, d_target):
+    """Rows are residuals, of which another batch gives another last bit; most often there are fewer than dimensions."""
+    random = np.random.default_rng(rows + d_source)
+    shared = random.standard_normal((rows, 120))
+    source, target = (
+        (shared @ random.standard_normal((120, d)) + 50 * random.standard_normal(d)).astype(np.float32).astype(float)
+        for d in (d_source, d_target)
+    )
+    other_source, other_target = (each * (1 + 1e-7 * random.standard_normal(each.shape)) for each in (source, target))
+    vector = random.standard_normal(d_source)
+
+    one, other = fitter(source)(target), fitter(other_source)(other_target)
+
+    assert np.linalg.norm(one.matrix - other.matrix) < 1e-4 * np.linalg.norm(one.matrix)
+    carried = one.direction(vector)
+    assert np.linalg.norm(carried - other.direction(vector)) < 1e-4 * np.linalg.norm(carried)
+
+
+def test_rows_of_one_text_read_twice_are_one_row():
+    """They differ by rounding, which is no direction that anything could be said about."""
+    source, target = some_rows(9, 20, seed=1), some_rows(9, 20, seed=2)
+    twice = np.arange(18) % 9
+    maps = []
+    for seed in range(2):
+        random = np.random.default_rng(seed)
+        near = [each[twice] * (1 + 1e-7 * random.standard_normal((18, 20))) for each in (source, target)]
+        maps.append(procrustes_from(near[0])(near[1]))
+
+    assert [fitted.settings["rank"] for fitted in maps] == [8, 8]
+    assert np.linalg.norm(maps[0].matrix - maps[1].matrix) < 1e-4 * np.linalg.norm(maps[0].matrix)
+
+
+@given(seed=st.integers(0, 2**32), rows=st.integers(3, 9), wider=st.integers(0, 4), scale=st.floats(0.1, 10))
+@settings(max_examples=40, deadline=None)
+def test_a_planted_rotation_is_recovered_on_what_rows_show(seed, rows, wider, scale):
+    """And what no row shows is carried to nothing at all, not to something small."""
+    random = np.random.default_rng(seed)
+    source = some_rows(rows, 12, seed=seed)
+    planted = scale * random_rotation(random, 12, 12 + wider)
+    shown = basis_of(source - source.mean(axis=0), rows - 1)
+
+    fitted = procrustes_from(source)(source @ planted + random.standard_normal(12 + wider))
+
+    assert fitted.settings["rank"] == rows - 1
+    assert np.allclose(fitted.matrix, shown @ shown.T @ planted, atol=1e-7 * scale)
+    unseen = random.standard_normal(12)
+    unseen -= shown @ (shown.T @ unseen)
+    assert not fitted.direction(unseen).any()
+    assert fitted.direction(unseen + shown[:, 0]).any()
+
+
+def test_sides_that_do_not_move_together_at_all_are_mapped_to_the_mean():
+    source = np.repeat([[1.0, 2.0], [3.0, 1.0]], 2, axis=0)
+    target = np.tile([[0.0, 5.0, 1.0], [2.0, 1.0, 1.0]], (2, 1))
+
+    fitted = procrustes_from(source)(target)
+
+    assert fitted.settings == {"scale": 0.0, "rank": 0}
+    assert np.array_equal(fitted.rows(source), np.tile(target.mean(axis=0), (4, 1)))
+
+
 @given(d_source=st.integers(1, 9), d_target=st.integers(1, 9), seed=st.integers(0, 2**32))
 def test_random_rotations_are_orthonormal_on_the_narrow_side(d_source, d_target, seed):
     rotation = random_rotation(np.random.default_rng(seed), d_source, d_target)

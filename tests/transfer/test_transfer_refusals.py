@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tiny_study import invoke
+from tiny_study import SCENARIOS, invoke
 from transfer_study import BACK, NAME, PLANNED, Place
 
 from steer_eval.errors import FormatError, SteerEvalError
@@ -19,6 +19,9 @@ from steer_eval.formats.strict_json import write_jsonl
 from steer_eval.formats.transfer import TransferMap, read_transfer_map, write_transfer_map
 from steer_eval.formats.vector import SteeringVector, file_name, read_vector, write_vector
 from steer_eval.inventory import Root, take_inventory
+from steer_eval.transfer.diagnose import measured
+from steer_eval.transfer.heldout import PairedRows
+from steer_eval.transfer.protocol import PROTOCOLS
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,43 @@ def test_a_vector_that_is_zero_is_not_carried(copy: Place, model: str) -> None:
 
     with pytest.raises(FormatError, match=rf"{path.name}: .*the vector is zero"):
         invoke("transfer", "apply", str(copy.model))
+
+
+@pytest.mark.parametrize("model", ["tiny", "turned"])
+def test_a_vector_of_which_rounding_is_left_is_not_carried(copy: Place, model: str) -> None:
+    """It has a norm, which is nothing beside the residuals that it is a difference of."""
+    path = copy.model / file_name(model, 2)
+    vector = read_vector(path)
+    rest = (vector.values * (2e-15 / vector.norm)).astype(np.float32)
+    write_vector(path, SteeringVector(rest, 2, {**vector.provenance, "norm": "2e-15"}))
+
+    with pytest.raises(FormatError, match=rf"{path.name}: .*the vector is zero"):
+        invoke("transfer", "apply", str(copy.model))
+
+
+@pytest.mark.parametrize("replies", [("I am done.", "I am done."), None], ids=["equal", "each the other's"])
+def test_pairs_that_add_nothing_are_refused(copy: Place, replies: tuple[str, str] | None) -> None:
+    ways = [("I am done. She left.", "I see."), ("I see.", "I am done. She left.")] if replies is None else [replies]
+    write_jsonl(
+        copy.data / "contrast_pairs.jsonl",
+        [{"scenario": s, "angry": one, "calm": other} for s in SCENARIOS for one, other in ways],
+    )
+
+    for step in (["extract"], ["transfer", "diagnose"]):
+        with pytest.raises(SteerEvalError, match="the contrast pairs add nothing to the") as refused:
+            invoke(*step, str(copy.model))
+        assert "different texts" in str(refused.value.fix)
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_a_vector_is_nothing_beside_the_differences_that_it_is_a_mean_of(end: str) -> None:
+    random = np.random.default_rng(0)
+    rows = PairedRows(random.standard_normal((40, 5)), random.standard_normal((40, 5)), np.arange(40))
+    ends = {name: random.standard_normal((7, 5)) for name in ("source", "target")}
+    ends[end] -= ends[end].mean(axis=0)
+
+    with pytest.raises(SteerEvalError, match=f"add nothing to the {end}'s residuals"):
+        measured(PROTOCOLS["recommended"], rows, **ends, seed=0, draws=1)
 
 
 @pytest.mark.parametrize(
