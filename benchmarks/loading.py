@@ -1,7 +1,8 @@
-"""Bringing the packaged study's model from the cache to where it can be measured on: our way, and transformers alone.
+"""Bringing the packaged study's model from the cache into memory: our way, and transformers alone.
 
 Run as a worker: `python benchmarks/loading.py STUDY ours|plain`. Before the clock runs are imported torch, the top of
-transformers, and our own modules with what they import; the module of the model's architecture is not among these.
+transformers, and the modules that our commands have imported by then; the module of the model's architecture, and what
+of transformers it rests on, is not among these.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import torch
 from serving import serve, threads
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from steer_eval.produce import LoadedModel
+import steer_eval.produce  # noqa: F401 - what commands that measure have imported by then
+from steer_eval.model import load_model
 from steer_eval.study import load_study
+from steer_eval.weights import fetch
 
 _FOLDER = """
 import pathlib, sys
@@ -35,8 +38,8 @@ def main(study: str, way: str) -> None:
     loaded: list[Any] = []
 
     def ours() -> tuple[float, Any]:
-        """Check the weights against what the study pins, load them, and ask the model whether the engine serves it."""
-        loaded.append(LoadedModel(reference, folder).lm.module)
+        """Check the weights against what the study pins, and load them."""
+        loaded.append(load_model(fetch(reference, study_folder=folder).folder, dtype=reference.dtype).module)
         return 1, None
 
     def plain() -> tuple[float, Any]:

@@ -133,9 +133,8 @@ BENCHMARKS = {
         "`steer-eval validate` of the packaged study", None, starting.start_validate, required_s=1.5
     ),
     "start_model": Benchmark(
-        "the packaged study's model from the cache to where it can be measured on, in a process that was started for "
-        "it and has imported torch, transformers' Auto classes and our modules: checksums, the modules of its "
-        "architecture, weights, and the probe whether the engine serves it",
+        "the packaged study's model from the cache into memory, in a process that was started for it and has imported "
+        "torch, transformers' Auto classes and our modules: checksums, the modules of its architecture, and weights",
         None,
         starting.start_model,
         required_s=3.0,
